@@ -1,0 +1,43 @@
+SCALE ?= demo
+TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install test lint format bench reproduce-tables report clean
+
+help: ## list every target
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+
+install: $(VENV)/.installed ## set up .venv with the exact versions of constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+test: install ## run the test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: install ## ruff (lint and format) and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: install ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## print speed and memory as ratios of one run
+	$(BIN)/python tests/bench.py
+
+reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
+	@status=0; for table in $(TABLES); do \
+		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
+	done; exit $$status
+
+report: install ## render every table and figure again from the results on disk
+	$(BIN)/python src/report.py
+
+clean: ## remove the environment and the logs; data and results stay
+	rm -rf $(VENV) logs .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Networks, each built from a quantizer and the structure switches of its yaml."""

@@ -1,0 +1,64 @@
+"""What all classification backbones share: the head, the initialisation, the call."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bnnbench.blocks import Structure
+
+
+def initialize(net: nn.Module) -> None:
+    """Kaiming-normal weights for all layers, full precision and binary alike (fan out)."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            mode = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class Backbone(nn.Module):
+    """A classifier with timm's ``forward_features`` / ``forward_head``.
+
+    Attributes:
+        num_features: length of the penultimate feature vector.
+        structure: what the network was built of.
+    """
+
+    fc: nn.Module
+
+    def __init__(self, num_features: int, num_classes: int, structure: Structure) -> None:
+        super().__init__()
+        self.structure = structure
+        self.num_features = num_features
+        self.head_norm = nn.BatchNorm1d(num_features) if structure.head_norm else nn.Identity()
+        self.fc = structure.classifier(num_features, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to the last feature map (N, F, h, w)."""
+        raise NotImplementedError
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The last feature map to one vector an image, (N, num_features)."""
+        return features.mean(dim=(2, 3))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """The last feature map to logits (N, classes), or to penultimate features (N, F)."""
+        vector = self.head_norm(self.pool(features))
+        return vector if pre_logits else self.fc(vector)
+
+    def forward(
+        self, x: Tensor, return_features: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (N, classes); with ``return_features`` also the penultimate features (N, F)."""
+        features = self.forward_head(self.forward_features(x), pre_logits=True)
+        logits = self.fc(features)
+        return (logits, features) if return_features else logits
+
+
+def check_image_size(image_size: int, name: str) -> None:
+    """Refuse sizes that the small-image networks were not made for."""
+    if not 8 <= image_size <= 64:
+        raise ValueError(f"backbone={name} is for images of 8 to 64 pixels, got {image_size}")
+
+

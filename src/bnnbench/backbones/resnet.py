@@ -1,0 +1,73 @@
+"""ResNets for small images (He et al., arXiv 1512.03385; the CIFAR variants of IR-Net and AdaBin).
+
+``resnet20``: 3x3 stem, 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 3x3 stem, 4 stages of
+2 blocks, 64-128-256-512 channels. Neither has a pooling stem: the stages see the image's own size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from bnnbench.backbones.base import Backbone, check_image_size, initialize
+from bnnbench.blocks import BasicBlock, Structure
+from bnnbench.layers import QuantizerSpec
+
+
+class ResNet(Backbone):
+    """Stem, stages of basic blocks that halve the map from the second on, average pool, classifier.
+
+    Args:
+        widths: channels of each stage; the stem has the first stage's.
+        depths: blocks of each stage.
+        num_classes: length of the logits.
+        in_channels: channels of the image.
+        structure: method and structure switches.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        num_classes: int,
+        in_channels: int,
+        structure: Structure,
+    ) -> None:
+        super().__init__(widths[-1], num_classes, structure)
+        self.conv1 = structure.stem3x3(in_channels, widths[0])
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.act1 = structure.act(widths[0])
+        self.stages = nn.Sequential()
+        channels = widths[0]
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            stage = nn.Sequential()
+            for block in range(depth):
+                stride = 2 if index > 0 and block == 0 else 1
+                stage.append(BasicBlock(channels, width, stride, structure))
+                channels = width
+            self.stages.append(stage)
+        initialize(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to (N, widths[-1], h, w)."""
+        return self.stages(self.act1(self.bn1(self.conv1(x))))
+
+
+def _resnet(
+    name: str, widths: Sequence[int], depths: Sequence[int], options: dict[str, Any]
+) -> ResNet:
+    check_image_size(options.pop("image_size"), name)
+    classes, channels = options.pop("num_classes"), options.pop("in_channels")
+    return ResNet(widths, depths, classes, channels, Structure(**options))
+
+
+def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:
+    """CIFAR ResNet-20; options: the keys of conf/backbone/resnet20.yaml."""
+    return _resnet("resnet20", (16, 32, 64), (3, 3, 3), {"quantizer": quantizer, **options})
+
+
+def resnet18(quantizer: QuantizerSpec, **options: Any) -> ResNet:
+    """CIFAR ResNet-18; options: the keys of conf/backbone/resnet18.yaml."""
+    return _resnet("resnet18", (64, 128, 256, 512), (2,) * 4, {"quantizer": quantizer, **options})

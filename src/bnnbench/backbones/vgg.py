@@ -1,0 +1,54 @@
+"""VGG-small (the CIFAR network of LQ-Nets, IR-Net, RBNN, AdaBin and others).
+
+128 - 128 P - 256 - 256 P - 512 - 512 P - classifier, all convolutions 3x3, P a 2x2 max pool before
+the batch norm; stem and classifier in full precision by default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from bnnbench.backbones.base import Backbone, check_image_size, initialize
+from bnnbench.blocks import Structure
+from bnnbench.layers import QuantizerSpec
+
+WIDTHS = ((128, 128), (256, 256), (512, 512))
+
+
+class VGGSmall(Backbone):
+    """Plain network of six convolutions; the classifier sees the last map flattened."""
+
+    def __init__(
+        self, num_classes: int, in_channels: int, image_size: int, structure: Structure
+    ) -> None:
+        side = image_size // 8  # three pools
+        super().__init__(WIDTHS[-1][-1] * side * side, num_classes, structure)
+        self.features = nn.Sequential()
+        channels = in_channels
+        for widths in WIDTHS:
+            for position, width in enumerate(widths):
+                is_stem = len(self.features) == 0
+                conv = structure.stem3x3 if is_stem else structure.conv3x3
+                self.features.append(conv(channels, width))
+                if position == len(widths) - 1:
+                    self.features.append(nn.MaxPool2d(2))
+                self.features.extend([nn.BatchNorm2d(width), structure.act(width)])
+                channels = width
+        initialize(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (N, C, S, S) to (N, 512, S // 8, S // 8)."""
+        return self.features(x)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """All positions of the last map, flattened."""
+        return features.flatten(1)
+
+
+def vgg_small(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
+    """VGG-small; options: the keys of conf/backbone/vgg_small.yaml."""
+    check_image_size(options["image_size"], "vgg_small")
+    sizes = [options.pop(key) for key in ("num_classes", "in_channels", "image_size")]
+    return VGGSmall(*sizes, Structure(quantizer, **options))

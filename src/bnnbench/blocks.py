@@ -1,0 +1,159 @@
+"""Residual blocks and shortcuts: structure, apart from the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnnbench.layers import QuantizerSpec
+from bnnbench.quantizers import NONLINEARITIES
+
+SHORTCUTS = ("conv", "block")  # one identity shortcut per convolution, or per two
+
+
+class PadShortcut(nn.Module):
+    """Option A of He et al. (arXiv 1512.03385): every stride-th pixel, new channels are zero.
+
+    ``pool`` averages the stride x stride window instead of taking its first pixel (ReCU).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, pool: bool) -> None:
+        super().__init__()
+        self.stride, self.pool = stride, pool
+        self.front = (out_channels - in_channels) // 2
+        self.back = out_channels - in_channels - self.front
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out, ceil(H / stride), ceil(W / stride))."""
+        if self.pool:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
+        else:
+            x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, self.front, self.back))
+
+
+def _conv_shortcut(in_channels: int, out_channels: int, stride: int, pool: bool) -> nn.Module:
+    """Full-precision 1x1 convolution and batch norm, strided or behind an average pool."""
+    conv = nn.Conv2d(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
+    layers = [conv, nn.BatchNorm2d(out_channels)]
+    if pool and stride > 1:
+        layers.insert(0, nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
+    return nn.Sequential(*layers)
+
+
+DOWNSAMPLES: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "pad": lambda i, o, s: PadShortcut(i, o, s, pool=False),
+    "avgpool_pad": lambda i, o, s: PadShortcut(i, o, s, pool=True),
+    "conv": lambda i, o, s: _conv_shortcut(i, o, s, pool=False),
+    "avgpool_conv": lambda i, o, s: _conv_shortcut(i, o, s, pool=True),
+}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a backbone is built of besides the method.
+
+    Attributes:
+        quantizer: the method.
+        shortcut: ``conv`` (a shortcut around each convolution) or ``block`` (around each two).
+        downsample: a key of ``DOWNSAMPLES``; None where a backbone has no shortcuts.
+        nonlinearity: a key of ``NONLINEARITIES``; it stands after the residual add.
+        head_norm: batch norm between pooling and classifier.
+        padding_value: 0, -1 or +1 around binarized maps.
+        first: ``fp32`` or ``binary`` (weights only) stem.
+        last: ``fp32`` or ``binary`` classifier.
+    """
+
+    quantizer: QuantizerSpec
+    nonlinearity: str
+    shortcut: str | None = None
+    downsample: str | None = None
+    head_norm: bool = False
+    padding_value: float = 0
+    first: str = "fp32"
+    last: str = "fp32"
+
+    def __post_init__(self) -> None:
+        choices = {"first": ("fp32", "binary"), "last": ("fp32", "binary")}
+        choices["nonlinearity"] = tuple(NONLINEARITIES)
+        if self.shortcut is not None:
+            choices |= {"shortcut": SHORTCUTS, "downsample": tuple(DOWNSAMPLES)}
+        for key, valid in choices.items():
+            if getattr(self, key) not in valid:
+                raise ValueError(f"backbone.{key}={getattr(self, key)!r}: choose one of {valid}")
+        side = self.quantizer.activation(1)
+        if self.nonlinearity == "relu" and side.symmetric:
+            raise ValueError(
+                f"backbone.nonlinearity=relu before quantizer={self.quantizer.name}: the sign of a "
+                "ReLU's output is constant; choose identity, hardtanh, prelu, rprelu or maxout"
+            )
+        if self.nonlinearity == "identity" and side.bits == 32:
+            raise ValueError(
+                f"backbone.nonlinearity=identity with quantizer={self.quantizer.name}: a network "
+                "with real activations and no nonlinearity is linear; choose relu, for instance"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The switches, without the method."""
+        switches = {field.name: getattr(self, field.name) for field in fields(self)}
+        del switches["quantizer"]
+        return switches
+
+    def act(self, channels: int) -> nn.Module:
+        """The nonlinearity for ``channels`` channels."""
+        return NONLINEARITIES[self.nonlinearity](channels)
+
+    def conv3x3(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+        """A binarized 3x3 convolution without bias."""
+        return self.quantizer.conv2d(
+            in_channels, out_channels, 3, stride, 1, bias=False, padding_value=self.padding_value
+        )
+
+    def stem3x3(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """The first convolution: full precision, or binary weights over the real image."""
+        arguments: dict[str, Any] = {"stride": 1, "padding": 1, "bias": False}
+        if self.first == "fp32":
+            return nn.Conv2d(in_channels, out_channels, 3, **arguments)
+        return self.quantizer.weight_only().conv2d(in_channels, out_channels, 3, **arguments)
+
+    def classifier(self, features: int, num_classes: int) -> nn.Linear:
+        """The last layer."""
+        if self.last == "fp32":
+            return nn.Linear(features, num_classes)
+        return self.quantizer.linear(features, num_classes)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, each followed by batch norm, with identity shortcuts.
+
+    Order: quantize - conv - norm - add - nonlinearity (Bi-Real Net, AdaBin, IR-Net). With
+    ``shortcut=block`` the add after the first convolution falls away.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, structure: Structure) -> None:
+        super().__init__()
+        self.per_conv = structure.shortcut == "conv"
+        self.conv1 = structure.conv3x3(in_channels, channels, stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.act1 = structure.act(channels)
+        self.conv2 = structure.conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.act2 = structure.act(channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            assert structure.downsample is not None
+            self.downsample = DOWNSAMPLES[structure.downsample](in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, channels, H / stride, W / stride)."""
+        shortcut = self.downsample(x)
+        out = self.bn1(self.conv1(x))
+        if self.per_conv:
+            shortcut = out = self.act1(out + shortcut)
+        else:
+            out = self.act1(out)
+        return self.act2(self.bn2(self.conv2(out)) + shortcut)

@@ -1,0 +1,1 @@
+"""Lightning callbacks: schedules, guards, the history of a run, wandb."""

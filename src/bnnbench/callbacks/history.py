@@ -1,0 +1,73 @@
+"""What a run remembers of itself: metrics per epoch, the best epoch, the time it took."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from bnnbench.sweep.store import write_json
+
+
+class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch
+    """Keeps every epoch's metrics, rewrites ``progress.json`` after each, survives a resume.
+
+    Attributes:
+        epochs: one dictionary an epoch: ``epoch``, ``lr`` and the logged metrics.
+        train_s: seconds spent in training epochs, evaluation excluded.
+        images: training images seen in that time.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.epochs: list[dict[str, float]] = []
+        self.train_s = 0.0
+        self.wall_s = 0.0
+        self.images = 0
+        self._epoch_start = 0.0
+        self._eval_s = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_start, self._eval_s = time.perf_counter(), 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        self.images += len(batch[1])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._eval_s -= time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._eval_s += time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        elapsed = time.perf_counter() - self._epoch_start
+        self.wall_s += elapsed
+        self.train_s += elapsed - self._eval_s
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.epochs.append({"epoch": trainer.current_epoch, "lr": lr, **metrics})
+        if trainer.is_global_zero:
+            progress = {"epoch": trainer.current_epoch + 1, "max_epochs": trainer.max_epochs}
+            write_json(self.folder / "progress.json", {**progress, "metrics": metrics})
+
+    def columns(self) -> dict[str, list[float]]:
+        """The history as one list a metric."""
+        names = self.epochs[0] if self.epochs else {}
+        return {name: [row[name] for row in self.epochs] for name in names}
+
+    def best(self, metric: str) -> dict[str, float]:
+        """The epoch with the highest ``metric``: the first, where several tie."""
+        row = max(self.epochs, key=lambda row: row[metric])
+        return {metric: row[metric], "epoch": row["epoch"]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("epochs", "train_s", "wall_s", "images")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for key, value in state_dict.items():
+            setattr(self, key, value)

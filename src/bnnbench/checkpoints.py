@@ -1,0 +1,100 @@
+"""Weights from checkpoints: the suite's own, plain state dicts, and two published layouts.
+
+Published CIFAR ResNets (akamaster/pytorch_resnet_cifar10; AdaBin's release, which adds the
+``binary_a``, ``nonlinear`` and ``bn2`` keys) name the same tensors differently:
+
+    module.                      dropped
+    layerL.B.                    stages.(L-1).B.
+    linear.                      fc.
+    bn2. (outside the blocks)    head_norm.
+    nonlinearC.pos_scale         actC.positive
+    nonlinearC.neg_scale         actC.negative
+    convC.binary_a.alpha_a       convC.activation_quantizer.alpha
+    convC.binary_a.beta_a        convC.activation_quantizer.beta
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+RENAMED = (
+    (r"^module\.", ""),
+    (r"^net\.", ""),
+    (r"^layer(\d)\.", lambda match: f"stages.{int(match[1]) - 1}."),
+    (r"^linear\.", "fc."),
+    (r"^bn2\.", "head_norm."),
+    (r"nonlinear(\d)\.pos_scale", r"act\1.positive"),
+    (r"nonlinear(\d)\.neg_scale", r"act\1.negative"),
+    (r"binary_a\.(alpha|beta)_a$", r"activation_quantizer.\1"),
+)
+# What one method has and another has not: it may be missing when a run starts from another's.
+METHOD_STATE = re.compile(r"(weight_quantizer|activation_quantizer|output|act\d?|head_norm)\.")
+
+
+class BadCheckpoint(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another network."""
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """The network's tensors in ``path`` under the suite's names.
+
+    Raises:
+        BadCheckpoint: no such file, a damaged one, or one without weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadCheckpoint(f"there is no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BadCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadCheckpoint(f"{path} holds no state_dict")
+    if any(key.startswith("net.") for key in state):  # a LightningModule also holds metrics
+        state = {key: value for key, value in state.items() if key.startswith("net.")}
+    return {_renamed(key): value for key, value in state.items()}
+
+
+def _renamed(key: str) -> str:
+    for pattern, replacement in RENAMED:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
+    """Load the tensors of ``path`` into ``net``.
+
+    Args:
+        net: the network.
+        path: a checkpoint of the suite or of a published layout.
+        strict: False lets the method's own state (quantizers, nonlinearities, head norm) differ:
+            a binary network may start from a full-precision one.
+
+    Raises:
+        BadCheckpoint: unreadable, or of another network; the message names the first differences.
+    """
+    state, own = read_state_dict(path), net.state_dict()
+    for key, value in own.items():  # states that published layouts do not store
+        if "schedule." in key or key.endswith("activation_quantizer.reference"):
+            state.setdefault(key, value)
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if not strict:
+        missing = [key for key in missing if not METHOD_STATE.search(key)]
+        unexpected = [key for key in unexpected if not METHOD_STATE.search(key)]
+    differences = {"missing": missing, "unexpected": unexpected, "other shape": reshaped}
+    if any(differences.values()):
+        found = "; ".join(
+            f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in differences.items() if keys
+        )
+        raise BadCheckpoint(f"{path} is a checkpoint of another network or structure: {found}")
+    try:
+        net.load_state_dict(state, strict=False)
+    except ValueError as error:
+        raise BadCheckpoint(f"{path}: {error}") from error

@@ -1,0 +1,124 @@
+"""LightningDataModule of the small image sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from bnnbench.data import sources
+from bnnbench.data.device_loader import Augmentation, DeviceLoader
+
+
+class ImageDataModule(L.LightningDataModule):
+    """A small image set, held on the device as uint8.
+
+    The headline protocol trains on the whole training set and evaluates on the test set. With
+    ``val_fraction`` a stratified part of the training set is held out and evaluated on instead; the
+    split is the same for every run.
+
+    Args:
+        name: ``digits``, ``cifar10``, ``cifar100`` or ``fashion_mnist``.
+        data_dir: where the set is read from and downloaded to.
+        batch_size: training images a step and device.
+        num_classes, in_channels, image_size: what a network needs to know.
+        mean, std, pad, flip: see ``Augmentation``.
+        val_fraction: held-out part of the training set, in [0, 1).
+        seed: of shuffling and augmentation.
+        channels_last: memory format of the batches.
+        eval_batch_size: images a step in evaluation.
+    """
+
+    task = "classification"
+
+    def __init__(
+        self,
+        name: str,
+        data_dir: str | Path,
+        batch_size: int,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pad: int = 0,
+        flip: bool = False,
+        val_fraction: float = 0.0,
+        seed: int = 0,
+        channels_last: bool = False,
+        eval_batch_size: int = 1000,
+    ) -> None:
+        super().__init__()
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
+        if batch_size < 2:
+            raise ValueError(f"dataset.batch_size={batch_size}: batch norm needs at least 2 images")
+        self.name, self.data_dir = name, Path(data_dir)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
+        self.val_fraction, self.seed, self.channels_last = val_fraction, seed, channels_last
+        self.augmentation = Augmentation(tuple(mean), tuple(std), pad, flip)
+        self.parts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def evaluates_on(self) -> str:
+        """``test``, or ``val`` where a part of the training set is held out."""
+        return "val" if self.val_fraction > 0 else "test"
+
+    @property
+    def train_images(self) -> int:
+        """Number of images trained on."""
+        return len(self.parts["train"][1])
+
+    @property
+    def test_images(self) -> int:
+        """Number of images evaluated on."""
+        return len(self.parts[self.evaluates_on][1])
+
+    def prepare_data(self) -> None:
+        """Download the set unless it is there."""
+        sources.download(self.name, self.data_dir)
+
+    def setup(self, stage: str) -> None:
+        """Read the set once and move it to the trainer's device."""
+        if self.parts:
+            return
+        images, labels, test_images, test_labels = sources.read(self.name, self.data_dir)
+        self.parts = {"train": (images, labels), "test": (test_images, test_labels)}
+        if self.val_fraction > 0:
+            rest, held_out = sources.stratified_split(labels, self.val_fraction)
+            self.parts["train"] = images[rest], labels[rest]
+            self.parts["val"] = images[held_out], labels[held_out]
+
+    def _loader(self, part: str, train: bool) -> DeviceLoader:
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        images, labels = (tensor.to(device) for tensor in self.parts[part])
+        self.parts[part] = images, labels
+        return DeviceLoader(
+            images,
+            labels,
+            self.augmentation,
+            batch_size=self.batch_size if train else self.eval_batch_size,
+            train=train,
+            epoch_fn=lambda: trainer.current_epoch if trainer else 0,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            channels_last=self.channels_last,
+        )
+
+    def train_dataloader(self) -> DeviceLoader:
+        """Shuffled, augmented batches of the training set."""
+        return self._loader("train", train=True)
+
+    def val_dataloader(self) -> DeviceLoader:
+        """Batches of the held-out part, or of the test set where nothing is held out."""
+        return self._loader(self.evaluates_on, train=False)
+
+    def test_dataloader(self) -> DeviceLoader:
+        """Batches of the whole test set."""
+        return self._loader("test", train=False)

@@ -1,0 +1,123 @@
+"""Binary layers: an ordinary convolution or linear layer with a quantizer on either side.
+
+``out = output(conv(activation_quantizer(x), weight_quantizer(weight)), x)``. All convolution
+arguments are honoured; ``padding_value`` says what stands outside the binarized map (0 is a third
+level, -1 and +1 are codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnnbench.quantizers.base import Identity, Schedule, Side
+
+
+class BinaryConv2d(nn.Conv2d):
+    """``nn.Conv2d`` over quantized activations and weights; ``weight`` is the latent weight."""
+
+    weight_quantizer: Side
+    activation_quantizer: Side
+    output: nn.Module | None
+
+    def __init__(
+        self, *args: Any, quantizer: QuantizerSpec, padding_value: float = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if padding_value not in (-1, 0, 1):
+            raise ValueError(f"padding_value={padding_value}: choose -1, 0 or +1")
+        if padding_value and (self.padding_mode != "zeros" or isinstance(self.padding, str)):
+            raise ValueError("padding_value needs padding in pixels and padding_mode='zeros'")
+        self.padding_value = padding_value
+        quantizer.attach(self, self.in_channels)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``input`` (N, C, H, W) to (N, O, H', W')."""
+        x, weight = self.activation_quantizer(input), self.weight_quantizer(self.weight)
+        if self.padding_value:
+            ph, pw = self.padding
+            x = F.pad(x, (pw, pw, ph, ph), value=self.padding_value)
+            out = F.conv2d(x, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        else:
+            out = self._conv_forward(x, weight, self.bias)
+        return out if self.output is None else self.output(out, input)
+
+
+class BinaryLinear(nn.Linear):
+    """``nn.Linear`` over quantized activations and weights; ``weight`` is the latent weight."""
+
+    weight_quantizer: Side
+    activation_quantizer: Side
+
+    def __init__(self, *args: Any, quantizer: QuantizerSpec, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        quantizer.attach(self, self.in_features)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``input`` (N, C) to (N, O)."""
+        x, weight = self.activation_quantizer(input), self.weight_quantizer(self.weight)
+        return F.linear(x, weight, self.bias)
+
+
+BinaryLayer = BinaryConv2d | BinaryLinear
+
+
+@dataclass(frozen=True)
+class QuantizerSpec:
+    """A method: how to build its two sides, and the block it was published with.
+
+    Attributes:
+        name: the option of the quantizer group.
+        weight: builds the weight side from the weight's shape.
+        activation: builds the activation side from the number of input channels.
+        output: builds the op after the convolution from the layer, or None.
+        config: the whole resolved yaml (``shortcut``, ``nonlinearity``, ...).
+    """
+
+    name: str
+    weight: Callable[[tuple[int, ...]], Side]
+    activation: Callable[[int], Side]
+    output: Callable[[nn.Conv2d], nn.Module | None] | None
+    config: dict[str, Any]
+
+    def attach(self, layer: nn.Conv2d | nn.Linear, channels: int) -> None:
+        """Give ``layer`` the quantizers of both sides and the output op."""
+        layer.weight_quantizer = self.weight(tuple(layer.weight.shape))
+        layer.activation_quantizer = self.activation(channels)
+        is_conv = isinstance(layer, nn.Conv2d)
+        layer.output = self.output(layer) if self.output and is_conv else None
+
+    def conv2d(self, *args: Any, **kwargs: Any) -> BinaryConv2d:
+        """A quantized convolution: the arguments of ``nn.Conv2d``, and ``padding_value``."""
+        return BinaryConv2d(*args, quantizer=self, **kwargs)
+
+    def linear(self, *args: Any, **kwargs: Any) -> BinaryLinear:
+        """A quantized linear layer: the arguments of ``nn.Linear``."""
+        return BinaryLinear(*args, quantizer=self, **kwargs)
+
+    def weight_only(self) -> QuantizerSpec:
+        """The same method with real activations, for a binarized first layer."""
+        return QuantizerSpec(f"{self.name}-weight", self.weight, Identity, None, self.config)
+
+
+def binary_layers(net: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:
+    """Names and modules of the quantized layers of ``net``, in order."""
+    for name, module in net.named_modules():
+        if isinstance(module, BinaryConv2d | BinaryLinear):
+            yield name, module
+
+
+def set_progress(net: nn.Module, epoch: float, max_epochs: float) -> None:
+    """Move every scheduled quantizer state of ``net`` to ``epoch`` of ``max_epochs``.
+
+    Runs limited by steps pass the equivalent fraction of their estimated total steps.
+    """
+    if not 0 <= epoch <= max_epochs or max_epochs <= 0:
+        raise ValueError(f"epoch {epoch} is not within 0 and max_epochs={max_epochs}")
+    for module in net.modules():
+        if isinstance(module, Schedule):
+            module.set_progress(epoch / max_epochs)

@@ -1,0 +1,168 @@
+"""Operations and sizes of a network, by the bits of each layer.
+
+OPs = full-precision MACs + binary MACs / 64 (Bi-Real Net, arXiv 1808.00278; ReActNet): a MAC of
+``w`` x ``a`` bits over several bases counts as ``w * a * bases`` binary MACs where both sides are
+quantized, else as one full-precision MAC. Convolutions and linear layers are counted. Packed size:
+binarized weights at their bits, everything else in 4 bytes; the scales and offsets that a method
+derives from its latent weights are listed apart (``scale_bytes``), because papers leave them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnnbench.layers import BinaryConv2d, BinaryLinear
+
+FP32 = 32
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one convolution or linear layer for one image.
+
+    Attributes:
+        macs: multiply-accumulates of the dense layer.
+        weight_bits, activation_bits: bits of each side.
+        bases: binary tensors of both sides multiplied.
+        weights: elements of the weight.
+        weight_bytes: packed weight, without scales.
+        scale_bytes: scales and offsets derived from the latent weight.
+    """
+
+    name: str
+    macs: int
+    weight_bits: int
+    activation_bits: int
+    bases: int
+    weights: int
+    weight_bytes: float
+    scale_bytes: int
+
+    @property
+    def is_binary(self) -> bool:
+        """Both sides are quantized, so that the layer runs on bits."""
+        return self.weight_bits < FP32 and self.activation_bits < FP32
+
+    @property
+    def binary_macs(self) -> int:
+        """1-bit multiply-accumulates."""
+        return self.macs * self.weight_bits * self.activation_bits * self.bases * self.is_binary
+
+    @property
+    def fp_macs(self) -> int:
+        """Full-precision multiply-accumulates."""
+        return 0 if self.is_binary else self.macs
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Cost of a network for one image: totals over ``layers``, and all its parameters."""
+
+    layers: list[LayerCost]
+    params: int
+
+    @property
+    def fp_macs(self) -> int:
+        """Full-precision multiply-accumulates."""
+        return sum(layer.fp_macs for layer in self.layers)
+
+    @property
+    def binary_macs(self) -> int:
+        """1-bit multiply-accumulates."""
+        return sum(layer.binary_macs for layer in self.layers)
+
+    @property
+    def ops(self) -> float:
+        """``fp_macs + binary_macs / 64``."""
+        return self.fp_macs + self.binary_macs / 64
+
+    @property
+    def packed_bytes(self) -> float:
+        """Bytes with binarized weights packed and the rest in 4 bytes a parameter."""
+        dense = self.params - sum(layer.weights for layer in self.layers)
+        return 4 * dense + sum(layer.weight_bytes for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Totals, for a result file."""
+        return {
+            "ops": self.ops,
+            "fp_macs": self.fp_macs,
+            "binary_macs": self.binary_macs,
+            "params": self.params,
+            "packed_bytes": self.packed_bytes,
+            "fp32_bytes": 4 * self.params,
+            "scale_bytes": sum(layer.scale_bytes for layer in self.layers),
+        }
+
+    def layers_as_dicts(self) -> list[dict[str, Any]]:
+        """One plain dictionary a layer."""
+        return [asdict(layer) for layer in self.layers]
+
+
+def _scale_bytes(layer: BinaryConv2d | BinaryLinear) -> int:
+    side = layer.weight_quantizer
+    if side.bits != 1:
+        return 0
+    parts = side.decompose(layer.weight)
+    is_constant = [bool((part == part.flatten()[0]).all()) for part in (parts.scale, parts.offset)]
+    numels = [parts.scale.numel(), parts.offset.numel()]
+    neutral = [1.0, 0.0]
+    return sum(
+        4 * numel
+        for numel, constant, part, value in zip(
+            numels, is_constant, (parts.scale, parts.offset), neutral, strict=True
+        )
+        if not (constant and float(part.flatten()[0]) == value)
+    )
+
+
+def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, out: Tensor) -> LayerCost:
+    positions = out[0].numel() if isinstance(layer, nn.Conv2d) else out.shape[1:].numel()
+    macs = positions * layer.weight[0].numel()
+    weights = layer.weight.numel()
+    if not isinstance(layer, BinaryConv2d | BinaryLinear):
+        return LayerCost(name, macs, FP32, FP32, 1, weights, 4 * weights, 0)
+    weight, activation = layer.weight_quantizer, layer.activation_quantizer
+    return LayerCost(
+        name=name,
+        macs=macs,
+        weight_bits=weight.bits,
+        activation_bits=activation.bits,
+        bases=weight.bases * activation.bases,
+        weights=weights,
+        weight_bytes=weights * weight.bits * weight.bases / 8,
+        scale_bytes=_scale_bytes(layer),
+    )
+
+
+@torch.no_grad()
+def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
+    """Operations, parameters and sizes of ``net`` for one image.
+
+    Args:
+        net: any network; its state is left as it was.
+        input_size: (C, H, W) of one image.
+    """
+    layers: list[LayerCost] = []
+    names = {module: name for name, module in net.named_modules()}
+
+    def record(module: nn.Module, _: Any, out: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        layers.append(_layer_cost(names[module], module, out))
+
+    kinds = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [module.register_forward_hook(record) for module in kinds]
+    was_training = net.training
+    device = next(net.parameters()).device
+    try:
+        net.eval()(torch.zeros(1, *input_size, device=device))
+    finally:
+        net.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return NetworkCost(layers, sum(p.numel() for p in net.parameters()))

@@ -1,0 +1,74 @@
+"""What would fail in every job of a sweep, found before the first one starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench.checkpoints import read_state_dict
+from bnnbench.run import build_datamodule, build_task
+
+FREE_BYTES = 200e6  # checkpoints and logs of a run
+
+
+def preflight(cfgs: Iterable[DictConfig]) -> None:
+    """Check folders, data sets, checkpoints and networks of ``cfgs``; downloads what is missing.
+
+    Raises:
+        OSError: a folder that cannot be written, a full disk, a data set that is nowhere.
+        ValueError: a damaged file, an option or a combination that makes no sense.
+    """
+    seen: set[str] = set()
+    for cfg in cfgs:
+        for check, nodes in (
+            (_check_folder, [cfg.paths.runs_dir]),
+            (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
+            (_check_data, [cfg.dataset]),
+            (_check_task, [cfg.quantizer, cfg.backbone, cfg.loss, cfg.recipe, cfg.dataset]),
+        ):
+            key = f"{check.__name__} {[_plain(node) for node in nodes]}"
+            if key not in seen:
+                check(cfg)
+                seen.add(key)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _check_folder(cfg: DictConfig) -> None:
+    folder = Path(cfg.paths.runs_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error}): set paths.log_dir=<folder>") from error
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        raise OSError(f"{folder} has {free / 1e6:.0f} MB left: set paths.log_dir=<folder>")
+
+
+def _check_checkpoints(cfg: DictConfig) -> None:
+    for path in (cfg.init_from, cfg.ckpt_path):
+        if path is not None:
+            read_state_dict(path)
+
+
+def _check_data(cfg: DictConfig) -> None:
+    data = build_datamodule(cfg)
+    data.prepare_data()
+    data.setup("fit")
+
+
+def _check_task(cfg: DictConfig) -> None:
+    task = build_task(cfg)
+    size = (2, cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size)
+    with torch.no_grad():
+        task.net.eval()(torch.zeros(size))

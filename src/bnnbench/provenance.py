@@ -1,0 +1,119 @@
+"""Where a number came from: code, machine, versions."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import resource
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parents[1]
+SHARED_SOURCES = ("quantizers/base.py", "quantizers/surrogate.py", "quantizers/nonlinearities.py")
+
+
+def source_hash(quantizer: dict[str, Any]) -> str:
+    """Hash of the code behind a quantizer's config; comments and docstrings do not count.
+
+    Reads files only: it imports neither torch nor the method.
+    """
+    files = {PACKAGE / name for name in SHARED_SOURCES} | set(_target_files(quantizer))
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(_code(file).encode())
+    return digest.hexdigest()
+
+
+def _target_files(node: dict[str, Any]) -> Iterator[Path]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _target_files(value)
+        elif key == "_target_" and value.startswith("bnnbench."):
+            yield PACKAGE.joinpath(*value.split(".")[1:-1]).with_suffix(".py")
+
+
+@cache
+def _code(file: Path) -> str:
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:] or [ast.Pass()]  # pyright: ignore[reportAttributeAccessIssue]
+    return ast.dump(tree)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    value = getattr(statement, "value", None)
+    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant)
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether the tree differs from it; both None outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if commit is None else bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    import torch
+
+    import bnnbench
+
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("torchvision", "lightning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found | {"bnnbench": bnnbench.__version__}
+
+
+def device(used: Any) -> str:
+    """The device of a run in words: processor and threads, or GPU."""
+    import torch
+
+    if used.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(used)}"
+    threads = torch.get_num_threads()
+    return f"{used.type}: {_processor()}, {threads} thread{'s' * (threads != 1)}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory_mb() -> float:
+    """Peak memory of this process in MB: of the GPU where one is used, else resident."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if platform.system() == "Darwin" else 1024) / 1e6
+
+
+def task_overrides() -> list[str]:
+    """What was typed for this run, sorted; empty outside a Hydra run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return sorted(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

@@ -1,0 +1,69 @@
+"""DoReFa-Net (Zhou et al., 2016, arXiv 1606.06160); code tensorpack, examples/DoReFa-Net.
+
+k-bit weights and activations. Weights, k = 1: ``sign(w) * E|w|`` with one scale per layer and the
+identity as gradient (Eqs. 6-7); k > 1: ``2 q_k(tanh(w) / (2 max|tanh w|) + 1/2) - 1`` (Eq. 9).
+Activations ``q_k(clip(x, 0, 1))`` (Eq. 11): at 1 bit the values are {0, 1}.
+``q_k(r) = round((2^k - 1) r) / (2^k - 1)``, straight-through (Eq. 5). 32 bits: unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bnnbench.quantizers.base import Decomposition, Side, scaled_sign
+from bnnbench.quantizers.surrogate import clip, round_ste, sign, sign_ste
+
+
+def quantize(x: Tensor, bits: int) -> Tensor:
+    """``q_k``: ``x`` in [0, 1] rounded to ``2^bits`` levels, straight-through (Eq. 5)."""
+    levels = 2**bits - 1
+    return round_ste(x * levels) / levels
+
+
+def _checked(bits: int, name: str) -> int:
+    if bits not in (*range(1, 9), 32):
+        raise ValueError(f"quantizer.{name}={bits}: choose 1 to 8 bits, or 32 for full precision")
+    return bits
+
+
+class DoReFaWeight(Side):
+    """k-bit weights in [-1, 1], or one-scale binary weights at k = 1."""
+
+    def __init__(self, shape: Sequence[int], bits: int = 1) -> None:
+        super().__init__()
+        self.bits = _checked(bits, "weight_bits")
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Quantized weights, same shape as ``weight``."""
+        if self.bits == 32:
+            return weight
+        if self.bits == 1:
+            scaled = sign(weight.detach()) * weight.detach().abs().mean()
+            return weight + (scaled - weight).detach()
+        tanh = torch.tanh(weight)
+        return 2 * quantize(tanh / (2 * tanh.abs().max()) + 0.5, self.bits) - 1
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        return scaled_sign(x, x.abs().mean()) if self.bits == 1 else super().decompose(x)
+
+
+class DoReFaActivation(Side):
+    """k-bit activations in [0, 1]."""
+
+    def __init__(self, channels: int, bits: int = 1) -> None:
+        super().__init__()
+        self.bits = _checked(bits, "activation_bits")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantized activations, same shape as ``x``; the gradient is that of the clip."""
+        if self.bits == 32:
+            return x
+        if self.bits == 1:  # the window of sign(2x - 1) is 0 < x < 1: the clip's own
+            return sign_ste(2 * x - 1, clip).mul(0.5).add(0.5)
+        return quantize(x.clamp(0, 1), self.bits)
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        return scaled_sign(2 * x - 1, 0.5, 0.5) if self.bits == 1 else super().decompose(x)

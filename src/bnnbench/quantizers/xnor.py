@@ -1,0 +1,95 @@
+"""XNOR-Net (Rastegari et al., ECCV 2016, arXiv 1603.05279); code allenai/XNOR-Net.
+
+Weights: centred over the input channels, clamped to [-1, 1], then ``alpha * sign(w)`` with
+``alpha = E|w|`` per filter (Eq. 6). Activations ``sign(x)``. The input scale K (Eq. 11) is an output
+op, off by default because no public code applies it. ``gradient``: ``corrected`` is the true
+gradient of ``alpha * sign(w)`` with a straight-through sign; ``paper`` is Eq. 12 elementwise;
+``lua`` is ``paper`` with the centring factor ``1 - 1/C_in`` of the released code.
+``gradient_scale`` multiplies it. Changed: centring is straight-through in ``corrected``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, scaled_sign
+from bnnbench.quantizers.surrogate import clip, identity, sign, sign_ste
+
+GRADIENTS = ("corrected", "paper", "lua")
+
+
+class _ElementwiseGradient(torch.autograd.Function):
+    """``alpha * sign(w)`` with gradient ``grad * (alpha * 1[|w| < 1] + 1/n) * factor``."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, alpha: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(weight, alpha)
+        ctx.factor = factor
+        return alpha * sign(weight)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, alpha = ctx.saved_tensors
+        through = clip(grad, weight) * alpha + grad / weight[0].numel()
+        return through * ctx.factor, None, None
+
+
+class XNORWeight(Side):
+    """``alpha * sign(w - mean over input channels)``, alpha per filter."""
+
+    def __init__(
+        self, shape: Sequence[int], gradient: str = "corrected", gradient_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if gradient not in GRADIENTS:
+            raise ValueError(f"quantizer.gradient={gradient!r}: choose one of {GRADIENTS}")
+        self.gradient, self.gradient_scale = gradient, gradient_scale
+        self.centring = 1 - 1 / shape[1]
+
+    @staticmethod
+    def _centred(weight: Tensor) -> Tensor:
+        centred = weight - weight.mean(dim=1, keepdim=True).detach()
+        return centred + (centred.clamp(-1, 1) - centred).detach()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Binary weights, same shape as ``weight``."""
+        centred = self._centred(weight)
+        if self.gradient == "corrected":
+            value = mean_magnitude(centred) * sign_ste(centred, identity)
+            if self.gradient_scale == 1:
+                return value
+            return value.detach() + (value - value.detach()) * self.gradient_scale
+        factor = self.gradient_scale * (self.centring if self.gradient == "lua" else 1.0)
+        return _ElementwiseGradient.apply(  # pyright: ignore[reportReturnType]
+            centred, mean_magnitude(centred).detach(), factor
+        )
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        centred = self._centred(x)
+        return scaled_sign(centred, mean_magnitude(centred))
+
+
+class InputScale(nn.Module):
+    """XNOR-Net's K (Eq. 11): the channel mean of ``|x|``, averaged over each window."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
+        kh, kw = layer.kernel_size
+        self.register_buffer("box", torch.full((1, 1, kh, kw), 1 / (kh * kw)), persistent=False)
+
+    def forward(self, out: Tensor, x: Tensor) -> Tensor:
+        """``out`` (N, O, H', W') scaled by K of the real input ``x`` (N, C, H, W)."""
+        magnitude = x.abs().mean(dim=1, keepdim=True)
+        return out * F.conv2d(
+            magnitude, self.box, None, self.stride, self.padding, self.dilation
+        )
+
+
+def input_scale(layer: nn.Conv2d, enabled: bool) -> InputScale | None:
+    """The output op of the ``input_scale`` option."""
+    return InputScale(layer) if enabled else None

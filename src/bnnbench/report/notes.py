@@ -1,0 +1,155 @@
+"""The notes under a table: what its rows share, what its marks mean, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bnnbench.report.markup import MISSING
+from bnnbench.report.matching import entry_dataset
+from bnnbench.report.rows import Result, Row, headline_key, lookup
+
+Fact = tuple[str, Callable[[Result], Any]]
+
+MARKS = {"unverified": "†", "stale": "*", "best": "§"}
+_CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe")
+_STRUCTURE = {
+    "shortcut": "shortcut",
+    "downsample": "downsample",
+    "nonlinearity": "nonlinearity",
+    "head_norm": "head norm",
+    "padding_value": "padding",
+    "first": "first layer",
+    "last": "last layer",
+}
+
+
+def facts_of(rows: list[Row], options: list[str]) -> tuple[list[Fact], list[str]]:
+    """What makes rows incomparable if it differs.
+
+    Returns the facts that differ between measured rows, for a column each, and the shared ones
+    as texts ("recipe unified"). Facts that name the rows anyway (options) are in neither.
+    """
+    measured = [row for row in rows if row.results]
+    different: list[Fact] = []
+    shared: list[str] = []
+    for name, fact in _facts(options):
+        words = {row.words(fact) for row in measured}
+        if len(words) > 1:
+            different.append((name, fact))
+        elif any(words):
+            shared.append(f"{name} {words.pop()}")
+    return different, shared
+
+
+def option_fact(key: str) -> Callable[[Result], Any] | None:
+    """The measured fact behind a swept structure option such as `backbone.shortcut`, or None."""
+    group, _, name = key.partition(".")
+    if group in ("backbone", "quantizer") and name in _STRUCTURE:
+        return lambda result: lookup(result, "structure", name)
+    return None
+
+
+def is_stale(row: Row, hashes: dict[str, str]) -> bool:
+    """Whether any result of the row was measured with other code of its quantizer."""
+    current = hashes.get(row.choice("quantizer") or "")
+    return current is not None and any(r.get("source_hash") != current for r in row.results)
+
+
+def notes_of(
+    manifest: dict[str, Any],
+    rows: list[Row],
+    header: list[str],
+    texts: list[list[str]],
+    shared: list[str],
+    published: dict[str, Any] | None,
+) -> list[str]:
+    """All notes of a table, the most needed first."""
+    table = manifest.get("table") or {}
+    notes = []
+    if manifest.get("scale_notes"):
+        notes.append(f"scale={manifest['scale']}: {manifest['scale_notes']}")
+    if published:
+        notes += _stand_in(manifest, rows, published)
+    if shared:
+        whole = all(row.results for row in rows)
+        notes.append(f"all {'' if whole else 'measured '}rows: {', '.join(shared)}")
+    notes += [str(note) for note in table.get("notes") or []]
+    notes += _legend(rows, header, texts)
+    if published:
+        notes += _published_notes(published, table.get("published"))
+    notes += [f"failed: {run}: {line}" for row in rows for run, line in row.errors.items()]
+    return notes + _commits(rows)
+
+
+def _facts(options: list[str]) -> list[Fact]:
+    shown = {key.removeprefix("quantizer.").removeprefix("backbone.") for key in options}
+    facts: list[Fact] = [(g, lambda r, g=g: lookup(r, "choices", g)) for g in _CHOICES]
+    facts += [(name, lambda r, k=k: lookup(r, "structure", k)) for k, name in _STRUCTURE.items()]
+    facts = [
+        fact for fact, key in zip(facts, [*_CHOICES, *_STRUCTURE], strict=True) if key not in shown
+    ]
+    return [
+        *facts,
+        ("training images", lambda r: r.get("train_images")),
+        ("test images", lambda r: r.get("test_images")),
+        ("evaluated on", lambda r: (headline_key(r) or "nothing").split("/")[0]),
+        ("precision", lambda r: r.get("precision")),
+        ("compiled", lambda r: r.get("compiled")),
+        ("device", lambda r: r.get("device")),
+    ]
+
+
+def _stand_in(manifest: dict[str, Any], rows: list[Row], published: dict[str, Any]) -> list[str]:
+    """Why rows with both numbers have no difference: they were measured on another data set."""
+    both = [row for row in rows if row.results and row.published]
+    theirs = sorted({str(entry_dataset(row.published or {}, published)) for row in both})
+    ours = sorted({str(row.choice("dataset")) for row in both})
+    if not both or (theirs == ours and manifest.get("scale") != "demo"):
+        return []
+    sets = f"measured on {', '.join(ours)}, published on {', '.join(theirs)}"
+    return [f"{sets}: not comparable, so no difference is given"]
+
+
+def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[str]:
+    """What the marks mean, for those that are used."""
+    cells = [cell for line in texts for cell in line]
+    legend = []
+    if any(" ± " in cell for cell in cells):
+        legend.append("±: sample standard deviation over the seeds")
+    if any(row.headline("best") for row in rows):
+        keys = {str(headline_key(result)) for row in rows for result in row.results}
+        data = "test data" if any(key.startswith("test/") for key in keys) else "held-out data"
+        legend.append(
+            f"{MARKS['best']} the authors' protocol, selected on {data}; "
+            "the headline is the last epoch, which selects nothing"
+        )
+    if "delta" in header:
+        legend.append("delta: last epoch minus published; recipes and epochs may differ")
+    if any(cell.endswith(MARKS["unverified"]) for cell in cells):
+        legend.append(f"{MARKS['unverified']} recalled, not read in any source")
+    if any(cell.endswith(MARKS["stale"]) for cell in cells):
+        legend.append(
+            f"{MARKS['stale']} older than the quantizer's code as it is now: "
+            "run it again with force=true"
+        )
+    if len({line[header.index("W/A bits")] for line in texts} - {MISSING}) > 1:
+        legend.append("rows with different bits are not ranked against each other")
+    if MISSING in cells:
+        legend.append(f"{MISSING}: not run, not finished or not known")
+    return legend
+
+
+def _published_notes(published: dict[str, Any], stem: str | None) -> list[str]:
+    where = f"; the source of each number: results/published/{stem}.yaml" if stem else ""
+    first = f"published: {published['title']} ({published['paper']}){where}"
+    return [first, *(f"published: {known}" for known in published["protocol"]["known"])]
+
+
+def _commits(rows: list[Row]) -> list[str]:
+    names = []
+    for result in (result for row in rows for result in row.results):
+        commit = lookup(result, "git", "commit")
+        dirty = " with uncommitted changes" if lookup(result, "git", "dirty") else ""
+        names.append(f"{commit[:10]}{dirty}" if commit else "none recorded")
+    return [f"measured at commit: {', '.join(dict.fromkeys(names))}"] if names else []

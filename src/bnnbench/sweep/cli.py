@@ -1,0 +1,46 @@
+"""What train.py does around Hydra: a table is a sweep, and a mistyped key is told the valid ones."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+# Hydra's other commands, which do not go together with --multirun.
+_COMMANDS = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help")
+_COMMANDS += ("-sc", "--shell-completion", "--shell_completion", "--hydra-help")
+
+
+def ensure_multirun(argv: list[str]) -> list[str]:
+    """`argv` with `-m` where it asks for `table=<name>`: a table sweeps with or without -m."""
+    tables = [word for word in argv[1:] if word.startswith("table=")]
+    commanded = any(word.split("=")[0] in _COMMANDS for word in argv[1:])
+    if not tables or tables[-1] == "table=none" or commanded:
+        return argv
+    return [argv[0], "-m", *argv[1:]]
+
+
+@contextmanager
+def valid_keys() -> Iterator[None]:
+    """Around `main()`: where Hydra refused a key, add the keys that stand in its place."""
+    try:
+        yield
+    except SystemExit as stop:  # Hydra has printed its error and exits while handling it
+        if hint := _valid_keys(stop.__context__):
+            print(hint, file=sys.stderr)
+        raise
+
+
+def _valid_keys(error: BaseException | None) -> str | None:
+    while error is not None and not isinstance(error, OmegaConfBaseException):
+        error = error.__cause__
+    parent = None if error is None else error.parent_node
+    if not isinstance(parent, DictConfig) or not isinstance(error, AttributeError | KeyError):
+        return None
+    known = sorted(str(key) for key in parent if key != "hydra")
+    place = parent._get_full_key("") or "the top level"
+    close = get_close_matches(str(error.key), known, n=1)
+    meant = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{meant}Valid keys of {place}: {', '.join(known)}"

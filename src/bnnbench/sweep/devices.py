@@ -1,0 +1,94 @@
+"""How many jobs run side by side, and which GPU each of them may see. Nothing here imports torch."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from itertools import count
+from multiprocessing import current_process
+from pathlib import Path
+from typing import IO
+
+from omegaconf import OmegaConf
+
+WORKERS = "BNNBENCH_WORKERS"  # environment: number of jobs side by side, instead of counting
+_claims: list[IO[str]] = []  # a lock lasts as long as its file is open: the life of the process
+
+
+def workers(accelerator: str = "auto") -> int:
+    """One job a GPU, or one a core where there is no GPU or `accelerator` is cpu."""
+    if text := os.environ.get(WORKERS):
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError(f"{WORKERS}={text}: give a whole number from 1 on")
+        return int(text)
+    return (0 if accelerator == "cpu" else len(visible_gpus())) or _cores()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return [str(index) for index in range(_installed_gpus())]
+    # CUDA stops at the first invalid entry, so -1 hides all that follow.
+    names = [name.strip() for name in listed.split(",")]
+    stop = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
+    return names[:stop]
+
+
+def claim_gpu() -> str | None:
+    """Give this process of a sweep one GPU to itself; call it before CUDA is initialised.
+
+    Only workers of the joblib launcher need it: a cluster's launcher assigns GPUs in the
+    environment, and a single run may use them all. Returns the GPU, None where nothing was done.
+    """
+    if not in_joblib_worker():
+        return None
+    gpus = visible_gpus()
+    if len(gpus) < 2:  # none, the only one, or claimed by this worker's previous job
+        return None
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu = gpus[_claim_slot() % len(gpus)]
+    return gpu
+
+
+def in_joblib_worker() -> bool:
+    """Whether this process is one of the joblib launcher's."""
+    return current_process().name.startswith("LokyProcess")
+
+
+def register_resolvers() -> None:
+    """`${workers:<accelerator>}` in a config, for the joblib launcher's n_jobs."""
+    OmegaConf.register_new_resolver("workers", workers, replace=True)
+
+
+def _claim_slot() -> int:
+    """The lowest number no living worker of this sweep holds (numbers of dead ones are free)."""
+    import fcntl  # POSIX only, as are machines with several GPUs to share
+
+    folder = Path(tempfile.gettempdir()) / f"bnnbench-gpus-{os.getuid()}-{os.getppid()}"
+    folder.mkdir(exist_ok=True)
+    for slot in count():
+        file = (folder / str(slot)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _claims.append(file)
+        return slot
+    raise AssertionError("count() does not end")
+
+
+@cache
+def _installed_gpus() -> int:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout
+    return sum(line.startswith("GPU ") for line in listing.splitlines())
+
+
+def _cores() -> int:
+    import joblib  # knows of affinity masks and of containers' quotas
+
+    return joblib.cpu_count()

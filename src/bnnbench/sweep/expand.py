@@ -1,0 +1,88 @@
+"""From a command line, or a table and a scale, to one set of overrides per cell.
+
+An override is a pair `key: value` of strings as typed on a command line. Later layers win:
+table.common < a line of table.sweep < scale.overrides and scale.seeds <
+table.scales.<scale>.common < the user's own command line.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any
+
+# Command-line words -> the product of their sweeps, as Hydra expands it (given by the plugin).
+Split = Callable[[Sequence[str]], list[dict[str, str]]]
+
+TABLE_KEYS = {"name", "title", "published", "notes", "common", "sweep", "scales"}
+TABLE_SCALE_KEYS = {"sweep", "common", "note"}
+SCALE_KEYS = {"name", "overrides", "seeds", "note"}
+NOT_OF_A_JOB = ("table", "scale")  # what a table's cells are made of, not part of any of them
+
+
+def expand_plain(arguments: Sequence[str], split: Split) -> list[dict[str, str]]:
+    """The cells of a plain `-m` command line."""
+    return [_without(cell, "scale") for cell in split(arguments)]
+
+
+def expand_table(
+    table: dict[str, Any], scale: dict[str, Any], arguments: Sequence[str], split: Split
+) -> list[dict[str, str]]:
+    """The cells of a table at a scale, in the table's order; `arguments` is the user's line.
+
+    Raises ValueError for a key that a table or scale does not have and for a table without lines.
+    """
+    check_keys(table, scale)
+    own = (table.get("scales") or {}).get(scale["name"]) or {}
+    seeds = [f"seed={','.join(map(str, scale['seeds']))}"] if scale.get("seeds") else []
+    above = [
+        [*(scale.get("overrides") or []), *seeds],
+        own.get("common") or [],
+        list(arguments),
+    ]
+    lines = own.get("sweep") or table.get("sweep")
+    if not lines:
+        raise ValueError(f"table {table['name']} has no lines: write them under `sweep:`")
+    cells: list[dict[str, str]] = []
+    for line in lines:
+        layers = [table.get("common") or [], shlex.split(line), *above]
+        cells += layered([split(layer) for layer in layers])
+    return [_without(cell, *NOT_OF_A_JOB) for cell in cells]
+
+
+def scale_notes(table: dict[str, Any], scale: dict[str, Any]) -> str | None:
+    """What this scale stands in for, in the scale's words and the table's own."""
+    own = (table.get("scales") or {}).get(scale["name"]) or {}
+    return " ".join(note for note in (scale.get("note"), own.get("note")) if note) or None
+
+
+def layered(layers: Iterable[list[dict[str, str]]]) -> list[dict[str, str]]:
+    """The product of the layers' sweeps; in each cell the later value of a key wins."""
+    cells = []
+    for choice in product(*layers):
+        merged = {bare(key): (key, value) for cell in choice for key, value in cell.items()}
+        cell = dict(merged.values())
+        if cell not in cells:
+            cells.append(cell)
+    return cells
+
+
+def bare(key: str) -> str:
+    """The key without the marks that add (`+key`, `++key`) or delete (`~key`) it."""
+    return key.lstrip("+~")
+
+
+def check_keys(table: dict[str, Any], scale: dict[str, Any]) -> None:
+    """Refuse keys that nothing reads: a mistyped `comon:` would silently change a table."""
+    _refuse_unknown(f"table {table.get('name')}", table, TABLE_KEYS)
+    _refuse_unknown(f"scale {scale.get('name')}", scale, SCALE_KEYS)
+    for name, part in (table.get("scales") or {}).items():
+        _refuse_unknown(f"table {table.get('name')}, scales.{name}", part, TABLE_SCALE_KEYS)
+
+
+def _refuse_unknown(where: str, node: dict[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(node) - known):
+        raise ValueError(f"{where}: no such key {unknown}; there are {sorted(known)}")
+
+
+def _without(cell: dict[str, str], *keys: str) -> dict[str, str]:
+    return {k: v for k, v in cell.items() if bare(k) not in keys}

@@ -1,0 +1,93 @@
+"""Runs on disk: which are finished, and their results. A result is written once, last, atomically."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = 1
+State = Literal["finished", "failed", "interrupted", "missing"]
+
+
+class DamagedResult(ValueError):
+    """A result file that is there but cannot be used."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    overrides: what was typed for it, without settings that change no number.
+    run: the name of its folder.
+    """
+
+    overrides: dict[str, str]
+    run: str
+    fingerprint: str
+
+
+def read_result(run_dir: Path | str) -> dict[str, Any] | None:
+    """The run's result, None where it has not finished; DamagedResult where it cannot be read."""
+    file = Path(run_dir) / "result.json"
+    return _load(file) if file.exists() else None
+
+
+def read_error(run_dir: Path | str) -> str | None:
+    """The traceback a failed run left, None where there is none."""
+    file = Path(run_dir) / "error.txt"
+    return file.read_text(errors="replace") if file.exists() else None
+
+
+def cell_state(runs_dir: Path | str, cell: Cell) -> State:
+    """What the cell's run folder says; a result of another fingerprint is not the cell's."""
+    run_dir = Path(runs_dir) / cell.run
+    result = read_result(run_dir)
+    if result is not None and result["fingerprint"] == cell.fingerprint:
+        return "finished"
+    if (run_dir / "error.txt").exists():
+        return "failed"
+    if (run_dir / "progress.json").exists() or (run_dir / "checkpoints" / "last.ckpt").exists():
+        return "interrupted"
+    return "missing"
+
+
+def index_results(folders: Iterable[Path | str]) -> dict[str, dict[str, Any]]:
+    """Results by fingerprint, from folders of runs or of result files; the first found counts."""
+    index: dict[str, dict[str, Any]] = {}
+    for folder in map(Path, folders):
+        for file in [*sorted(folder.glob("*/result.json")), *sorted(folder.glob("*.json"))]:
+            result = _load(file)
+            index.setdefault(result["fingerprint"], result)
+    return index
+
+
+def write_json(path: Path | str, obj: Any) -> None:
+    """Write JSON so that a reader, or a crash in the middle, sees the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            json.dump(obj, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _load(file: Path) -> dict[str, Any]:
+    advice = f"{file}: {{}}; delete the file to run it again"
+    try:
+        result = json.loads(file.read_text())
+    except ValueError as error:
+        raise DamagedResult(advice.format(f"damaged ({error})")) from error
+    if not isinstance(result, dict) or "fingerprint" not in result:
+        raise DamagedResult(advice.format("damaged (not a result)"))
+    if result.get("schema") != SCHEMA:
+        raise DamagedResult(advice.format(f"schema {result.get('schema')}, expected {SCHEMA}"))
+    return result

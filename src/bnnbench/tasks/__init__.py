@@ -1,0 +1,1 @@
+"""LightningModules: one a task, none of which knows any method."""

@@ -1,0 +1,91 @@
+"""Image classification: a network, a loss, a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from bnnbench.callbacks.progress import QuantizerProgress
+from bnnbench.tasks.recipe import Recipe
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classification(L.LightningModule):
+    """Trains ``net`` with ``loss(logits, labels)``; knows nothing of any method.
+
+    Works in anybody's Trainer: the callback that drives scheduled quantizers comes with it.
+
+    Args:
+        net: images (N, C, H, W) to logits (N, classes).
+        loss: logits and labels (N,) to a scalar.
+        recipe: optimiser and schedule.
+        num_classes: length of the logits.
+        evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        recipe: Recipe,
+        num_classes: int,
+        evaluates_on: str = "test",
+    ) -> None:
+        super().__init__()
+        self.net, self.loss, self.recipe = net, loss, recipe
+        self.evaluates_on = evaluates_on
+        metrics: dict[str, nn.Module] = {}
+        for stage in ("train", "eval"):
+            metrics[f"{stage}_loss"] = MeanMetric()
+            metrics[f"{stage}_acc"] = MulticlassAccuracy(num_classes, average="micro")
+        self.metrics = nn.ModuleDict(metrics)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        return self.net(x)
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        images, labels = batch
+        logits = self.net(images)
+        loss = self.loss(logits, labels)
+        # update, not forward: forward would compute the metric of every batch as well
+        self.metrics[f"{stage}_loss"].update(loss.detach(), weight=len(labels))
+        self.metrics[f"{stage}_acc"].update(logits.detach(), labels)
+        return loss
+
+    def _log_epoch(self, stage: str, prefix: str) -> None:
+        for name in ("loss", "acc"):
+            metric = self.metrics[f"{stage}_{name}"]
+            self.log(f"{prefix}/{name}", metric.compute())
+            metric.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch("train", "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "eval")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("eval", self.evaluates_on)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "eval")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("eval", "test")
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """The callback without which scheduled quantizers would stand still."""
+        return [QuantizerProgress()]
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return self.recipe.build(self.parameters(), steps)

@@ -1,0 +1,137 @@
+"""A planned sweep, carried out: preflight, manifest, launch, table, and how it ended."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobStatus
+from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
+
+from bnnbench.sweep.progress import Progress, Watched
+from bnnbench.sweep.store import read_error, write_json
+
+from ._plan import Planned, Sweep, clear_errors
+
+Launch = Callable[[list[list[str]]], Sequence[Any]]  # each job's overrides -> Hydra's JobReturns
+INTERRUPTED = 130  # the shell's exit code for Ctrl-C
+ENVIRONMENT = "BNNBENCH_SWEEP"  # names the sweep to its jobs
+
+
+@dataclass
+class Outcome:
+    """How the launch ended, beyond what the run folders say."""
+
+    failed: list[Planned] = field(default_factory=list)
+    stopped: str | None = None  # why the launcher gave up on the jobs that were left
+    interrupted: bool = False
+
+
+def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
+    """Run what is not finished, render the table, say what failed. Returns the exit code."""
+    pending = sweep.pending()
+    finished = len(sweep.planned) - len(pending)
+    _say(f"sweep {sweep.name}: {finished} runs are finished, {len(pending)} to run")
+    launch = _ready(pending, launcher) if pending else None
+    _write_manifest(sweep)
+    outcome = _launched(sweep, pending, launch) if launch else Outcome()
+    try:
+        _show_table(sweep)
+    finally:  # a table that cannot be rendered hides no failure
+        code = _summary(sweep, outcome)
+    return code
+
+
+def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
+    """The launcher. What can be known to fail fails here, not hours later in job after job."""
+    from bnnbench.preflight import preflight
+
+    try:
+        launch = launcher()
+        preflight([planned.cfg for planned in pending])
+        return launch
+    except Exception as error:
+        raise CompactHydraException(str(error)) from error
+
+
+def _write_manifest(sweep: Sweep) -> None:
+    with clear_errors():
+        try:
+            sweep.runs_dir.mkdir(parents=True, exist_ok=True)
+            write_json(sweep.folder / "sweep.json", sweep.manifest)
+            probe = sweep.runs_dir / f".writable.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                f"cannot write results: {error}; choose another folder with paths.log_dir=<folder>"
+            ) from error
+
+
+def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
+    # Hydra's own overrides reach the jobs under every launcher, unlike our environment.
+    sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{ENVIRONMENT}='{sweep.name}'")
+    watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
+    outcome = Outcome()
+    try:
+        with Progress(watched):
+            returns = launch([planned.overrides for planned in pending])
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except Exception as error:  # a worker was killed, the cluster refused: show what there is
+        outcome.stopped = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        if _full_error():
+            traceback.print_exc()
+    else:
+        status = zip(pending, returns, strict=True)
+        outcome.failed = [p for p, job in status if job.status == JobStatus.FAILED]
+    return outcome
+
+
+def _show_table(sweep: Sweep) -> None:
+    from bnnbench.report.render import render
+
+    published = Path(sweep.config.paths.results_dir) / "published"
+    with clear_errors():
+        table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
+    print(table.markdown())
+    print(f"Written to {sweep.folder}: table.md, table.csv, table.tex, curves.png", flush=True)
+    if OmegaConf.select(sweep.config, "logger.name") == "wandb":
+        from bnnbench.callbacks.wandb_summary import log_summary
+
+        log_summary(sweep.config, sweep.name, table)
+
+
+def _summary(sweep: Sweep, outcome: Outcome) -> int:
+    """One line for each run that has no result; the traceback stands in its folder."""
+    states = {p.cell.run: sweep.state(p) for p in sweep.planned}
+    failed = [p for p in sweep.planned if p in outcome.failed or states[p.cell.run] == "failed"]
+    missing = [p for p in sweep.planned if p not in failed and states[p.cell.run] != "finished"]
+    for planned in failed:
+        file = sweep.runs_dir / planned.cell.run / "error.txt"
+        text = (read_error(file.parent) or "no error.txt").strip()
+        _say(f"failed: {planned.cell.run}: {text.splitlines()[-1]}\n        {file}")
+        if _full_error():
+            _say(text)
+    if outcome.stopped:
+        _say(f"the launcher stopped: {outcome.stopped}")
+    if failed or missing:
+        _say(
+            f"{len(failed)} of {len(sweep.planned)} runs failed, {len(missing)} have no result yet;"
+            " the same command runs only these again and resumes what was cut"
+        )
+    if outcome.interrupted:
+        return INTERRUPTED
+    return 1 if failed or missing else 0
+
+
+def _full_error() -> bool:
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

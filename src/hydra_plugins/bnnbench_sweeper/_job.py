@@ -1,0 +1,92 @@
+"""What surrounds the task function in every job of a sweep, under any launcher."""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
+
+
+class JobFailed(RuntimeError):
+    """A job's failure as one line: it always pickles, which the exception itself may not."""
+
+
+class Job:
+    """The task function of a sweep, isolated: one job's failure leaves the others alone.
+
+    A failure leaves its traceback in the run folder's error.txt, whatever it was. In a worker
+    process the job's output goes to the folder's output.log, and the worker ends with the sweep.
+    """
+
+    def __init__(self, task: TaskFunction) -> None:
+        self.task = task
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        error_file = folder / "error.txt"
+        error_file.unlink(missing_ok=True)
+        worker = in_joblib_worker()
+        if worker:
+            claim_gpu()
+            _end_with_parent()
+        try:
+            with _output_to(folder / "output.log") if worker else nullcontext():
+                return _as_float(self.task(cfg))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None  # Lightning turns one into the other
+            if not error_file.exists():
+                error_file.write_text(traceback.format_exc())
+            raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+
+def _as_float(value: Any) -> float | None:
+    """Results travel between processes: a returned module would keep its memory."""
+    return None if value is None else float(value)
+
+
+@contextmanager
+def _output_to(file: Path) -> Iterator[None]:
+    """Send stdout and stderr, C libraries' too, to a file; it goes on where a resumed run left."""
+    kept = [os.dup(1), os.dup(2)]
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        _redirect(log, log)
+        yield
+    finally:
+        _redirect(*kept)
+        for descriptor in (log, *kept):
+            os.close(descriptor)
+
+
+def _redirect(stdout: int, stderr: int) -> None:
+    for stream, number, target in ((sys.stdout, 1, stdout), (sys.stderr, 2, stderr)):
+        stream.flush()
+        os.dup2(target, number)
+
+
+def _end_with_parent() -> None:
+    """A worker outlives a killed sweep until its job ends; the next call would run it again."""
+    name = "end-with-parent"
+    if any(thread.name == name for thread in threading.enumerate()):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name=name, daemon=True).start()

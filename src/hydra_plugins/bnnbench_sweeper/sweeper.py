@@ -1,0 +1,41 @@
+"""The default sweeper: finished cells are left out, failures are isolated, a table is the result.
+
+It schedules nothing: Hydra expands and composes, the chosen launcher runs the jobs.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class BnnbenchSweeper(Sweeper):
+    """`hydra/sweeper=bnnbench`: a plain `-m` line or `table=<name> scale=<name>` as one table."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Plan, launch what is not finished, render; leave with exit code 1 or 130 if need be."""
+        from . import _core, _plan  # only a sweep pays for it, not every start
+
+        sweep = _plan.plan(self.config, arguments, self.context.config_loader)
+        if code := _core.run(sweep, self._launcher):
+            sys.exit(code)
+
+    def _launcher(self) -> Callable[[list[list[str]]], Sequence[Any]]:
+        from ._job import Job
+
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context,
+            task_function=Job(self.task_function),
+            config=self.config,
+        )
+        return partial(launcher.launch, initial_job_idx=0)

@@ -1,0 +1,53 @@
+"""Train one run, or a sweep that ends in its comparison table.
+
+    python src/train.py quantizer=adabin backbone=resnet20 dataset=cifar10
+    python src/train.py -m quantizer=adabin,xnor,birealnet backbone=resnet18
+    python src/train.py table=unified_cifar10 scale=demo
+    python src/train.py train=false ckpt_path=<file> dataset=cifar10
+
+A finished run is reused, an interrupted one resumes from its last epoch; ``force=true`` runs again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from bnnbench import resolvers
+from bnnbench.sweep.cli import ensure_multirun, valid_keys
+from bnnbench.sweep.devices import claim_gpu
+from bnnbench.sweep.fingerprint import fingerprint
+from bnnbench.sweep.store import read_result
+
+resolvers.register()
+
+
+@hydra.main(config_path="../conf", config_name="train", version_base="1.3")
+def main(cfg: DictConfig) -> float:
+    """One run; returns the accuracy of its last epoch."""
+    resolvers.register()  # a launcher's worker unpickles this function without running the module
+    folder = Path(cfg.paths.output_dir)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    result = None if cfg.force or not cfg.train else read_result(folder)
+    if result is None or result["fingerprint"] != fingerprint(cfg):
+        claim_gpu()
+        from bnnbench.run import execute  # torch takes seconds: only once there is work
+
+        accuracy = execute(cfg, folder, quiet=in_sweep)
+    else:
+        metrics = result["metrics"]["last"]
+        accuracy = next(value for name, value in metrics.items() if name.endswith("/acc"))
+    if not in_sweep and cfg.train:
+        print(f"{100 * accuracy:.2f} % in the last epoch; {folder / 'result.json'}")
+    return accuracy
+
+
+if __name__ == "__main__":
+    sys.argv = ensure_multirun(sys.argv)
+    with valid_keys():
+        main()

@@ -1,0 +1,148 @@
+"""Hand-written manifests, results and published numbers: no training, no torch."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+_RESULT: dict[str, Any] = {
+    "schema": 1,
+    "choices": {
+        "quantizer": "adabin",
+        "loss": "task",
+        "backbone": "resnet20",
+        "dataset": "cifar10",
+        "recipe": "unified",
+    },
+    "seed": 0,
+    "source_hash": "aaa",
+    "structure": {"shortcut": "conv", "nonlinearity": "maxout", "head_norm": True},
+    "bits": {"w": 1, "a": 1},
+    "bases": {"w": 1, "a": 1},
+    "metrics": {
+        "last": {"test/acc": 0.9, "test/loss": 0.3},
+        "best": {"test/acc": 0.91, "epoch": 1},
+    },
+    "history": {
+        "epoch": [0, 1],
+        "train/loss": [1.0, 0.5],
+        "train/acc": [0.6, 0.8],
+        "test/loss": [0.9, 0.4],
+        "test/acc": [0.7, 0.9],
+        "lr": [0.1, 0.0],
+    },
+    "epochs": 2,
+    "train_images": 50000,
+    "test_images": 10000,
+    "operations": {"ops": 1.07e6, "params": 271262, "packed_bytes": 48950},
+    "time": {"train_s": 12.34},
+    "device": "cpu: a processor, 1 thread",
+    "git": {"commit": "0123456789abcdef", "dirty": False},
+}
+_PUBLISHED: dict[str, Any] = {
+    "title": "A table",
+    "paper": "arXiv 0000.00000",
+    "metric": {"name": "top1", "unit": "percent", "higher_is_better": True},
+    "protocol": {"dataset": "cifar10", "backbones": ["resnet20"], "known": ["400 epochs"]},
+    "sources": [{"id": "arXiv 0000.00000", "what": "the paper"}],
+    "rows": [
+        {
+            "method": "adabin",
+            "label": "AdaBin",
+            "bits": {"w": 1, "a": 1},
+            "backbone": "resnet20",
+            "values": {"top1": 88.2},
+            "source": "arXiv 0000.00000 Table 1",
+            "source_kind": "own",
+            "verified": True,
+        },
+        {
+            "method": "slb",
+            "label": "SLB",
+            "bits": {"w": 1, "a": 1},
+            "backbone": "resnet20",
+            "values": {"top1": 85.5},
+            "source": None,
+            "verified": False,
+        },
+    ],
+}
+
+
+@pytest.fixture
+def make_result() -> Callable[..., dict[str, Any]]:
+    """A result; keyword arguments replace top-level entries, `acc` sets the last accuracy."""
+
+    def make(quantizer: str = "adabin", acc: float = 0.9, **entries: Any) -> dict[str, Any]:
+        result = copy.deepcopy(_RESULT) | entries
+        result["choices"] = result["choices"] | {"quantizer": quantizer}
+        result["metrics"]["last"]["test/acc"] = acc
+        return result
+
+    return make
+
+
+@pytest.fixture
+def make_manifest() -> Callable[..., dict[str, Any]]:
+    """A manifest from the overrides of its cells, e.g. "quantizer=adabin seed=1".
+
+    Run and fingerprint of a cell are its overrides, so that results can be keyed by them.
+    """
+
+    def make(*cells: str, **entries: Any) -> dict[str, Any]:
+        overrides = [dict(word.split("=") for word in cell.split()) for cell in cells]
+        keys = dict.fromkeys(key for cell in overrides for key in cell)
+        swept = [
+            k for k in keys if k != "seed" and len({cell.get(k) for cell in overrides}) > 1
+        ]
+        return {
+            "schema": 1,
+            "name": "a_sweep",
+            "command": "python src/train.py -m",
+            "table": None,
+            "scale": None,
+            "scale_notes": None,
+            "swept": swept,
+            "cells": [
+                {"overrides": options, "run": text.replace(" ", "_"), "fingerprint": text}
+                for text, options in zip(cells, overrides, strict=True)
+            ],
+        } | entries
+
+    return make
+
+
+@pytest.fixture
+def published() -> dict[str, Any]:
+    """Published numbers of adabin (verified) and slb (recalled) on CIFAR-10, ResNet-20."""
+    return copy.deepcopy(_PUBLISHED)
+
+
+@pytest.fixture
+def write() -> Callable[[Path, dict[str, Any]], Path]:
+    """Write JSON, making the folders."""
+
+    def write_json(path: Path, content: dict[str, Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write_json
+
+
+@pytest.fixture
+def column() -> Callable[..., list[str]]:
+    """The cells of a table's column, found by the start of its header."""
+
+    def cells(table: Any, name: str) -> list[str]:
+        index = next(i for i, text in enumerate(table.header) if text.startswith(name))
+        return [row[index] for row in table.rows]
+
+    return cells

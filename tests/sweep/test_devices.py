@@ -1,0 +1,73 @@
+"""How many workers, and a GPU for each."""
+
+import time
+from pathlib import Path
+
+import joblib
+import pytest
+
+from bnnbench.sweep import devices
+
+
+@pytest.fixture(autouse=True)
+def no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No GPU, and none remembered."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv(devices.WORKERS, raising=False)
+    devices._installed_gpus.cache_clear()
+
+
+def install_gpus(folder: Path, count: int) -> None:
+    tool = folder / "nvidia-smi"
+    lines = "".join(f"echo 'GPU {i}: a card'; echo '  MIG 1g'; " for i in range(count))
+    tool.write_text(f"#!/bin/sh\n{lines}\n")
+    tool.chmod(0o755)
+
+
+def test_one_worker_a_core_without_gpus() -> None:
+    assert devices.workers() == joblib.cpu_count()
+
+
+def test_one_worker_a_gpu(tmp_path: Path) -> None:
+    install_gpus(tmp_path, 3)
+    assert devices.workers() == 3
+    assert devices.workers("cpu") == joblib.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"), [("4,7", ["4", "7"]), ("GPU-ab", ["GPU-ab"]), ("", []), ("1,-1,2", ["1"])]
+)
+def test_visible_gpus_are_those_the_environment_lists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, gpus: list[str]
+) -> None:
+    install_gpus(tmp_path, 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert devices.visible_gpus() == gpus
+
+
+def test_the_environment_sets_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.WORKERS, "5")
+    assert devices.workers() == 5
+    for wrong in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv(devices.WORKERS, wrong)
+        with pytest.raises(ValueError, match="BNNBENCH_WORKERS"):
+            devices.workers()
+
+
+def test_outside_a_worker_all_gpus_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert devices.claim_gpu() is None
+    assert devices.visible_gpus() == ["4", "7"]
+
+
+def _claim(_: int) -> tuple[str | None, str | None, list[str]]:
+    first = devices.claim_gpu()
+    time.sleep(0.3)  # until the other worker has claimed too
+    return first, devices.claim_gpu(), devices.visible_gpus()
+
+
+def test_each_worker_claims_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    claims = joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(_claim)(i) for i in range(2))
+    assert sorted(claims) == [("4", None, ["4"]), ("7", None, ["7"])]

@@ -1,0 +1,102 @@
+"""From a table and a scale to cells."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+
+from bnnbench.sweep.expand import expand_plain, expand_table, layered, scale_notes
+
+DEMO = {"name": "demo", "overrides": ["dataset=digits"], "seeds": [0], "note": "digits"}
+FULL = {"name": "full", "overrides": [], "seeds": [0, 1, 2], "note": None}
+TABLE: dict[str, Any] = {
+    "name": "small",
+    "title": "a table",
+    "published": None,
+    "notes": [],
+    "common": ["dataset=cifar10"],
+    "sweep": ["backbone=resnet18 quantizer=fp32,adabin", "backbone=resnet20 quantizer=xnor"],
+}
+
+
+def split(words: Sequence[str]) -> list[dict[str, str]]:
+    """The part of Hydra's grammar that these tests use."""
+    pairs = [word.split("=", 1) for word in words]
+    values = product(*(value.split(",") for _, value in pairs))
+    return [dict(zip([key for key, _ in pairs], choice, strict=True)) for choice in values]
+
+
+def test_lines_seeds_and_order() -> None:
+    cells = expand_table(TABLE, FULL, [], split)
+    rows = [(c["backbone"], c["quantizer"], c["seed"]) for c in cells]
+    pairs = [("resnet18", "fp32"), ("resnet18", "adabin"), ("resnet20", "xnor")]
+    assert rows == [(*pair, seed) for pair in pairs for seed in "012"]
+    assert {c["dataset"] for c in cells} == {"cifar10"}
+
+
+def test_later_layers_win() -> None:
+    """Five layers set the key, each leaves out the one above it in turn."""
+    table = TABLE | {"common": ["key=common"], "sweep": ["key=line"]}
+    scale = DEMO | {"overrides": ["key=scale"]}
+    own = {"demo": {"common": ["key=own"]}}
+
+    def value(table: dict[str, Any], scale: dict[str, Any], *user: str) -> str:
+        (cell,) = expand_table(table, scale, user, split)
+        return cell["key"]
+
+    assert value(table | {"scales": own}, scale, "key=user") == "user"
+    assert value(table | {"scales": own}, scale) == "own"
+    assert value(table, scale) == "scale"
+    assert value(table, DEMO) == "line"
+    assert value(table | {"sweep": ["quantizer=fp32"]}, DEMO) == "common"
+
+
+def test_a_scale_of_the_table_replaces_its_lines() -> None:
+    table = TABLE | {"scales": {"demo": {"sweep": ["quantizer=bnn"], "note": "one row"}}}
+    assert [c["quantizer"] for c in expand_table(table, DEMO, [], split)] == ["bnn"]
+    assert len(expand_table(table, FULL, [], split)) == 9
+    assert scale_notes(table, DEMO) == "digits one row"
+    assert scale_notes(TABLE, FULL) is None
+
+
+def test_the_user_can_sweep_and_fix_seeds() -> None:
+    cells = expand_table(TABLE, FULL, ["table=small", "scale=full", "seed=5,6"], split)
+    assert sorted({c["seed"] for c in cells}) == ["5", "6"]
+    assert len(cells) == 6
+    assert not {"table", "scale"} & {key for c in cells for key in c}
+
+
+def test_a_fixed_column_leaves_no_duplicates() -> None:
+    cells = expand_table(TABLE, DEMO, ["quantizer=bnn"], split)
+    assert [(c["backbone"], c["quantizer"]) for c in cells] == [
+        ("resnet18", "bnn"),
+        ("resnet20", "bnn"),
+    ]
+
+
+def test_an_added_key_is_the_same_key() -> None:
+    assert layered([[{"+a.b": "1"}], [{"++a.b": "2"}]]) == [{"++a.b": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("table", "scale", "message"),
+    [
+        (TABLE | {"comon": []}, DEMO, r"table small: no such key \['comon'\].*'common'"),
+        (TABLE, DEMO | {"seed": 1}, r"scale demo: no such key \['seed'\].*'seeds'"),
+        (TABLE | {"scales": {"demo": {"rows": []}}}, DEMO, r"scales.demo: no such key \['rows'\]"),
+        (TABLE | {"sweep": []}, DEMO, "no lines"),
+    ],
+)
+def test_a_mistyped_table_is_refused(
+    table: dict[str, Any], scale: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        expand_table(table, scale, [], split)
+
+
+def test_plain_ignores_the_scale() -> None:
+    assert expand_plain(["quantizer=a,b", "scale=full"], split) == [
+        {"quantizer": "a"},
+        {"quantizer": "b"},
+    ]
