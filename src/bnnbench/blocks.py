@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -38,11 +39,12 @@ class PadShortcut(nn.Module):
 
 def _conv_shortcut(in_channels: int, out_channels: int, stride: int, pool: bool) -> nn.Module:
     """Full-precision 1x1 convolution and batch norm, strided or behind an average pool."""
-    conv = nn.Conv2d(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
-    layers = [conv, nn.BatchNorm2d(out_channels)]
+    layers: dict[str, nn.Module] = {}  # named, so that either form loads the other's weights
     if pool and stride > 1:
-        layers.insert(0, nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
-    return nn.Sequential(*layers)
+        layers["pool"] = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+    layers["conv"] = nn.Conv2d(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
+    layers["bn"] = nn.BatchNorm2d(out_channels)
+    return nn.Sequential(OrderedDict(layers))
 
 
 DOWNSAMPLES: dict[str, Callable[[int, int, int], nn.Module]] = {

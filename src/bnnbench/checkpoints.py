@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +54,23 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     except Exception as error:
         raise BadCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not _is_state_dict(state):
         raise BadCheckpoint(f"{path} holds no state_dict")
     if any(key.startswith("net.") for key in state):  # a LightningModule also holds metrics
         state = {key: value for key, value in state.items() if key.startswith("net.")}
-    return {_renamed(key): value for key, value in state.items()}
+    renamed = {_renamed(key): value for key, value in state.items()}
+    for key in state:  # AdaBin's release: all its weights have the released code's form
+        if key.endswith("binary_a.alpha_a"):
+            renamed[_renamed(key).replace(".alpha", ".reference")] = torch.tensor(True)
+    return renamed
+
+
+def _is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:
+    return (
+        isinstance(state, dict)
+        and len(state) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    )
 
 
 def _renamed(key: str) -> str:
@@ -80,7 +93,7 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
     """
     state, own = read_state_dict(path), net.state_dict()
     for key, value in own.items():  # states that published layouts do not store
-        if "schedule." in key or key.endswith("activation_quantizer.reference"):
+        if "schedule." in key:
             state.setdefault(key, value)
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]

@@ -60,7 +60,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool) -> L.Trainer:
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
     node = to_dict(cfg.logger)
-    logger = target(node | {"name": ""})() if "_target_" in node else False
+    logger = target(node | {"name": run_name(cfg)})() if "_target_" in node else False
     return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)
 
 

@@ -99,9 +99,7 @@ def make_manifest() -> Callable[..., dict[str, Any]]:
     def make(*cells: str, **entries: Any) -> dict[str, Any]:
         overrides = [dict(word.split("=") for word in cell.split()) for cell in cells]
         keys = dict.fromkeys(key for cell in overrides for key in cell)
-        swept = [
-            k for k in keys if k != "seed" and len({cell.get(k) for cell in overrides}) > 1
-        ]
+        swept = [k for k in keys if k != "seed" and len({cell.get(k) for cell in overrides}) > 1]
         return {
             "schema": 1,
             "name": "a_sweep",

@@ -62,6 +62,12 @@ def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, publishe
     return types.SimpleNamespace(markdown=lambda: "\n".join(lines))
 
 
+def log_summary(cfg: DictConfig, name: str, table: types.SimpleNamespace) -> None:
+    """What a wandb run would be given."""
+    file = Path(cfg.paths.log_dir) / "summary.json"
+    write_json(file, {"name": name, "table": table.markdown()})
+
+
 def stand_in(name: str, **attributes: object) -> None:
     """Replace a module of the package that a sweep calls and these tests are not about."""
     module = types.ModuleType(name)
@@ -72,6 +78,7 @@ def stand_in(name: str, **attributes: object) -> None:
 if __name__ == "__main__":
     stand_in("bnnbench.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
+    stand_in("bnnbench.callbacks.wandb_summary", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
     with valid_keys():
         main()

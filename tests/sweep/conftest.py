@@ -78,6 +78,7 @@ OPTIONS = {
     "scale/demo": "name: demo\noverrides: [dataset=digits]\nseeds: [0]\nnote: demo digits",
     "scale/full": "name: full\noverrides: []\nseeds: [0, 1]\nnote: null",
     "logger/none": "name: none",
+    "logger/wandb": "name: wandb",
     "paths/default": PATHS,
 }
 

@@ -14,7 +14,7 @@ from bnnbench.backbones.base import Backbone, check_image_size, initialize
 from bnnbench.blocks import Structure
 from bnnbench.layers import QuantizerSpec
 
-WIDTHS = ((128, 128), (256, 256), (512, 512))
+WIDTHS = (128, 128, 256, 256, 512, 512)  # a pool after every second
 
 
 class VGGSmall(Backbone):
@@ -24,18 +24,17 @@ class VGGSmall(Backbone):
         self, num_classes: int, in_channels: int, image_size: int, structure: Structure
     ) -> None:
         side = image_size // 8  # three pools
-        super().__init__(WIDTHS[-1][-1] * side * side, num_classes, structure)
+        super().__init__(WIDTHS[-1] * side * side, num_classes, structure)
         self.features = nn.Sequential()
         channels = in_channels
-        for widths in WIDTHS:
-            for position, width in enumerate(widths):
-                is_stem = len(self.features) == 0
-                conv = structure.stem3x3 if is_stem else structure.conv3x3
-                self.features.append(conv(channels, width))
-                if position == len(widths) - 1:
-                    self.features.append(nn.MaxPool2d(2))
-                self.features.extend([nn.BatchNorm2d(width), structure.act(width)])
-                channels = width
+        for index, width in enumerate(WIDTHS, start=1):
+            conv = structure.stem3x3 if index == 1 else structure.conv3x3
+            self.features.add_module(f"conv{index}", conv(channels, width))
+            if index % 2 == 0:
+                self.features.add_module(f"pool{index}", nn.MaxPool2d(2))
+            self.features.add_module(f"bn{index}", nn.BatchNorm2d(width))
+            self.features.add_module(f"act{index}", structure.act(width))
+            channels = width
         initialize(self)
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -29,14 +29,14 @@ def _use_offline_without_key() -> None:
         os.environ.setdefault("WANDB_MODE", "offline")
 
 
-def run_logger(project: str, folder: str, group: str | None, run: str) -> WandbLogger:
+def run_logger(name: str, project: str, folder: str, group: str | None) -> WandbLogger:
     """The logger of one run; offline unless a key is configured or WANDB_MODE says otherwise."""
     from lightning.pytorch.loggers import WandbLogger
 
     _use_offline_without_key()
     Path(folder).mkdir(parents=True, exist_ok=True)
     return WandbLogger(
-        name=run, id=run, project=project, save_dir=folder, group=group, resume="allow"
+        name=name, id=name, project=project, save_dir=folder, group=group, resume="allow"
     )
 
 

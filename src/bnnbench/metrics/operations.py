@@ -157,12 +157,13 @@ def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
 
     kinds = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     hooks = [module.register_forward_hook(record) for module in kinds]
-    was_training = net.training
-    device = next(net.parameters()).device
+    modes = {module: module.training for module in net.modules()}  # parts may be frozen
+    like = next(net.parameters())
     try:
-        net.eval()(torch.zeros(1, *input_size, device=device))
+        net.eval()(torch.zeros(1, *input_size, device=like.device, dtype=like.dtype))
     finally:
-        net.train(was_training)
+        for module, training in modes.items():
+            module.training = training
         for hook in hooks:
             hook.remove()
     return NetworkCost(layers, sum(p.numel() for p in net.parameters()))

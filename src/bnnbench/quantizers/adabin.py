@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, per_filter, scaled_sign
 from bnnbench.quantizers.surrogate import approx_sign, ede, sign_ste
 
-EPS = 1e-8  # a constant filter has alpha_w = 0
+EPS = 1e-12  # a constant filter has alpha_w = 0, and alpha_a may meet 0 on its way
 CENTERS = ("paper", "reference")
 
 
@@ -53,13 +53,13 @@ class _AdaptiveSign(torch.autograd.Function):
     def forward(ctx, x: Tensor, alpha: Tensor, beta: Tensor, reference: bool) -> Tensor:
         ctx.save_for_backward(x, alpha, beta)
         ctx.reference = reference
-        code = (x - beta).div_(alpha).sign_().add_(0.5).sign_()
+        code = (x - beta).div_(alpha + EPS).sign_().add_(0.5).sign_()
         return code.add_(beta).mul_(alpha) if reference else code.mul_(alpha).add_(beta)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, alpha, beta = ctx.saved_tensors
-        u = (x - beta).div_(alpha)
+        u = (x - beta).div_(alpha + EPS)
         grad_x = approx_sign(grad, u)
         total, through = grad.sum(), grad_x.sum()
         slope = (grad_x * u).sum()
@@ -92,7 +92,7 @@ class AdaBinActivation(Side):
 
     def decompose(self, x: Tensor) -> Decomposition:
         offset = self.alpha * self.beta if self.is_reference else self.beta
-        return scaled_sign((x - self.beta) / self.alpha, self.alpha, offset)
+        return scaled_sign((x - self.beta) / (self.alpha + EPS), self.alpha, offset)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         stored = state_dict.get(prefix + "reference")

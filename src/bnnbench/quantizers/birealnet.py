@@ -24,11 +24,10 @@ class BiRealWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
-        code, scale = sign_ste(weight, clip), mean_magnitude(weight.detach())
-        value = scale * code
+        scale = mean_magnitude(weight.detach())
         if self.magnitude_aware:
-            return value
-        return code + (value - code).detach()
+            return scale * sign_ste(weight, clip)
+        return sign_ste(weight, clip, scale=scale)
 
     def decompose(self, x: Tensor) -> Decomposition:
         return scaled_sign(x, mean_magnitude(x))

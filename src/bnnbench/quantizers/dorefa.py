@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Side, scaled_sign
-from bnnbench.quantizers.surrogate import clip, round_ste, sign, sign_ste
+from bnnbench.quantizers.surrogate import clip, identity, round_ste, sign_ste
 
 
 def quantize(x: Tensor, bits: int) -> Tensor:
@@ -41,8 +41,7 @@ class DoReFaWeight(Side):
         if self.bits == 32:
             return weight
         if self.bits == 1:
-            scaled = sign(weight.detach()) * weight.detach().abs().mean()
-            return weight + (scaled - weight).detach()
+            return sign_ste(weight, identity, scale=weight.detach().abs().mean())
         tanh = torch.tanh(weight)
         return 2 * quantize(tanh / (2 * tanh.abs().max()) + 0.5, self.bits) - 1
 

@@ -46,20 +46,27 @@ def ede(grad: Tensor, x: Tensor, k: Tensor, t: Tensor) -> Tensor:
 
 class _SignSTE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, rule: GradientRule, *params: Tensor) -> Tensor:
+    def forward(
+        ctx, x: Tensor, rule: GradientRule, scale: Tensor | None, *params: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(x, *params)
         ctx.rule = rule
-        return sign(x)
+        return sign(x) if scale is None else sign(x).mul_(scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, *params = ctx.saved_tensors
-        return ctx.rule(grad, x, *params), None, *(None for _ in params)
+        return ctx.rule(grad, x, *params), None, None, *(None for _ in params)
 
 
-def sign_ste(x: Tensor, rule: GradientRule, *params: Tensor) -> Tensor:
-    """``sign(x)`` whose gradient is ``rule(grad, x, *params)``; same shape as ``x``."""
-    return _SignSTE.apply(x, rule, *params)  # pyright: ignore[reportReturnType]
+def sign_ste(
+    x: Tensor, rule: GradientRule, *params: Tensor, scale: Tensor | None = None
+) -> Tensor:
+    """``sign(x)`` whose gradient is ``rule(grad, x, *params)``; same shape as ``x``.
+
+    ``scale`` multiplies the value and leaves the gradient as it is.
+    """
+    return _SignSTE.apply(x, rule, scale, *params)  # pyright: ignore[reportReturnType]
 
 
 class _RoundSTE(torch.autograd.Function):

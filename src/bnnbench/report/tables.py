@@ -65,8 +65,8 @@ def spread(values: list[float]) -> str:
 
 
 def significant(value: float) -> str:
-    """Three significant digits without an exponent, e.g. 0.0490, 2.16, 45.1, 1234."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+    """Three significant digits, whole numbers from 100 on: 0.0490, 2.16, 45.1, 1234."""
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
 def scientific(value: float) -> str:

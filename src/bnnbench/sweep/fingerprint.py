@@ -78,9 +78,9 @@ def register_resolvers() -> None:
 
 
 def _without(cfg: DictConfig, group: str, left_out: tuple[str, ...]) -> dict[str, Any]:
-    node = cfg[group]
+    node = cfg.get(group)
     if not isinstance(node, DictConfig):
-        raise ValueError(f"`{group}` is {node!r}; choose an option with {group}=<name>")
+        raise ValueError(f"no {group} is chosen; choose one with {group}=<name>")
     kept = [str(k) for k in node if not any(fnmatch(str(k), pattern) for pattern in left_out)]
     return {key: _canonical(node[key]) for key in kept}
 

@@ -1,0 +1,57 @@
+"""Curves: means over seeds by hand, small files, and nothing to draw is no error."""
+
+from pathlib import Path
+
+import pytest
+
+from bnnbench.report.figures import curves, mean_curve
+
+
+def test_mean_over_the_seeds_that_reached_an_epoch() -> None:
+    first = {"history": {"epoch": [0, 1, 2], "test/acc": [0.5, 0.7, 0.9]}}
+    second = {"history": {"epoch": [0, 1], "test/acc": [0.7, None]}}
+    diverged = {"history": {"epoch": [0], "test/acc": [float("nan")]}}
+    without = [{}, {"history": None}, {"history": {"epoch": [0]}}]
+    curve = mean_curve([first, second, diverged, *without], "test/acc")
+    assert [epoch for epoch, _ in curve] == [1, 2, 3]
+    assert [value for _, value in curve] == pytest.approx([0.6, 0.7, 0.9])
+
+
+def test_a_large_sweep_makes_a_small_file_the_same_every_time(
+    tmp_path: Path, make_manifest, make_result
+) -> None:
+    cells = [
+        f"quantizer=q{q} backbone={b} seed={s}"
+        for q in range(12)
+        for b in ("resnet18", "resnet20", "vgg_small")
+        for s in (0, 1)
+    ]
+    results = {}
+    for i, cell in enumerate(cells):
+        history = {
+            "epoch": list(range(100)),
+            "test/acc": [0.9 - (i + 1) / (e + 90) - (7 * i * e % 11) / 500 for e in range(100)],
+            "train/loss": [1 / (e + 1) for e in range(100)],
+        }
+        choices = make_result()["choices"] | {"backbone": cell.split()[1].split("=")[1]}
+        results[cell] = make_result(history=history, choices=choices)
+    manifest = make_manifest(*cells)
+    assert curves(manifest, results, tmp_path / "new" / "a.png")
+    assert curves(manifest, results, tmp_path / "b.png")
+    drawn = (tmp_path / "new" / "a.png").read_bytes()
+    assert drawn == (tmp_path / "b.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    assert len(drawn) < 200_000
+
+
+def test_nothing_to_draw(tmp_path: Path, make_manifest, make_result) -> None:
+    manifest = make_manifest("quantizer=adabin")
+    for results in ({}, {"quantizer=adabin": make_result(history={})}):
+        assert not curves(manifest, results, tmp_path / "none.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_epoch_and_missing_curves_draw(tmp_path: Path, make_manifest, make_result) -> None:
+    history = {"epoch": [0], "test/acc": [0.5]}
+    results = {"quantizer=adabin": make_result(history=history)}
+    assert curves(make_manifest(*results), results, tmp_path / "one.png")

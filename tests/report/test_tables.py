@@ -1,0 +1,208 @@
+"""Comparison tables of hand-written sweeps; statistics against the standard library."""
+
+import statistics
+from typing import Any
+
+import pytest
+
+from bnnbench.report.markup import MISSING
+from bnnbench.report.tables import comparison, scientific, significant, spread
+
+
+def notes_with(table: Any, text: str) -> list[str]:
+    return [note for note in table.notes if text in note]
+
+
+def test_seeds_are_one_row_with_mean_and_sample_deviation(make_manifest, make_result, column):
+    cells = [f"quantizer=adabin seed={s}" for s in (0, 1, 2)] + ["quantizer=xnor seed=0"]
+    accuracies = [0.9, 0.925, 0.91]
+    results = {c: make_result(acc=a) for c, a in zip(cells, accuracies, strict=False)}
+    results[cells[3]] = make_result("xnor", acc=0.85123)
+    table = comparison(make_manifest(*cells), results, {})
+    percent = [100 * a for a in accuracies]
+    expected = f"{statistics.mean(percent):.2f} ± {statistics.stdev(percent):.2f}"
+    assert table.header[0] == "quantizer"
+    assert column(table, "quantizer") == ["adabin", "xnor"]
+    assert column(table, "accuracy") == [expected, "85.12"]
+    assert column(table, "best epoch") == ["91.00 ± 0.00", "91.00"]
+    assert column(table, "seeds") == ["3", "1"]
+    assert notes_with(table, "selected on test data")
+
+
+def test_number_formats(make_manifest, make_result, column):
+    table = comparison(make_manifest("quantizer=adabin"), {"quantizer=adabin": make_result()}, {})
+    assert column(table, "W/A") == ["1/1"]
+    assert column(table, "OPs") == ["1.070e6"]
+    assert column(table, "params") == ["0.271"]
+    assert column(table, "packed MB") == ["0.0490"]
+    assert column(table, "train s") == ["12.3"]
+    assert column(table, "epochs") == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2.1604, "2.16"), (45.1, "45.1"), (123.4, "123"), (999.7, "1000")]
+)
+def test_significant_digits(value, text):
+    assert significant(value) == text
+
+
+def test_scientific_and_spread():
+    assert [scientific(v) for v in (1.662e7, 999.96)] == ["1.662e7", "1.000e3"]
+    assert spread([]) == MISSING
+
+
+def test_missing_and_failed_cells(make_manifest, make_result, column):
+    cells = [f"quantizer={q} seed={s}" for q in ("adabin", "xnor", "irnet") for s in (0, 1)]
+    failures = dict.fromkeys(cells[3:5], "Traceback ...\n  more\nRuntimeError: loss is nan\n\n")
+    table = comparison(make_manifest(*cells), {cells[2]: make_result("xnor")}, failures)
+    assert column(table, "accuracy") == [MISSING, "90.00", "failed"]
+    assert column(table, "seeds") == [MISSING, "1 of 2", MISSING]
+    assert column(table, "OPs") == [MISSING, "1.070e6", MISSING]
+    assert notes_with(table, "failed: ") == [
+        "failed: quantizer=xnor_seed=1: RuntimeError: loss is nan",
+        "failed: quantizer=irnet_seed=0: RuntimeError: loss is nan",
+    ]
+
+
+def test_a_sweep_of_nothing_and_a_bare_result_do_not_crash(make_manifest):
+    assert comparison(make_manifest(), {}, {}).rows == []
+    bare = {"schema": 1, "choices": {}, "metrics": {"last": {}}, "bits": None, "history": None}
+    table = comparison(make_manifest("quantizer=adabin"), {"quantizer=adabin": bare}, {})
+    assert table.rows[0][:3] == ["adabin", MISSING, MISSING]
+
+
+def test_varying_keys_are_columns_quantizer_first(make_manifest, make_result, column):
+    cells = [
+        f"recipe.lr={lr} backbone={b} quantizer={q}"
+        for lr in ("0.1",)
+        for b in ("resnet20", "vgg_small")
+        for q in ("adabin", "xnor")
+    ]
+    table = comparison(make_manifest(*cells), {cells[0]: make_result()}, {})
+    assert table.header[:3] == ["quantizer", "backbone", "W/A bits"]
+    assert column(table, "backbone") == ["resnet20"] * 2 + ["vgg_small"] * 2
+    only = comparison(make_manifest("backbone=a", "backbone=b"), {}, {})
+    assert only.header[0] == "backbone"
+
+
+def test_rows_keep_their_order_within_a_backbone(make_manifest, column):
+    cells = [f"quantizer={q} backbone={b}" for q in ("z", "a") for b in ("resnet20", "vgg_small")]
+    table = comparison(make_manifest(*cells), {}, {})
+    assert column(table, "backbone") == ["resnet20", "resnet20", "vgg_small", "vgg_small"]
+    assert column(table, "quantizer") == ["z", "a", "z", "a"]
+
+
+def test_a_run_that_stands_twice_counts_once(make_manifest, make_result, column):
+    manifest = make_manifest("quantizer=adabin", "quantizer=adabin")
+    table = comparison(manifest, {"quantizer=adabin": make_result()}, {})
+    assert column(table, "seeds") == ["1"]
+
+
+def test_shared_facts_are_a_note_and_differing_ones_columns(make_manifest, make_result, column):
+    other = {"shortcut": "block", "nonlinearity": "maxout", "head_norm": False}
+    results = {
+        "quantizer=adabin": make_result(),
+        "quantizer=fp32": make_result("fp32", structure=other, bits={"w": 32, "a": 32}),
+    }
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "shortcut") == ["conv", "block"]
+    assert column(table, "head norm") == ["yes", "no"]
+    assert "nonlinearity" not in table.header
+    (shared,) = notes_with(table, "all rows: ")
+    for fact in ("nonlinearity maxout", "recipe unified", "device cpu: a processor, 1 thread"):
+        assert fact in shared
+    assert column(table, "W/A") == ["1/1", "32/32"]
+    assert notes_with(table, "not ranked")
+
+
+def test_a_swept_structure_option_shows_what_was_built(make_manifest, make_result, column):
+    cells = ["quantizer=fp32", "quantizer=fp32 backbone.nonlinearity=prelu"]
+    prelu = {"shortcut": "conv", "nonlinearity": "prelu", "head_norm": True}
+    results = {cells[0]: make_result("fp32"), cells[1]: make_result("fp32", structure=prelu)}
+    table = comparison(make_manifest(*cells), results, {})
+    assert column(table, "backbone.nonlinearity") == ["maxout", "prelu"]
+    assert "nonlinearity" not in table.header
+
+
+def test_bases_are_shown_when_not_one(make_manifest, make_result, column):
+    result = make_result("ienet", bases={"w": 1, "a": 2})
+    table = comparison(make_manifest("quantizer=ienet"), {"quantizer=ienet": result}, {})
+    assert column(table, "W/A") == ["1/1x2"]
+
+
+def test_published_numbers_and_difference(make_manifest, make_result, published, column):
+    cells = ["quantizer=adabin backbone=resnet20", "quantizer=bnn backbone=resnet20"]
+    manifest = make_manifest(*cells, table={"title": "T", "published": "t", "notes": ["mind"]})
+    table = comparison(manifest, {cells[0]: make_result(acc=0.87)}, {}, published)
+    assert table.title == "T"
+    assert column(table, "quantizer") == ["adabin", "bnn", "slb"]  # slb: published only
+    assert column(table, "published") == ["88.2", MISSING, "85.5†"]
+    assert column(table, "delta") == ["-1.20", MISSING, MISSING]
+    assert column(table, "accuracy") == ["87.00", MISSING, MISSING]
+    assert column(table, "W/A") == ["1/1", MISSING, "1/1"]
+    assert notes_with(table, "† recalled")
+    assert notes_with(table, "400 epochs")
+    assert notes_with(table, "results/published/t.yaml")
+    assert "mind" in table.notes
+
+
+def test_no_dagger_no_footnote(make_manifest, make_result, published):
+    published["rows"].pop()
+    table = comparison(make_manifest("quantizer=adabin"), {}, {}, published)
+    assert not notes_with(table, "†")
+
+
+def test_demo_gives_no_difference_and_says_why(make_manifest, make_result, published, column):
+    cell = "quantizer=adabin backbone=resnet20"
+    choices = make_result()["choices"] | {"dataset": "digits"}
+    manifest = make_manifest(cell, scale="demo", scale_notes="digits stand in")
+    table = comparison(manifest, {cell: make_result(choices=choices)}, {}, published)
+    assert "delta" not in table.header
+    assert column(table, "published") == ["88.2", "85.5†"]
+    assert table.title.endswith("(scale=demo)")
+    assert "scale=demo: digits stand in" in table.notes
+    assert notes_with(table, "measured on digits, published on cifar10: not comparable")
+    manifest["scale"] = "full"  # still another data set
+    table = comparison(manifest, {cell: make_result(choices=choices)}, {}, published)
+    assert "delta" not in table.header
+
+
+def test_no_difference_to_held_out_data(make_manifest, make_result, published):
+    cell = "quantizer=adabin backbone=resnet20"
+    metrics = {"last": {"val/acc": 0.8}, "best": {"val/acc": 0.9, "epoch": 0}}
+    result = make_result()
+    result["metrics"] = metrics
+    table = comparison(make_manifest(cell), {cell: result}, {}, published)
+    assert "delta" not in table.header
+    assert notes_with(table, "evaluated on val")
+    assert notes_with(table, "selected on held-out data")
+
+
+def test_published_rows_that_are_not_the_plain_method_stay_apart(
+    make_manifest, make_result, published, column
+):
+    adabin = published["rows"][0]
+    two_step = adabin | {"training": "two_step", "label": "AdaBin (two-step)"}
+    weights = adabin | {"bits": {"w": 1, "a": 32}, "values": {"top1": 90.0}}
+    published["rows"] = [two_step, adabin, weights]
+    cell = "quantizer=adabin backbone=resnet20"
+    table = comparison(make_manifest(cell), {cell: make_result()}, {}, published)
+    named = dict(zip(column(table, "quantizer"), column(table, "W/A"), strict=True))
+    assert named == {"adabin": "1/32", "adabin: AdaBin (two-step)": "1/1"}
+    assert column(table, "published") == ["88.2", "88.2", "90.0"]
+
+
+def test_results_older_than_the_code_are_marked(make_manifest, make_result, column):
+    results = {f"quantizer={q}": make_result(q) for q in ("adabin", "xnor", "irnet")}
+    hashes = {"adabin": "bbb", "xnor": "aaa"}  # the results say aaa
+    table = comparison(make_manifest(*results), results, {}, source_hashes=hashes)
+    assert column(table, "accuracy") == ["90.00*", "90.00", "90.00"]
+    assert notes_with(table, "force=true")
+
+
+def test_uncommitted_changes_are_named(make_manifest, make_result):
+    git = {"commit": "abcdef0123456", "dirty": True}
+    results = {"quantizer=xnor": make_result("xnor", git=git), "quantizer=bnn": make_result("bnn")}
+    table = comparison(make_manifest(*results), results, {})
+    (note,) = notes_with(table, "measured at commit")
+    assert note.endswith("abcdef0123 with uncommitted changes, 0123456789")

@@ -1,0 +1,237 @@
+"""The sweeper as a user meets it: a command, its table, and a second call after all that goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+App = Any  # the fixture's class stands in conftest.py, which is not to be imported
+THREE = ("-m", "quantizer=adabin,xnor,fp32", "backbone=resnet20")
+ROWS = ["| adabin | finished |", "| xnor | finished |", "| fp32 | finished |"]
+
+
+def table(run: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in run.stdout.splitlines() if line.startswith("|")]
+
+
+@contextmanager
+def started(app: App, *arguments: str, **extra: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process group of its own, as a shell starts it."""
+    process = subprocess.Popen(
+        app.command(*arguments),
+        env=app.environment(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return status != "Z"
+
+
+def workers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(child) for file in children for child in file.read_text().split()]
+    return [p for p in found if b"popen_loky" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> None:
+    first = app.run(*THREE, "trainer.accelerator=cpu", BNNBENCH_WORKERS="")
+    assert first.returncode == 0, first.stderr
+    assert table(first) == ROWS
+    assert first.stdout.splitlines()[-1].startswith("Written to ")
+    name = app.manifest()["name"]
+    assert sorted(app.executed()) == [f"{q} 0 {name}" for q in ("adabin", "fp32", "xnor")]
+    results = [json.loads(file.read_text()) for file in app.results()]
+    assert {r["threads"] for r in results} == {"1"}  # as many workers as cores
+    assert [r["overrides"][1:] for r in results] == [["backbone=resnet20"]] * 3
+    assert "chatter" not in first.stdout + first.stderr
+    assert all("chatter" in (f.parent / "output.log").read_text() for f in app.results())
+
+    second = app.run(*THREE)
+    assert (second.returncode, table(second), len(app.executed())) == (0, ROWS, 3)
+    assert "3 runs are finished, 0 to run" in second.stderr
+    # A default spelled out, another order: still the same runs, and only the new one is trained.
+    third = app.run("-m", "trainer.max_epochs=10.0", "backbone=resnet20", "quantizer=xnor,adabin")
+    assert (third.returncode, len(app.executed())) == (0, 3)
+    app.run("-m", "backbone=resnet20", "quantizer=xnor,adabin", "seed=0,1", "force=false")
+    assert sorted(line.split()[:2] for line in app.executed()[3:]) == [["adabin", "1"], ["xnor", "1"]]
+    app.run(*THREE, "force=true")
+    assert len(app.executed()) == 8
+
+
+def test_the_manifest_is_the_sweep(app: App) -> None:
+    app.run("-m", "quantizer=adabin,fp32", "seed=0,1", "tags=[mine]", "force=true")
+    record = app.manifest()
+    assert (record["schema"], record["table"], record["scale"]) == (1, None, None)
+    assert record["swept"] == ["quantizer"]
+    overrides = [cell["overrides"] for cell in record["cells"]]
+    expected = [{"quantizer": q, "seed": s} for q in ("adabin", "fp32") for s in "01"]
+    assert overrides == expected
+    assert record["name"].startswith("adabin-fp32_seed0-1_")
+    assert "-m quantizer=adabin,fp32 seed=0,1" in record["command"]
+    runs = {file.parent.name: json.loads(file.read_text()) for file in app.results()}
+    assert {cell["run"]: cell["fingerprint"] for cell in record["cells"]} == {
+        name: result["fingerprint"] for name, result in runs.items()
+    }
+
+
+def test_a_table_sweeps_without_m_at_its_scale(app: App) -> None:
+    run = app.run("table=small", "scale=full", "seed=3", "hydra/launcher=basic", "logger=wandb")
+    assert run.returncode == 0, run.stderr
+    assert table(run) == [f"| {q} | finished |" for q in ("fp32", "adabin", "xnor")]
+    record = app.manifest()
+    assert (record["name"], record["scale"]) == ("small_full", "full")
+    assert record["scale_notes"] is None
+    assert record["table"]["title"] == "a table"
+    assert record["swept"] == ["backbone", "quantizer"]
+    (xnor,) = (f for f in app.results() if "xnor" in f.parent.name)
+    assert sorted(json.loads(xnor.read_text())["overrides"]) == [
+        "backbone=resnet20",
+        "dataset=cifar10",
+        "logger=wandb",
+        "quantizer=xnor",
+        "seed=3",
+        "trainer.max_epochs=7",
+    ]
+    summary = json.loads((app.logs / "summary.json").read_text())
+    assert (summary["name"], summary["table"].splitlines()) == ("small_full", table(run))
+
+
+def test_two_spellings_of_a_run_are_one_cell(app: App) -> None:
+    run = app.run("-m", "quantizer=adabin", "backbone.shortcut=conv,block", "seed=0,0")
+    assert len(table(run)) == len(app.executed()) == len(app.manifest()["cells"]) == 2
+
+
+@pytest.mark.parametrize("launcher", ["workers", "basic"])
+def test_a_failure_leaves_the_others_alone(app: App, launcher: str) -> None:
+    """Whatever the exception: this one cannot be pickled, which would break a process pool."""
+    arguments = ("-m", "quantizer=boom,adabin,xnor", f"hydra/launcher={launcher}")
+    run = app.run(*arguments)
+    assert run.returncode == 1
+    assert table(run) == ["| boom | failed |", *ROWS[:2]]
+    (error,) = app.logs.glob("runs/*/error.txt")
+    assert "Traceback" in error.read_text()
+    assert f"{error.parent.name}: app.Unpicklable" in run.stderr.replace("__main__", "app")
+    assert str(error) in run.stderr
+    assert "1 of 3 runs failed" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert app.run(*arguments, HYDRA_FULL_ERROR="1").stderr.count("Traceback") >= 1
+    assert [line.split()[0] for line in app.executed()[3:]] == ["boom"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ("-m quantizer=adabin,xnorr", ["xnorr", "adabin\n\tboom\n\tfp32\n\txnor"]),
+        ("-m quantiser=adabin,xnor", ["'quantiser'", "Did you mean 'quantizer'?", "recipe, scale"]),
+        ("-m seed=0,1 trainer.max_epoch=3", ["max_epochs'? Valid keys of trainer: accelerator"]),
+        ("table=smal", ["smal", "none\n\tsmall"]),
+        ("table=small scale=huge", ["huge", "demo\n\tfull"]),
+        ("table=small,none", ["one table at one scale a call"]),
+        ("table=small dataset=absent", ["dataset absent: put it into data/"]),
+        ("-m seed=1,2 init_from=nowhere.ckpt", ["init_from=nowhere.ckpt: there is no such file"]),
+        ("-m train=false seed=1,2", ["leave out -m"]),
+        ("-m seed=1,2 paths.log_dir=/dev/null/logs", ["cannot write", "paths.log_dir=<folder>"]),
+    ],
+)
+def test_a_mistake_is_told_before_the_first_job(
+    app: App, arguments: str, messages: list[str]
+) -> None:
+    run = app.run(*arguments.split())
+    assert run.returncode == 1
+    for message in messages:
+        assert message in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(app.logs.iterdir()) == []
+
+
+def test_a_damaged_result_is_told(app: App) -> None:
+    app.run("-m", "quantizer=adabin")
+    app.results()[0].write_text('{"schema": 1, "fing')
+    run = app.run("-m", "quantizer=adabin,xnor")
+    assert run.returncode == 1
+    assert f"{app.results()[0]}: damaged" in run.stderr
+    assert "delete the file to run it again" in run.stderr
+    assert len(app.executed()) == 1
+
+
+def test_a_bad_number_of_workers_is_told(app: App) -> None:
+    run = app.run("-m", "seed=1,2", BNNBENCH_WORKERS="many")
+    assert run.returncode == 1
+    assert "BNNBENCH_WORKERS=many: give a whole number" in run.stderr
+    assert app.executed() == []
+
+
+def test_a_killed_worker_ends_in_a_table_and_is_resumed(app: App) -> None:
+    arguments = ("-m", "quantizer=adabin,xnor,fp32")
+    run = app.run(*arguments, APP_KILL="xnor", APP_SECONDS="0.5")
+    assert run.returncode == 1
+    assert table(run)[1] == "| xnor | interrupted |"
+    assert "the launcher stopped: TerminatedWorkerError" in run.stderr
+    assert "Traceback" not in run.stderr
+    finished, before = len(app.results()), len(app.executed())
+    again = app.run(*arguments)
+    assert (again.returncode, table(again)) == (0, ROWS)
+    assert len(app.executed()) - before == 3 - finished
+
+
+@pytest.mark.parametrize("whole_tree", [True, False])
+def test_a_sweep_killed_halfway_finishes_only_what_is_missing(app: App, whole_tree: bool) -> None:
+    arguments = ("-m", "quantizer=adabin,xnor,fp32,boom")
+    with started(app, *arguments, APP_SECONDS="1.5") as process:
+        wait_for(lambda: len(app.results()) == 2 and len(app.executed()) == 4)
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        if whole_tree:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        wait_for(lambda: not any(map(alive, workers)), 3)  # they do not outlive the sweep
+    assert len(app.results()) == 2
+    assert app.run(*arguments).returncode == 1
+    assert sorted(line.split()[0] for line in app.executed()[4:]) == ["boom", "fp32"]
+
+
+@pytest.mark.parametrize("launcher", ["workers", "basic"])
+def test_ctrl_c_shows_what_there_is_and_resumes(app: App, launcher: str) -> None:
+    arguments = ("-m", "quantizer=adabin,xnor,fp32", f"hydra/launcher={launcher}")
+    app.run("-m", "quantizer=adabin", "hydra/launcher=basic")
+    with started(app, *arguments, APP_SECONDS="30") as process:
+        wait_for(lambda: len(app.executed()) == (3 if launcher == "workers" else 2))
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert ROWS[0] in stdout
+    assert "| xnor | interrupted |" in stdout
+    assert "the same command runs only these again and resumes what was cut" in stderr
+    assert "Traceback" not in stderr
+    assert list(app.logs.glob("runs/*/error.txt")) == []
+    again = app.run(*arguments)
+    assert (again.returncode, table(again)) == (0, ROWS)
