@@ -80,7 +80,10 @@ class Structure:
     last: str = "fp32"
 
     def __post_init__(self) -> None:
-        choices = {"first": ("fp32", "binary"), "last": ("fp32", "binary")}
+        choices: dict[str, tuple[str, ...]] = {
+            "first": ("fp32", "binary"),
+            "last": ("fp32", "binary"),
+        }
         choices["nonlinearity"] = tuple(NONLINEARITIES)
         if self.shortcut is not None:
             choices |= {"shortcut": SHORTCUTS, "downsample": tuple(DOWNSAMPLES)}

@@ -93,7 +93,7 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
     """
     state, own = read_state_dict(path), net.state_dict()
     for key, value in own.items():  # states that published layouts do not store
-        if "schedule." in key:
+        if "schedule." in key or key.endswith("num_batches_tracked"):
             state.setdefault(key, value)
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]

@@ -40,7 +40,7 @@ class BinaryConv2d(nn.Conv2d):
         x, weight = self.activation_quantizer(input), self.weight_quantizer(self.weight)
         if self.padding_value:
             ph, pw = self.padding
-            x = F.pad(x, (pw, pw, ph, ph), value=self.padding_value)
+            x = F.pad(x, [int(pw), int(pw), int(ph), int(ph)], value=self.padding_value)
             out = F.conv2d(x, weight, self.bias, self.stride, 0, self.dilation, self.groups)
         else:
             out = self._conv_forward(x, weight, self.bias)
@@ -88,8 +88,8 @@ class QuantizerSpec:
         """Give ``layer`` the quantizers of both sides and the output op."""
         layer.weight_quantizer = self.weight(tuple(layer.weight.shape))
         layer.activation_quantizer = self.activation(channels)
-        is_conv = isinstance(layer, nn.Conv2d)
-        layer.output = self.output(layer) if self.output and is_conv else None
+        if isinstance(layer, BinaryConv2d):
+            layer.output = self.output(layer) if self.output else None
 
     def conv2d(self, *args: Any, **kwargs: Any) -> BinaryConv2d:
         """A quantized convolution: the arguments of ``nn.Conv2d``, and ``padding_value``."""

@@ -49,7 +49,9 @@ def _check_folder(cfg: DictConfig) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"{folder} cannot be written ({error}): set paths.log_dir=<folder>") from error
+        raise OSError(
+            f"{folder} cannot be written ({error}): set paths.log_dir=<folder>"
+        ) from error
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         raise OSError(f"{folder} has {free / 1e6:.0f} MB left: set paths.log_dir=<folder>")

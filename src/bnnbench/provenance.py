@@ -45,7 +45,7 @@ def _code(file: Path) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
             node.body = body[1:] or [ast.Pass()]  # pyright: ignore[reportAttributeAccessIssue]
-    return ast.dump(tree)
+    return ast.unparse(tree)  # ast.dump changes between Python versions
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -1,4 +1,4 @@
-"""OmegaConf resolvers of the config groups; imports lightly, because it is loaded at every start."""
+"""OmegaConf resolvers of the config groups; imports lightly: it is loaded at every start."""
 
 from __future__ import annotations
 

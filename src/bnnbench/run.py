@@ -7,19 +7,23 @@ import logging
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench import provenance
+from bnnbench.allocator import keep_freed_memory
+from bnnbench.blocks import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
+from bnnbench.data import ImageDataModule
 from bnnbench.losses import task_loss
 from bnnbench.metrics import count_operations
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
@@ -32,7 +36,7 @@ log = logging.getLogger(__name__)
 COMPILE_STEPS = 2000  # on CPU a compilation costs about a minute: shorter runs do not earn it back
 
 
-def build_datamodule(cfg: DictConfig) -> L.LightningDataModule:
+def build_datamodule(cfg: DictConfig) -> ImageDataModule:
     """The data of ``cfg.dataset``."""
     return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
 
@@ -53,7 +57,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool) -> L.Trainer:
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
     callbacks = [target(node)() for node in nodes]
     if quiet:
-        callbacks = [c for c in callbacks if not isinstance(c, L.pytorch.callbacks.ProgressBar)]
+        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
     options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
     if options["precision"] == "auto":
@@ -107,6 +111,7 @@ def last_checkpoint(folder: Path, force: bool) -> str | None:
 
 def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's accuracy."""
+    keep_freed_memory()
     gc.collect()  # a finished job's modules live on until collected
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     try:
@@ -131,19 +136,29 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     task = build_task(cfg, data.evaluates_on)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     trainer = build_trainer(cfg, folder, quiet)
+    history = _history(trainer)
     data.prepare_data()
     data.setup("fit")
-    _prepare(task, cfg, trainer, trainer.max_epochs * len(data.train_dataloader()))
+    _prepare(task, cfg, trainer, int(cfg.trainer.max_epochs) * len(data.train_dataloader()))
     trainer.fit(task, data, ckpt_path=last_checkpoint(folder, cfg.force))
     if trainer.interrupted:
         raise KeyboardInterrupt
     evaluate = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = evaluate(task, data, verbose=False)[0]
-    history = next(c for c in trainer.callbacks if isinstance(c, History))
     if trainer.is_global_zero:
         result = _result(cfg, task, data, trainer, history, last) | {"operations": cost}
         write_json(folder / "result.json", result)
     return last[f"{data.evaluates_on}/acc"]
+
+
+def _history(trainer: L.Trainer) -> History:
+    callbacks: list[L.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    found = [callback for callback in callbacks if isinstance(callback, History)]
+    if not found:
+        raise ValueError(
+            "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
+        )
+    return found[0]
 
 
 def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -168,13 +183,13 @@ def _input_size(cfg: DictConfig) -> tuple[int, int, int]:
 def _result(
     cfg: DictConfig,
     task: Classification,
-    data: Any,
+    data: ImageDataModule,
     trainer: L.Trainer,
     history: History,
-    last: dict[str, float],
+    last: Mapping[str, float],
 ) -> dict[str, Any]:
     """Everything about a finished run but its operations."""
-    structure = task.net.structure
+    structure: Structure = task.net.structure  # pyright: ignore
     sides = structure.quantizer.weight((1, 1, 1, 1)), structure.quantizer.activation(1)
     metric = f"{data.evaluates_on}/acc"
     names = ("quantizer", "loss", "backbone", "dataset", "recipe")
@@ -190,7 +205,7 @@ def _result(
         "structure": structure.as_dict(),
         "bits": {"w": sides[0].bits, "a": sides[1].bits},
         "bases": {"w": sides[0].bases, "a": sides[1].bases},
-        "metrics": {"last": last, "best": history.best(metric)},
+        "metrics": {"last": dict(last), "best": history.best(metric)},
         "history": history.columns(),
         "epochs": len(history.epochs),
         "train_images": data.train_images,

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-RESULTS = Path(__file__).parents[2] / "results"
-
 _RESULT: dict[str, Any] = {
     "schema": 1,
     "choices": {

@@ -121,7 +121,12 @@ def test_a_swept_structure_option_shows_what_was_built(make_manifest, make_resul
     results = {cells[0]: make_result("fp32"), cells[1]: make_result("fp32", structure=prelu)}
     table = comparison(make_manifest(*cells), results, {})
     assert column(table, "backbone.nonlinearity") == ["maxout", "prelu"]
-    assert "nonlinearity" not in table.header
+    assert "nonlinearity" not in table.header  # the fact behind it needs no second column
+    del results[cells[0]]["structure"]["nonlinearity"]
+    table = comparison(make_manifest(*cells), results, {})
+    assert column(table, "backbone.nonlinearity") == [MISSING, "prelu"]
+    table = comparison(make_manifest(*cells), {}, {})
+    assert column(table, "backbone.nonlinearity") == ["default", "prelu"]
 
 
 def test_bases_are_shown_when_not_one(make_manifest, make_result, column):
@@ -155,13 +160,16 @@ def test_no_dagger_no_footnote(make_manifest, make_result, published):
 def test_demo_gives_no_difference_and_says_why(make_manifest, make_result, published, column):
     cell = "quantizer=adabin backbone=resnet20"
     choices = make_result()["choices"] | {"dataset": "digits"}
-    manifest = make_manifest(cell, scale="demo", scale_notes="digits stand in")
+    manifest = make_manifest(cell, scale="demo", scale_notes="demo: digits stand in")
     table = comparison(manifest, {cell: make_result(choices=choices)}, {}, published)
     assert "delta" not in table.header
     assert column(table, "published") == ["88.2", "85.5†"]
     assert table.title.endswith("(scale=demo)")
-    assert "scale=demo: digits stand in" in table.notes
+    assert "demo: digits stand in" in table.notes
     assert notes_with(table, "measured on digits, published on cifar10: not comparable")
+    same = comparison(manifest, {cell: make_result()}, {}, published)
+    assert "delta" not in same.header
+    assert notes_with(same, "scale=demo is far shorter")
     manifest["scale"] = "full"  # still another data set
     table = comparison(manifest, {cell: make_result(choices=choices)}, {}, published)
     assert "delta" not in table.header

@@ -9,7 +9,6 @@ from bnnbench.sweep.store import (
     Cell,
     DamagedResult,
     cell_state,
-    index_results,
     read_error,
     read_result,
     write_json,
@@ -74,15 +73,6 @@ def test_a_write_cut_short_leaves_the_old_file(run: Path) -> None:
         write_json(run / "result.json", {"schema": 1, "broken": object()})
     assert read_result(run) == RESULT
     assert [file.name for file in run.iterdir()] == ["result.json"]
-
-
-def test_index_prefers_the_first_folder(run: Path, tmp_path: Path) -> None:
-    write_json(run / "result.json", RESULT | {"from": "run"})
-    write_json(tmp_path / "committed" / "digits_adabin.json", RESULT | {"from": "committed"})
-    other = {"schema": 1, "fingerprint": "f2"}
-    write_json(tmp_path / "committed" / "other.json", other)
-    index = index_results([tmp_path, tmp_path / "committed"])
-    assert index == {"f1": RESULT | {"from": "run"}, "f2": other}
 
 
 def test_writes_readable_json(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sweeper as a user meets it: a command, its table, and a second call after all that goes wrong."""
+"""The sweeper as a user meets it: a command, its table, a second call after what went wrong."""
 
 import json
 import os
@@ -14,6 +14,8 @@ import pytest
 
 App = Any  # the fixture's class stands in conftest.py, which is not to be imported
 THREE = ("-m", "quantizer=adabin,xnor,fp32", "backbone=resnet20")
+BASIC = "hydra/launcher=basic"  # starts fastest, where the launcher does not matter
+CPU = "trainer.accelerator=cpu"
 ROWS = ["| adabin | finished |", "| xnor | finished |", "| fp32 | finished |"]
 
 
@@ -61,7 +63,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> None:
-    first = app.run(*THREE, "trainer.accelerator=cpu", BNNBENCH_WORKERS="")
+    first = app.run(*THREE, CPU, BNNBENCH_WORKERS="")
     assert first.returncode == 0, first.stderr
     assert table(first) == ROWS
     assert first.stdout.splitlines()[-1].startswith("Written to ")
@@ -69,7 +71,7 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
     assert sorted(app.executed()) == [f"{q} 0 {name}" for q in ("adabin", "fp32", "xnor")]
     results = [json.loads(file.read_text()) for file in app.results()]
     assert {r["threads"] for r in results} == {"1"}  # as many workers as cores
-    assert [r["overrides"][1:] for r in results] == [["backbone=resnet20"]] * 3
+    assert {tuple(r["overrides"][1:]) for r in results} == {("backbone=resnet20", CPU)}
     assert "chatter" not in first.stdout + first.stderr
     assert all("chatter" in (f.parent / "output.log").read_text() for f in app.results())
 
@@ -79,14 +81,17 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
     # A default spelled out, another order: still the same runs, and only the new one is trained.
     third = app.run("-m", "trainer.max_epochs=10.0", "backbone=resnet20", "quantizer=xnor,adabin")
     assert (third.returncode, len(app.executed())) == (0, 3)
-    app.run("-m", "backbone=resnet20", "quantizer=xnor,adabin", "seed=0,1", "force=false")
-    assert sorted(line.split()[:2] for line in app.executed()[3:]) == [["adabin", "1"], ["xnor", "1"]]
-    app.run(*THREE, "force=true")
+    app.run("-m", BASIC, "backbone=resnet20", "quantizer=xnor,adabin", "seed=0,1", "force=false")
+    assert sorted(line.split()[:2] for line in app.executed()[3:]) == [
+        ["adabin", "1"],
+        ["xnor", "1"],
+    ]
+    app.run(*THREE, BASIC, "force=true")
     assert len(app.executed()) == 8
 
 
 def test_the_manifest_is_the_sweep(app: App) -> None:
-    app.run("-m", "quantizer=adabin,fp32", "seed=0,1", "tags=[mine]", "force=true")
+    app.run("-m", BASIC, "quantizer=adabin,fp32", "seed=0,1", "tags=[mine]", "force=true")
     record = app.manifest()
     assert (record["schema"], record["table"], record["scale"]) == (1, None, None)
     assert record["swept"] == ["quantizer"]
@@ -94,7 +99,7 @@ def test_the_manifest_is_the_sweep(app: App) -> None:
     expected = [{"quantizer": q, "seed": s} for q in ("adabin", "fp32") for s in "01"]
     assert overrides == expected
     assert record["name"].startswith("adabin-fp32_seed0-1_")
-    assert "-m quantizer=adabin,fp32 seed=0,1" in record["command"]
+    assert "quantizer=adabin,fp32 seed=0,1" in record["command"]
     runs = {file.parent.name: json.loads(file.read_text()) for file in app.results()}
     assert {cell["run"]: cell["fingerprint"] for cell in record["cells"]} == {
         name: result["fingerprint"] for name, result in runs.items()
@@ -102,7 +107,7 @@ def test_the_manifest_is_the_sweep(app: App) -> None:
 
 
 def test_a_table_sweeps_without_m_at_its_scale(app: App) -> None:
-    run = app.run("table=small", "scale=full", "seed=3", "hydra/launcher=basic", "logger=wandb")
+    run = app.run("table=small", "scale=full", "seed=3", BASIC, "logger=wandb")
     assert run.returncode == 0, run.stderr
     assert table(run) == [f"| {q} | finished |" for q in ("fp32", "adabin", "xnor")]
     record = app.manifest()
@@ -123,25 +128,35 @@ def test_a_table_sweeps_without_m_at_its_scale(app: App) -> None:
     assert (summary["name"], summary["table"].splitlines()) == ("small_full", table(run))
 
 
+@pytest.mark.parametrize(("launcher", "logged"), [("workers", True), ("basic", False)])
+def test_one_worker_logs_as_many_do(app: App, launcher: str, logged: bool) -> None:
+    """joblib runs a single worker's jobs in the sweep's own process."""
+    run = app.run("-m", "quantizer=xnor,fp32", f"hydra/launcher={launcher}", BNNBENCH_WORKERS="1")
+    assert run.returncode == 0, run.stderr
+    assert ("chatter" not in run.stdout) == logged
+    assert len(list(app.logs.glob("runs/*/output.log"))) == 2 * logged
+    assert run.stderr.splitlines()[-1].startswith("[2/2 done] elapsed ")
+
+
 def test_two_spellings_of_a_run_are_one_cell(app: App) -> None:
-    run = app.run("-m", "quantizer=adabin", "backbone.shortcut=conv,block", "seed=0,0")
+    run = app.run("-m", BASIC, "quantizer=adabin", "backbone.shortcut=conv,block", "seed=0,0")
     assert len(table(run)) == len(app.executed()) == len(app.manifest()["cells"]) == 2
 
 
 @pytest.mark.parametrize("launcher", ["workers", "basic"])
 def test_a_failure_leaves_the_others_alone(app: App, launcher: str) -> None:
     """Whatever the exception: this one cannot be pickled, which would break a process pool."""
-    arguments = ("-m", "quantizer=boom,adabin,xnor", f"hydra/launcher={launcher}")
-    run = app.run(*arguments)
+    arguments = ("-m", "quantizer=boom,adabin,xnor")
+    run = app.run(*arguments, f"hydra/launcher={launcher}")
     assert run.returncode == 1
     assert table(run) == ["| boom | failed |", *ROWS[:2]]
     (error,) = app.logs.glob("runs/*/error.txt")
     assert "Traceback" in error.read_text()
-    assert f"{error.parent.name}: app.Unpicklable" in run.stderr.replace("__main__", "app")
+    assert f"{error.parent.name}: Unpicklable: the loss is not finite" in run.stderr
     assert str(error) in run.stderr
     assert "1 of 3 runs failed" in run.stderr
     assert "Traceback" not in run.stderr
-    assert app.run(*arguments, HYDRA_FULL_ERROR="1").stderr.count("Traceback") >= 1
+    assert "Traceback" in app.run(*arguments, BASIC, HYDRA_FULL_ERROR="1").stderr
     assert [line.split()[0] for line in app.executed()[3:]] == ["boom"]
 
 
@@ -172,7 +187,7 @@ def test_a_mistake_is_told_before_the_first_job(
 
 
 def test_a_damaged_result_is_told(app: App) -> None:
-    app.run("-m", "quantizer=adabin")
+    app.run("-m", BASIC, "quantizer=adabin")
     app.results()[0].write_text('{"schema": 1, "fing')
     run = app.run("-m", "quantizer=adabin,xnor")
     assert run.returncode == 1
@@ -190,13 +205,13 @@ def test_a_bad_number_of_workers_is_told(app: App) -> None:
 
 def test_a_killed_worker_ends_in_a_table_and_is_resumed(app: App) -> None:
     arguments = ("-m", "quantizer=adabin,xnor,fp32")
-    run = app.run(*arguments, APP_KILL="xnor", APP_SECONDS="0.5")
+    run = app.run(*arguments, APP_KILL="xnor")
     assert run.returncode == 1
     assert table(run)[1] == "| xnor | interrupted |"
     assert "the launcher stopped: TerminatedWorkerError" in run.stderr
     assert "Traceback" not in run.stderr
     finished, before = len(app.results()), len(app.executed())
-    again = app.run(*arguments)
+    again = app.run(*arguments, BASIC)
     assert (again.returncode, table(again)) == (0, ROWS)
     assert len(app.executed()) - before == 3 - finished
 
@@ -204,7 +219,7 @@ def test_a_killed_worker_ends_in_a_table_and_is_resumed(app: App) -> None:
 @pytest.mark.parametrize("whole_tree", [True, False])
 def test_a_sweep_killed_halfway_finishes_only_what_is_missing(app: App, whole_tree: bool) -> None:
     arguments = ("-m", "quantizer=adabin,xnor,fp32,boom")
-    with started(app, *arguments, APP_SECONDS="1.5") as process:
+    with started(app, *arguments, APP_SLOW="fp32,boom") as process:
         wait_for(lambda: len(app.results()) == 2 and len(app.executed()) == 4)
         workers = workers_of(process.pid)
         assert len(workers) == 2
@@ -213,17 +228,17 @@ def test_a_sweep_killed_halfway_finishes_only_what_is_missing(app: App, whole_tr
         else:
             process.kill()
         process.wait()
-        wait_for(lambda: not any(map(alive, workers)), 3)  # they do not outlive the sweep
+        wait_for(lambda: not any(map(alive, workers)))  # they do not outlive the sweep
     assert len(app.results()) == 2
-    assert app.run(*arguments).returncode == 1
+    assert app.run(*arguments, BASIC).returncode == 1
     assert sorted(line.split()[0] for line in app.executed()[4:]) == ["boom", "fp32"]
 
 
 @pytest.mark.parametrize("launcher", ["workers", "basic"])
 def test_ctrl_c_shows_what_there_is_and_resumes(app: App, launcher: str) -> None:
     arguments = ("-m", "quantizer=adabin,xnor,fp32", f"hydra/launcher={launcher}")
-    app.run("-m", "quantizer=adabin", "hydra/launcher=basic")
-    with started(app, *arguments, APP_SECONDS="30") as process:
+    app.run("-m", BASIC, "quantizer=adabin")
+    with started(app, *arguments, APP_SLOW="xnor,fp32") as process:
         wait_for(lambda: len(app.executed()) == (3 if launcher == "workers" else 2))
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
@@ -233,5 +248,5 @@ def test_ctrl_c_shows_what_there_is_and_resumes(app: App, launcher: str) -> None
     assert "the same command runs only these again and resumes what was cut" in stderr
     assert "Traceback" not in stderr
     assert list(app.logs.glob("runs/*/error.txt")) == []
-    again = app.run(*arguments)
+    again = app.run("-m", "quantizer=adabin,xnor,fp32", BASIC)
     assert (again.returncode, table(again)) == (0, ROWS)

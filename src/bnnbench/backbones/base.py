@@ -47,9 +47,7 @@ class Backbone(nn.Module):
         vector = self.head_norm(self.pool(features))
         return vector if pre_logits else self.fc(vector)
 
-    def forward(
-        self, x: Tensor, return_features: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (N, classes); with ``return_features`` also the penultimate features (N, F)."""
         features = self.forward_head(self.forward_features(x), pre_logits=True)
         logits = self.fc(features)
@@ -60,5 +58,3 @@ def check_image_size(image_size: int, name: str) -> None:
     """Refuse sizes that the small-image networks were not made for."""
     if not 8 <= image_size <= 64:
         raise ValueError(f"backbone={name} is for images of 8 to 64 pixels, got {image_size}")
-
-

@@ -49,5 +49,6 @@ class VGGSmall(Backbone):
 def vgg_small(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
     """VGG-small; options: the keys of conf/backbone/vgg_small.yaml."""
     check_image_size(options["image_size"], "vgg_small")
-    sizes = [options.pop(key) for key in ("num_classes", "in_channels", "image_size")]
-    return VGGSmall(*sizes, Structure(quantizer, **options))
+    classes, channels = options.pop("num_classes"), options.pop("in_channels")
+    size = options.pop("image_size")
+    return VGGSmall(classes, channels, size, Structure(quantizer, **options))

@@ -25,9 +25,9 @@ class FiniteLoss(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
         loss = outputs["loss"].detach()
-        self._sum = loss if self._sum is None else self._sum + loss
+        total = self._sum = loss if self._sum is None else self._sum + loss
         if trainer.is_last_batch or (i + 1) % self.every_n_steps == 0:
-            self._check(trainer, self._sum)
+            self._check(trainer, total)
             self._sum = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

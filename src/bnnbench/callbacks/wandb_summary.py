@@ -48,7 +48,9 @@ def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
     folder = Path(cfg.paths.sweeps_dir) / sweep_name
     folder.mkdir(parents=True, exist_ok=True)
     groups = ("quantizer", "loss", "backbone", "dataset", "recipe", "table", "scale")
-    config: dict[str, Any] = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in groups}
+    config: dict[str, Any] = {
+        key: OmegaConf.to_container(cfg[key], resolve=False) for key in groups
+    }
     run = wandb.init(
         project=cfg.logger.project,
         dir=folder,

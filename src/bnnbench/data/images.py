@@ -24,12 +24,15 @@ class ImageDataModule(L.LightningDataModule):
         name: ``digits``, ``cifar10``, ``cifar100`` or ``fashion_mnist``.
         data_dir: where the set is read from and downloaded to.
         batch_size: training images a step and device.
-        num_classes, in_channels, image_size: what a network needs to know.
+        num_classes, in_channels, image_size: what a network needs to know; checked against the set.
         mean, std, pad, flip: see ``Augmentation``.
         val_fraction: held-out part of the training set, in [0, 1).
         seed: of shuffling and augmentation.
         channels_last: memory format of the batches.
         eval_batch_size: images a step in evaluation.
+
+    Raises:
+        ValueError: an argument out of range, or one that does not fit the set.
     """
 
     task = "classification"
@@ -52,11 +55,15 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: int = 1000,
     ) -> None:
         super().__init__()
+        _check_set(name, num_classes, (in_channels, image_size, image_size))
+        _check_normalisation(in_channels, mean, std)
+        _check_whole("batch_size", batch_size, 2, "batch norm needs at least 2 images")
+        _check_whole("eval_batch_size", eval_batch_size, 1, "use at least 1")
+        _check_whole("pad", pad, 0, "use 0 for no random crop")
+        _check_whole("seed", seed, 0, "a seed is not negative")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
-        if batch_size < 2:
-            raise ValueError(f"dataset.batch_size={batch_size}: batch norm needs at least 2 images")
-        self.name, self.data_dir = name, Path(data_dir)
+        self.source, self.data_dir = name, Path(data_dir).expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
         self.val_fraction, self.seed, self.channels_last = val_fraction, seed, channels_last
@@ -70,41 +77,49 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def train_images(self) -> int:
-        """Number of images trained on."""
+        """Number of images trained on; known after ``setup``."""
         return len(self.parts["train"][1])
 
     @property
     def test_images(self) -> int:
-        """Number of images evaluated on."""
-        return len(self.parts[self.evaluates_on][1])
+        """Number of images in the test set; known after ``setup``."""
+        return len(self.parts["test"][1])
 
     def prepare_data(self) -> None:
         """Download the set unless it is there."""
-        sources.download(self.name, self.data_dir)
+        sources.download(self.source, self.data_dir)
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Read the set once and move it to the trainer's device."""
-        if self.parts:
-            return
-        images, labels, test_images, test_labels = sources.read(self.name, self.data_dir)
-        self.parts = {"train": (images, labels), "test": (test_images, test_labels)}
+        self.parts = self.parts or self._read()
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        self.parts = {k: (images.to(device), y.to(device)) for k, (images, y) in self.parts.items()}
+
+    def _read(self) -> dict[str, tuple[Tensor, Tensor]]:
+        images, labels, test_images, test_labels = sources.read(self.source, self.data_dir)
+        parts = {"train": (images, labels), "test": (test_images, test_labels)}
         if self.val_fraction > 0:
-            rest, held_out = sources.stratified_split(labels, self.val_fraction)
-            self.parts["train"] = images[rest], labels[rest]
-            self.parts["val"] = images[held_out], labels[held_out]
+            count = round(self.val_fraction * len(labels))
+            if not 0 < count < len(labels):
+                raise ValueError(
+                    f"dataset.val_fraction={self.val_fraction} would hold out {count} of "
+                    f"{len(labels)} training images"
+                )
+            rest, held_out = sources.stratified_split(labels, count)
+            parts["train"] = images[rest], labels[rest]
+            parts["val"] = images[held_out], labels[held_out]
+        return parts
 
     def _loader(self, part: str, train: bool) -> DeviceLoader:
         trainer = self.trainer
-        device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        images, labels = (tensor.to(device) for tensor in self.parts[part])
-        self.parts[part] = images, labels
+        images, labels = self.parts[part]
         return DeviceLoader(
             images,
             labels,
             self.augmentation,
             batch_size=self.batch_size if train else self.eval_batch_size,
             train=train,
-            epoch_fn=lambda: trainer.current_epoch if trainer else 0,
+            epoch_fn=(lambda: trainer.current_epoch) if trainer else None,
             seed=self.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
@@ -122,3 +137,27 @@ class ImageDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DeviceLoader:
         """Batches of the whole test set."""
         return self._loader("test", train=False)
+
+
+def _check_set(name: str, num_classes: int, shape: tuple[int, int, int]) -> None:
+    if name not in sources.SOURCES:
+        raise ValueError(f"dataset.name={name}: choose from {', '.join(sources.SOURCES)}")
+    source = sources.SOURCES[name]
+    if (num_classes, shape) != (source.classes, source.shape):
+        raise ValueError(
+            f"{name} has {source.classes} classes and images of (C, H, W) = {source.shape}; "
+            f"dataset.num_classes, in_channels and image_size say {num_classes} and {shape}"
+        )
+
+
+def _check_normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise ValueError(f"dataset.{key}={list(values)} needs {channels} values, one a channel")
+    if min(std) <= 0:
+        raise ValueError(f"dataset.std={list(std)} must be positive")
+
+
+def _check_whole(key: str, value: int, least: int, reason: str) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"dataset.{key}={value}: {reason}")

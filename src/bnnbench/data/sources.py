@@ -1,22 +1,47 @@
 """Reads the small image sets: embedded, from the data folder, or downloaded by torchvision.
 
-Every reader returns ``(train_images, train_labels, test_images, test_labels)``: images uint8
-(N, C, H, W), labels int64 (N,).
+A set in the data folder is ``<name>.npz`` (images (N, H, W, C) uint8) or torchvision's own layout.
+A download is unpacked and checked beside its place and moved there in one step: what has the name
+of a set is whole.
 """
 
 from __future__ import annotations
 
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "fashion_mnist": 10}
-NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a set: number of classes, image shape (C, H, W), torchvision's names."""
+
+    classes: int
+    shape: tuple[int, int, int]
+    torchvision: str = ""  # class; none: the set is embedded
+    folder: str = ""  # where that class keeps its files
+    files: str = ""  # what the folder holds, for messages
+
+
+SOURCES = {
+    "digits": Source(10, (1, 8, 8)),
+    "cifar10": Source(
+        10, (3, 32, 32), "CIFAR10", "cifar-10-batches-py", "unpacked cifar-10-python.tar.gz"
+    ),
+    "cifar100": Source(
+        100, (3, 32, 32), "CIFAR100", "cifar-100-python", "unpacked cifar-100-python.tar.gz"
+    ),
+    "fashion_mnist": Source(
+        10, (1, 28, 28), "FashionMNIST", "FashionMNIST", "raw/ with the four unpacked idx files"
+    ),
+}
 
 
 class DatasetMissing(FileNotFoundError):
@@ -28,115 +53,138 @@ class DatasetDamaged(ValueError):
 
 
 def read(name: str, data_dir: Path) -> Arrays:
-    """The arrays of the data set ``name``; downloads nothing.
+    """Training images and labels, test images and labels of the set ``name``; no download.
+
+    Returns:
+        Images uint8 (N, C, H, W) and labels int64 (N,), training first.
 
     Raises:
         DatasetMissing: it is not in ``data_dir``.
         DatasetDamaged: a file there cannot be read or holds something else.
     """
-    if name == "digits":
+    source = SOURCES[name]
+    if not source.torchvision:
         return _digits()
-    npz = data_dir / f"{name}.npz"
+    npz, folder = data_dir / f"{name}.npz", data_dir / source.folder
     if npz.exists():
-        return _read_npz(npz, CLASSES[name])
-    return _read_torchvision(name, data_dir, download=False)
+        return _read_npz(npz, source)
+    if folder.exists():
+        return _read_torchvision(folder, source)
+    raise DatasetMissing(_advice(name, data_dir))
 
 
 def download(name: str, data_dir: Path) -> None:
-    """Put the data set into ``data_dir`` unless it is there; at most one download."""
-    if name == "digits" or (data_dir / f"{name}.npz").exists():
+    """Put the set ``name`` into ``data_dir`` unless something of that name is there.
+
+    Raises:
+        DatasetMissing: it cannot be downloaded, or the folder cannot be written.
+    """
+    source = SOURCES[name]
+    place = data_dir / source.folder
+    if not source.torchvision or (data_dir / f"{name}.npz").exists() or place.exists():
         return
+    import torchvision
+
     try:
-        _read_torchvision(name, data_dir, download=False)
-    except DatasetMissing:
-        _read_torchvision(name, data_dir, download=True)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=data_dir, prefix=f".{name}-") as part:
+            getattr(torchvision.datasets, source.torchvision)(part, download=True)
+            (Path(part) / source.folder).rename(place)
+    except Exception as error:
+        if not place.exists():  # else another process was faster
+            raise DatasetMissing(_advice(name, data_dir, error)) from error
 
 
-def _digits(test_fraction: float = 0.2) -> Arrays:
+def stratified_split(labels: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Sorted indices of the rest and of a part of ``count`` images that keeps the classes' shares.
+
+    Images are shuffled, sorted by class and taken at even distances, so that no class is more than
+    one image off its share. numpy guarantees this generator's stream: a split never changes.
+    """
+    shuffled = torch.from_numpy(np.random.RandomState(seed).permutation(len(labels)))
+    shuffled = shuffled[labels[shuffled].argsort(stable=True)]
+    place = torch.arange(len(labels))
+    taken = (place + 1) * count // len(labels) > place * count // len(labels)
+    return shuffled[~taken].sort().values, shuffled[taken].sort().values
+
+
+def _digits() -> Arrays:
     """scikit-learn's 1797 handwritten digits, 8x8; a fixed stratified fifth is the test set."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = torch.from_numpy(np.rint(digits.images * 15).astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(digits.target.astype(np.int64))
-    train, test = stratified_split(labels, test_fraction)
+    pixels, target = load_digits(return_X_y=True)  # (1797, 64) in 0 to 16
+    images = torch.from_numpy(np.rint(pixels * 15).astype(np.uint8)).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(target.astype(np.int64))
+    train, test = stratified_split(labels, 360)
     return images[train], labels[train], images[test], labels[test]
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Sorted indices of the rest and of a part that holds ``fraction`` of every class."""
-    generator = torch.Generator().manual_seed(seed)
-    part = []
-    for label in labels.unique():
-        members = torch.nonzero(labels == label).flatten()
-        members = members[torch.randperm(len(members), generator=generator)]
-        part.append(members[: round(fraction * len(members))])
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[torch.cat(part)] = True
-    return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
-
-
-def _read_npz(path: Path, classes: int) -> Arrays:
+def _read_npz(path: Path, source: Source) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in NPZ_KEYS if key not in file]
-            if missing:
-                raise DatasetDamaged(f"{path} lacks {missing}; it needs {list(NPZ_KEYS)}")
-            arrays = {key: file[key] for key in NPZ_KEYS}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DatasetDamaged):
-            raise
-        raise DatasetDamaged(f"{path} is damaged ({error}); replace or delete it") from error
-    result: list[Tensor] = []
-    for part in ("train", "test"):
-        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
-        _check_arrays(path, part, images, labels, classes)
-        result.append(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
-        result.append(torch.from_numpy(labels.astype(np.int64)))
-    return result[0], result[1], result[2], result[3]
+            missing = [key for key in KEYS if key not in file]
+            arrays = [] if missing else [file[key] for key in KEYS]
+    except Exception as error:  # the zip, its members or their headers: many kinds of errors
+        raise DatasetDamaged(f"{path} cannot be read ({error}): replace or delete it") from error
+    if missing:
+        raise DatasetDamaged(f"{path} lacks {', '.join(missing)}; it needs {', '.join(KEYS)}")
+    return (
+        *_tensors(path, "train", arrays[0], arrays[1], source),
+        *_tensors(path, "test", arrays[2], arrays[3], source),
+    )
 
 
-def _check_arrays(
-    path: Path, part: str, images: np.ndarray, labels: np.ndarray, classes: int
-) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (32, 32, 3):
-        raise DatasetDamaged(
-            f"{path}: {part}_images must be uint8 (N, 32, 32, 3), "
-            f"found {images.dtype} {images.shape}"
-        )
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or len(labels) == 0:
-        raise DatasetDamaged(f"{path}: {part}_labels must be {len(images)} integers")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DatasetDamaged(f"{path}: {part}_labels must lie in 0 to {classes - 1}")
-
-
-def _read_torchvision(name: str, data_dir: Path, download: bool) -> Arrays:
+def _read_torchvision(folder: Path, source: Source) -> Arrays:
     import torchvision
 
-    source = getattr(torchvision.datasets, TORCHVISION[name])
+    reader = getattr(torchvision.datasets, source.torchvision)
     try:
-        parts = [source(data_dir, train=train, download=download) for train in (True, False)]
-    except Exception as error:
-        if not download and "not found" not in str(error):
-            raise DatasetDamaged(f"{name} in {data_dir} is damaged: {error}") from error
-        raise DatasetMissing(_advice(name, data_dir, str(error) if download else "")) from error
-    result: list[Tensor] = []
-    for part in parts:
-        data = torch.as_tensor(part.data)
-        images = data.unsqueeze(1) if data.dim() == 3 else data.permute(0, 3, 1, 2)
-        result += [images.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64)]
-    return result[0], result[1], result[2], result[3]
-
-
-def _advice(name: str, data_dir: Path, reason: str) -> str:
-    layouts = {
-        "cifar10": "cifar10.npz, or the folder cifar-10-batches-py of cifar-10-python.tar.gz",
-        "cifar100": "cifar100.npz, or the folder cifar-100-python of cifar-100-python.tar.gz",
-        "fashion_mnist": "the folder FashionMNIST/raw with its four idx files",
-    }
-    failed = f" and could not be downloaded ({reason})" if reason else ""
+        train, test = (reader(folder.parent, train=train) for train in (True, False))
+    except Exception as error:  # checksums, pickles, idx headers, missing files
+        raise DatasetDamaged(
+            f"{folder} is damaged or incomplete ({error}): it needs {source.files}; delete it to "
+            "have it downloaded again"
+        ) from error
+    # CIFAR is (N, 32, 32, 3), Fashion-MNIST (N, 28, 28)
+    images = [
+        np.asarray(part.data).reshape(len(part.data), *part.data.shape[1:3], -1)
+        for part in (train, test)
+    ]
     return (
-        f"{name} is not in {data_dir}{failed}. Put {layouts[name]} there, or name another folder "
-        "with paths.data_dir=<folder> or the environment variable BNNBENCH_DATA; "
-        "data/README.md describes the files"
+        *_tensors(folder, "train", images[0], np.asarray(train.targets), source),
+        *_tensors(folder, "test", images[1], np.asarray(test.targets), source),
+    )
+
+
+def _tensors(
+    path: Path, part: str, images: np.ndarray, labels: np.ndarray, source: Source
+) -> tuple[Tensor, Tensor]:
+    """Images (N, H, W, C) and labels (N,), checked and turned into tensors."""
+    channels, height, width = source.shape
+    if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels) or not len(images):
+        raise DatasetDamaged(
+            f"{path}: {part}_images must be uint8 (N, {height}, {width}, {channels}), "
+            f"found {images.dtype} {images.shape}"
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise DatasetDamaged(
+            f"{path}: {part}_labels must be {len(images)} integers, "
+            f"found {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= source.classes:
+        raise DatasetDamaged(
+            f"{path}: {part}_labels must lie in 0 to {source.classes - 1}, "
+            f"found {labels.min()} to {labels.max()}"
+        )
+    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return channels_first, torch.from_numpy(labels.astype(np.int64))
+
+
+def _advice(name: str, data_dir: Path, reason: Exception | None = None) -> str:
+    source = SOURCES[name]
+    failed = f" and cannot be downloaded ({reason})" if reason else ""
+    return (
+        f"{name} is not in {data_dir}{failed}. Put {name}.npz or the folder {source.folder} "
+        f"({source.files}) there, or name the folder that holds it with paths.data_dir=<folder> "
+        "or the environment variable BNNBENCH_DATA; data/README.md describes the files"
     )

@@ -28,7 +28,8 @@ class Side(nn.Module):
     """One side of a quantizer.
 
     Weight sides are built as ``cls(shape, **options)`` from the weight's shape
-    ``(out, in / groups, kh, kw)`` or ``(out, in)``; activation sides as ``cls(channels, **options)``.
+    ``(out, in / groups, kh, kw)`` or ``(out, in)``; activation sides as
+    ``cls(channels, **options)``.
 
     Attributes:
         bits: bits of one code, 32 for full precision.

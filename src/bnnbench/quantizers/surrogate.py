@@ -59,9 +59,7 @@ class _SignSTE(torch.autograd.Function):
         return ctx.rule(grad, x, *params), None, None, *(None for _ in params)
 
 
-def sign_ste(
-    x: Tensor, rule: GradientRule, *params: Tensor, scale: Tensor | None = None
-) -> Tensor:
+def sign_ste(x: Tensor, rule: GradientRule, *params: Tensor, scale: Tensor | None = None) -> Tensor:
     """``sign(x)`` whose gradient is ``rule(grad, x, *params)``; same shape as ``x``.
 
     ``scale`` multiplies the value and leaves the gradient as it is.

@@ -1,8 +1,8 @@
 """XNOR-Net (Rastegari et al., ECCV 2016, arXiv 1603.05279); code allenai/XNOR-Net.
 
 Weights: centred over the input channels, clamped to [-1, 1], then ``alpha * sign(w)`` with
-``alpha = E|w|`` per filter (Eq. 6). Activations ``sign(x)``. The input scale K (Eq. 11) is an output
-op, off by default because no public code applies it. ``gradient``: ``corrected`` is the true
+``alpha = E|w|`` per filter (Eq. 6). Activations ``sign(x)``. The input scale K (Eq. 11) is an
+output op, off by default because no public code applies it. ``gradient``: ``corrected`` is the true
 gradient of ``alpha * sign(w)`` with a straight-through sign; ``paper`` is Eq. 12 elementwise;
 ``lua`` is ``paper`` with the centring factor ``1 - 1/C_in`` of the released code.
 ``gradient_scale`` multiplies it. Changed: centring is straight-through in ``corrected``.
@@ -11,6 +11,7 @@ gradient of ``alpha * sign(w)`` with a straight-through sign; ``paper`` is Eq. 1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,11 +49,13 @@ class XNORWeight(Side):
         if gradient not in GRADIENTS:
             raise ValueError(f"quantizer.gradient={gradient!r}: choose one of {GRADIENTS}")
         self.gradient, self.gradient_scale = gradient, gradient_scale
-        self.centring = 1 - 1 / shape[1]
+        self.centring = 1 - 1 / shape[1] if shape[1] > 1 else 1.0
 
     @staticmethod
     def _centred(weight: Tensor) -> Tensor:
-        centred = weight - weight.mean(dim=1, keepdim=True).detach()
+        centred = weight
+        if weight.shape[1] > 1:  # a depthwise filter would vanish
+            centred = weight - weight.mean(dim=1, keepdim=True).detach()
         return centred + (centred.clamp(-1, 1) - centred).detach()
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -76,18 +79,18 @@ class XNORWeight(Side):
 class InputScale(nn.Module):
     """XNOR-Net's K (Eq. 11): the channel mean of ``|x|``, averaged over each window."""
 
+    box: Tensor
+
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
+        self.options: Any = (layer.stride, layer.padding, layer.dilation)
         kh, kw = layer.kernel_size
         self.register_buffer("box", torch.full((1, 1, kh, kw), 1 / (kh * kw)), persistent=False)
 
     def forward(self, out: Tensor, x: Tensor) -> Tensor:
         """``out`` (N, O, H', W') scaled by K of the real input ``x`` (N, C, H, W)."""
         magnitude = x.abs().mean(dim=1, keepdim=True)
-        return out * F.conv2d(
-            magnitude, self.box, None, self.stride, self.padding, self.dilation
-        )
+        return out * F.conv2d(magnitude, self.box, None, *self.options)
 
 
 def input_scale(layer: nn.Conv2d, enabled: bool) -> InputScale | None:

@@ -104,7 +104,7 @@ def _split(row: Row) -> str:
 
 def _name(row: Row, keys: list[str], split: bool) -> str:
     named = [key for key in keys if not (split and key == "backbone")]
-    return " ".join(row.choice(key) or "default" for key in named)
+    return " ".join(filter(None, map(row.choice, named))) or "default"
 
 
 def _colours(names: list[str]) -> dict[str, Any]:

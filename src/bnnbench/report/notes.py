@@ -68,7 +68,7 @@ def notes_of(
     table = manifest.get("table") or {}
     notes = []
     if manifest.get("scale_notes"):
-        notes.append(f"scale={manifest['scale']}: {manifest['scale_notes']}")
+        notes.append(str(manifest["scale_notes"]))
     if published:
         notes += _stand_in(manifest, rows, published)
     if shared:
@@ -101,14 +101,16 @@ def _facts(options: list[str]) -> list[Fact]:
 
 
 def _stand_in(manifest: dict[str, Any], rows: list[Row], published: dict[str, Any]) -> list[str]:
-    """Why rows with both numbers have no difference: they were measured on another data set."""
+    """Why rows with both numbers have no difference: other data, or the demo's budget."""
     both = [row for row in rows if row.results and row.published]
     theirs = sorted({str(entry_dataset(row.published or {}, published)) for row in both})
     ours = sorted({str(row.choice("dataset")) for row in both})
     if not both or (theirs == ours and manifest.get("scale") != "demo"):
         return []
-    sets = f"measured on {', '.join(ours)}, published on {', '.join(theirs)}"
-    return [f"{sets}: not comparable, so no difference is given"]
+    how = f"measured on {', '.join(ours)}, published on {', '.join(theirs)}"
+    if theirs == ours:
+        how = "scale=demo is far shorter than what was published"
+    return [f"{how}: not comparable, so no difference is given"]
 
 
 def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[str]:

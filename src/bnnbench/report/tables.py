@@ -83,8 +83,8 @@ def _title(manifest: dict[str, Any]) -> str:
 
 def _option_column(key: str) -> Column:
     def text(row: Row) -> str:
-        if (fact := option_fact(key)) and row.words(fact):
-            return row.words(fact)
+        if row.results and (fact := option_fact(key)):
+            return row.words(fact) or MISSING  # a network without shortcuts has no such fact
         return row.choice(key) or ("default" if row.cells else MISSING)
 
     return key, text

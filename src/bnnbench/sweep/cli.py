@@ -1,4 +1,4 @@
-"""What train.py does around Hydra: a table is a sweep, and a mistyped key is told the valid ones."""
+"""What train.py puts around Hydra: tables that sweep, and valid keys beside a mistyped one."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How many jobs run side by side, and which GPU each of them may see. Nothing here imports torch."""
+"""How many jobs run side by side, and which GPU each of them may see. Never imports torch."""
 
 import os
 import shutil

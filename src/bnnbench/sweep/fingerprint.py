@@ -50,7 +50,7 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
     running job (`${hydra:...}`). `train: false` is part of it, so that an evaluation never passes
     for the training run.
     """
-    subset = {group: _without(cfg, group, left_out) for group, left_out in GROUPS.items()}
+    subset: dict[str, Any] = {g: _without(cfg, g, left_out) for g, left_out in GROUPS.items()}
     subset["seed"] = _canonical(cfg.seed)
     for key in CHECKPOINTS:
         path = cfg.get(key)

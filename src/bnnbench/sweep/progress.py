@@ -1,6 +1,6 @@
 """One line for a whole sweep, read from the run folders while its jobs run, wherever they run.
 
-    [3/12 done, 1 failed] resnet18 adabin s0 4/10 97.2 % | ... elapsed 2:31
+[3/12 done, 1 failed] resnet18 adabin s0 4/10 97.2 % | ... elapsed 2:31
 """
 
 import json
@@ -83,7 +83,7 @@ class Progress:
         head = f"[{count}, {len(failed)} failed]" if failed else f"[{count}]"
         tail = f"elapsed {seconds // 60}:{seconds % 60:02d}"
         room = None if width is None else max(0, width - len(head) - len(tail) - 2)
-        return " ".join(filter(None, [head, " | ".join(running)[:room], tail]))
+        return " ".join(filter(None, [head, " | ".join(running)[:room].strip(), tail]))
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL):

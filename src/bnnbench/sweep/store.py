@@ -1,8 +1,7 @@
-"""Runs on disk: which are finished, and their results. A result is written once, last, atomically."""
+"""Runs on disk: which are finished, and their results, written once, last and atomically."""
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,16 +50,6 @@ def cell_state(runs_dir: Path | str, cell: Cell) -> State:
     if (run_dir / "progress.json").exists() or (run_dir / "checkpoints" / "last.ckpt").exists():
         return "interrupted"
     return "missing"
-
-
-def index_results(folders: Iterable[Path | str]) -> dict[str, dict[str, Any]]:
-    """Results by fingerprint, from folders of runs or of result files; the first found counts."""
-    index: dict[str, dict[str, Any]] = {}
-    for folder in map(Path, folders):
-        for file in [*sorted(folder.glob("*/result.json")), *sorted(folder.glob("*.json"))]:
-            result = _load(file)
-            index.setdefault(result["fingerprint"], result)
-    return index
 
 
 def write_json(path: Path | str, obj: Any) -> None:

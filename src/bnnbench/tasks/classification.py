@@ -39,29 +39,32 @@ class Classification(L.LightningModule):
         super().__init__()
         self.net, self.loss, self.recipe = net, loss, recipe
         self.evaluates_on = evaluates_on
-        metrics: dict[str, nn.Module] = {}
-        for stage in ("train", "eval"):
-            metrics[f"{stage}_loss"] = MeanMetric()
-            metrics[f"{stage}_acc"] = MulticlassAccuracy(num_classes, average="micro")
-        self.metrics = nn.ModuleDict(metrics)
+        self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
+        self.train_acc = MulticlassAccuracy(num_classes, average="micro")
+        self.eval_acc = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes)."""
         return self.net(x)
+
+    def _metrics(self, stage: str) -> tuple[MeanMetric, MulticlassAccuracy]:
+        if stage == "train":
+            return self.train_loss, self.train_acc
+        return self.eval_loss, self.eval_acc
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         images, labels = batch
         # forward itself is never compiled: evaluation would pay for a compilation of its own
         logits = self.net(images) if self.training else self.net.forward(images)
         loss = self.loss(logits, labels)
+        mean_loss, accuracy = self._metrics(stage)
         # update, not forward: forward would compute the metric of every batch as well
-        self.metrics[f"{stage}_loss"].update(loss.detach(), weight=len(labels))
-        self.metrics[f"{stage}_acc"].update(logits.detach(), labels)
+        mean_loss.update(loss.detach(), weight=len(labels))
+        accuracy.update(logits.detach(), labels)
         return loss
 
     def _log_epoch(self, stage: str, prefix: str) -> None:
-        for name in ("loss", "acc"):
-            metric = self.metrics[f"{stage}_{name}"]
+        for name, metric in zip(("loss", "acc"), self._metrics(stage), strict=True):
             self.log(f"{prefix}/{name}", metric.compute())
             metric.reset()
 

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for bnnbench. Hydra imports this at every start, in workers too: keep it light."""
+"""bnnbench's sweeper. Hydra imports this at every start, in workers too: it imports lightly."""
 
 from dataclasses import dataclass
 

@@ -61,14 +61,10 @@ def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
 def _write_manifest(sweep: Sweep) -> None:
     with clear_errors():
         try:
-            sweep.runs_dir.mkdir(parents=True, exist_ok=True)
             write_json(sweep.folder / "sweep.json", sweep.manifest)
-            probe = sweep.runs_dir / f".writable.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
         except OSError as error:
             raise OSError(
-                f"cannot write results: {error}; choose another folder with paths.log_dir=<folder>"
+                f"cannot write the sweep: {error}; choose a folder with paths.log_dir=<folder>"
             ) from error
 
 
@@ -78,12 +74,14 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
     outcome = Outcome()
     try:
-        with Progress(watched):
+        # A handle of its own: jobs that run in this process redirect stderr to their logs.
+        with os.fdopen(os.dup(2), "w") as terminal, Progress(watched, terminal):
             returns = launch([planned.overrides for planned in pending])
     except KeyboardInterrupt:
         outcome.interrupted = True
     except Exception as error:  # a worker was killed, the cluster refused: show what there is
-        outcome.stopped = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        message = str(error).strip().splitlines() or ["no message"]
+        outcome.stopped = f"{type(error).__name__}: {message[0]}"
         if _full_error():
             traceback.print_exc()
     else:
@@ -113,7 +111,7 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
     missing = [p for p in sweep.planned if p not in failed and states[p.cell.run] != "finished"]
     for planned in failed:
         file = sweep.runs_dir / planned.cell.run / "error.txt"
-        text = (read_error(file.parent) or "no error.txt").strip()
+        text = (read_error(file.parent) or "").strip() or "no error.txt"
         _say(f"failed: {planned.cell.run}: {text.splitlines()[-1]}\n        {file}")
         if _full_error():
             _say(text)

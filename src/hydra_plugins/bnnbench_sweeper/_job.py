@@ -24,23 +24,22 @@ class JobFailed(RuntimeError):
 class Job:
     """The task function of a sweep, isolated: one job's failure leaves the others alone.
 
-    A failure leaves its traceback in the run folder's error.txt, whatever it was. In a worker
-    process the job's output goes to the folder's output.log, and the worker ends with the sweep.
+    A failure leaves its traceback in the run folder's error.txt, whatever it was; with `log` the
+    job's output goes to the folder's output.log.
     """
 
-    def __init__(self, task: TaskFunction) -> None:
-        self.task = task
+    def __init__(self, task: TaskFunction, log: bool) -> None:
+        self.task, self.log = task, log
 
     def __call__(self, cfg: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         error_file = folder / "error.txt"
         error_file.unlink(missing_ok=True)
-        worker = in_joblib_worker()
-        if worker:
+        if in_joblib_worker():
             claim_gpu()
             _end_with_parent()
         try:
-            with _output_to(folder / "output.log") if worker else nullcontext():
+            with _output_to(folder / "output.log") if self.log else nullcontext():
                 return _as_float(self.task(cfg))
         except KeyboardInterrupt:
             raise

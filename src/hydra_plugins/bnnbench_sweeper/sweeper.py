@@ -20,22 +20,29 @@ class BnnbenchSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.context, self.task_function, self.config = hydra_context, task_function, config
+        self.context, self.task_function, self.master = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Plan, launch what is not finished, render; leave with exit code 1 or 130 if need be."""
         from . import _core, _plan  # only a sweep pays for it, not every start
 
-        sweep = _plan.plan(self.config, arguments, self.context.config_loader)
-        if code := _core.run(sweep, self._launcher):
+        try:
+            sweep = _plan.plan(self.master, arguments, self.context.config_loader)
+            code = _core.run(sweep, self._launcher)
+        except KeyboardInterrupt:  # before the launch or while the table was rendered
+            code = _core.INTERRUPTED
+        if code:
             sys.exit(code)
 
     def _launcher(self) -> Callable[[list[list[str]]], Sequence[Any]]:
         from ._job import Job
 
+        # joblib's jobs run side by side; the basic launcher's may be debugged, a cluster's have
+        # logs of their own.
+        log = "joblib" in self.master.hydra.launcher._target_
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
-            task_function=Job(self.task_function),
-            config=self.config,
+            task_function=Job(self.task_function, log),
+            config=self.master,
         )
         return partial(launcher.launch, initial_job_idx=0)

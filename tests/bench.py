@@ -1,0 +1,278 @@
+"""Speed and memory as ratios of one run: `make bench`.
+
+Variants are interleaved step by step in one process on one thread, so that a noisy host slows all
+of them alike; medians and quartiles of step time are printed, ratios are of medians. ResNet-20,
+32 x 32 pixels; each method against its twin: full precision in the same structure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bnnbench
+from bnnbench.allocator import keep_freed_memory
+from bnnbench.config import options
+from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+Step = Callable[[], None]
+CLIP_BAR, POLYNOMIAL_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 1.4, 2.0, 1.05
+REASONS = {
+    "irnet": "tanh in the backward of every activation",
+    "adabin": "two learned levels: gradients of centre and distance on top of ApproxSign",
+    "reactnet": "a learned threshold per channel on top of ApproxSign",
+}
+
+
+def twin(quantizer: str) -> dict[str, object]:
+    """The structure of ``quantizer`` for full precision."""
+    config = bnnbench.load_quantizer(quantizer).config
+    keys = ("shortcut", "nonlinearity", "head_norm")
+    structure = {key: config[key] for key in keys}
+    if structure["nonlinearity"] == "identity":  # a real network needs one
+        structure["nonlinearity"] = "relu"
+    return structure
+
+
+def network(quantizer: str, like: str | None = None) -> nn.Module:
+    """ResNet-20 of ``quantizer``, in the structure of ``like`` where that is given."""
+    overrides = twin(like) if like else {}
+    return bnnbench.build_backbone("resnet20", quantizer=quantizer, **overrides)
+
+
+def make_step(net: nn.Module, batch: int, channels_last: bool, compiled: bool) -> Step:
+    """One training step: forward, backward, SGD."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    images = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
+    labels = torch.randint(10, (batch,))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    if compiled:
+        net.compile()
+
+    def step() -> None:
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step, measured round by round in turn."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def row(name: str, times: list[float], base: list[float], note: str = "") -> None:
+    """Print one line: median, quartiles, ratio to ``base``."""
+    low, median, high = statistics.quantiles(times, n=4)
+    ratio = median / statistics.median(base)
+    print(
+        f"  {name:<12} {median * 1e3:7.0f} ms ({low * 1e3:.0f}-{high * 1e3:.0f})"
+        f"  {ratio:5.2f}  {note}",
+        flush=True,
+    )
+
+
+def surrogate_kind(quantizer: str) -> str:
+    """How the activations' surrogate is computed, with the bar it is held to."""
+    if quantizer in REASONS:
+        return f"no bar: {REASONS[quantizer]}"
+    if quantizer == "birealnet":
+        return f"polynomial, bar {POLYNOMIAL_BAR}"
+    return f"clip, bar {CLIP_BAR}"
+
+
+def bench_steps(arguments: argparse.Namespace, channels_last: bool, compiled: bool) -> None:
+    """Step cost of every method over its full-precision twin."""
+    layout = "channels last" if channels_last else "NCHW"
+    print(
+        f"\nStep time over the full-precision twin, {'compiled' if compiled else 'eager'}, "
+        f"{layout}, batch {arguments.batch}"
+    )
+    for quantizer in arguments.quantizers:
+        nets = {"twin": network("fp32", like=quantizer), quantizer: network(quantizer)}
+        steps = {
+            name: make_step(net, arguments.batch, channels_last, compiled)
+            for name, net in nets.items()
+        }
+        times = interleaved(steps, arguments.rounds)
+        plain = not channels_last and not compiled
+        row(quantizer, times[quantizer], times["twin"], surrogate_kind(quantizer) if plain else "")
+
+
+def saved_bytes(net: nn.Module, batch: int) -> int:
+    """Distinct bytes that autograd keeps for the backward of one step, parameters left out."""
+    storages: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in [*net.parameters(), *net.buffers()]}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = net(torch.randn(batch, 3, 32, 32)).sum()
+    loss.backward()
+    return sum(storages.values())
+
+
+def bench_memory(arguments: argparse.Namespace) -> None:
+    """Memory kept for backward over the twin's."""
+    print(f"\nMemory kept for backward over the full-precision twin (bar {MEMORY_BAR})")
+    for quantizer in arguments.quantizers:
+        own = saved_bytes(network(quantizer), arguments.batch)
+        base = saved_bytes(network("fp32", like=quantizer), arguments.batch)
+        print(f"  {quantizer:<12} {own / 2**20:6.0f} MiB  {own / base:5.2f}")
+
+
+class BooleanSign(torch.autograd.Function):
+    """The surrogate as reference repositories write it: boolean indexing in the backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sign(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = ctx.saved_tensors
+        grad = grad.clone()
+        grad[x.ge(1)] = 0
+        grad[x.le(-1)] = 0
+        return grad
+
+
+def published_polynomial(x: Tensor) -> Tensor:
+    """ApproxSign as published code writes it: masks and a chain of detached terms."""
+    code = torch.sign(x)
+    masks = [(x < bound).float() for bound in (-1, 0, 1)]
+    first = -masks[0] + (x * x + 2 * x) * (1 - masks[0])
+    second = first * masks[1] + (-x * x + 2 * x) * (1 - masks[1])
+    smooth = second * masks[2] + (1 - masks[2])
+    return code.detach() - smooth.detach() + smooth
+
+
+def bench_surrogates(arguments: argparse.Namespace) -> None:
+    """Our surrogates against the forms of published code, on one activation map."""
+    from bnnbench.quantizers.surrogate import approx_sign, clip, sign_ste
+
+    print(
+        "\nSurrogate forward and backward on one 128 x 16 x 32 x 32 map, published form over ours"
+    )
+    x = torch.randn(128, 16, 32, 32, requires_grad=True)
+    grad = torch.randn_like(x)
+    pairs: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+        "clip": (lambda x: sign_ste(x, clip), BooleanSign.apply),
+        "polynomial": (lambda x: sign_ste(x, approx_sign), published_polynomial),
+    }
+    for name, functions in pairs.items():
+        steps = {
+            key: (lambda function=function: function(x).backward(grad))
+            for key, function in zip(("ours", "published"), functions, strict=True)
+        }
+        times = interleaved(steps, 5 * arguments.rounds)
+        ours, published = (statistics.median(times[key]) for key in ("ours", "published"))
+        print(
+            f"  {name:<12} {ours * 1e3:5.1f} ms, published {published * 1e3:5.1f} ms"
+            f"  {published / ours:5.2f}"
+        )
+
+
+def bench_loop(arguments: argparse.Namespace) -> None:
+    """Lightning's training loop over a bare loop of the same steps."""
+    print(f"\nLightning loop over a bare PyTorch loop of the same step (bar {LOOP_BAR})")
+    count = 12 * arguments.batch
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(10, (count,))
+    augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, 4, True)
+    loader = DeviceLoader(images, labels, augmentation, arguments.batch, train=True)
+    recipe = Recipe("adam", 1e-3)
+    times: dict[str, list[float]] = {"bare": [], "lightning": []}
+    for _ in range(max(3, arguments.rounds // 2)):
+        task = Classification(network("xnor"), nn.CrossEntropyLoss(), recipe, 10)
+        trainer = L.Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        times["lightning"].append(_seconds(lambda: trainer.fit(task, loader)))  # noqa: B023
+        times["bare"].append(_seconds(lambda: bare_loop(network("xnor"), loader, recipe)))
+    row("lightning", times["lightning"], times["bare"])
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def bare_loop(net: nn.Module, loader: DeviceLoader, recipe: Recipe) -> None:
+    """One epoch without Lightning: the same loader, optimiser, schedule and accuracy."""
+    built = recipe.build(net.parameters(), len(loader))
+    optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
+    correct, total = torch.zeros(()), torch.zeros(())
+    for images, labels in loader:
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        correct += (logits.argmax(1) == labels).sum()
+        total += loss.detach()
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
+    binarized = [name for name in options("quantizer") if name != "fp32"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--quantizers", nargs="+", choices=binarized, default=binarized)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    keep_freed_memory()  # as every run of the suite does
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, one thread; ratios within one run, 1.00 = no extra cost")
+    work: dict[str, Callable[[], None]] = {
+        "surrogates": lambda: bench_surrogates(arguments),
+        "eager": lambda: bench_steps(arguments, channels_last=False, compiled=False),
+        "channels_last": lambda: bench_steps(arguments, channels_last=True, compiled=False),
+        "compiled": lambda: bench_steps(arguments, channels_last=True, compiled=True),
+        "memory": lambda: bench_memory(arguments),
+        "loop": lambda: bench_loop(arguments),
+    }
+    for part, function in work.items():
+        if part == "compiled" and shutil.which("g++") is None:
+            print("\ncompiled: skipped, torch.compile on CPU needs g++")
+        elif part in arguments.parts:
+            function()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What every option of the quantizer group promises, whatever its maths."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnnbench.config import load_quantizer, options
+from bnnbench.layers import set_progress
+from bnnbench.quantizers.base import Decomposition, Side
+
+ALL = options("quantizer")
+BINARY = [name for name in ALL if name != "fp32"]
+SHAPE = (5, 3, 3, 3)  # 27 weights a filter: not a multiple of any vector length
+
+
+def _sides(name: str, shape: tuple[int, ...] = SHAPE) -> list[Side]:
+    spec = load_quantizer(name)
+    return [spec.weight(shape), spec.activation(shape[1])]
+
+
+def _inputs(dtype: torch.dtype) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [0.05 * torch.randn(SHAPE, dtype=dtype), torch.randn(2, 3, 7, 7, dtype=dtype)]
+
+
+def _perturbed(side: Side) -> Side:
+    """The side as training leaves it: parameters moved, schedule on its way."""
+    for parameter in side.parameters():
+        parameter.data.add_(0.3 * torch.rand_like(parameter) + 0.1)
+    set_progress(side, 9, 10)
+    return side
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BINARY)
+def test_decomposition_is_the_forward_value(name, dtype):
+    for side, x in zip(_sides(name), _inputs(dtype), strict=True):
+        _perturbed(side.to(dtype))
+        parts = side.decompose(x)
+        assert isinstance(parts, Decomposition)
+        assert set(parts.code.unique().tolist()) == {-1.0, 1.0}
+        assert not any(part.requires_grad for part in parts)
+        torch.testing.assert_close(parts.scale * parts.code + parts.offset, side(x).detach())
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_value_is_one_of_two_exactly(name):
+    weight_side, activation_side = (_perturbed(side) for side in _sides(name))
+    weight, x = _inputs(torch.float32)
+    for filter_ in weight_side(weight):
+        assert filter_.unique().numel() == 2
+    assert activation_side(x).unique().numel() == 2
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("name", BINARY)
+def test_code_at_the_threshold_is_plus_one(name, zero):
+    weight_side, activation_side = _sides(name, (1, 3, 1, 1))
+    centred = torch.tensor([0.5, zero, -0.5]).view(1, 3, 1, 1)  # mean 0 over every axis
+    assert weight_side.decompose(centred).code.flatten().tolist() == [1, 1, -1]
+    assert weight_side(centred).flatten()[0] == weight_side(centred).flatten()[1]
+    threshold = 0.5 if name == "dorefa" else zero
+    x = torch.tensor([1.0, threshold, -1.0]).view(1, 3, 1, 1)
+    assert activation_side.decompose(x).code.flatten().tolist() == [1, 1, -1]
+    assert activation_side(x).flatten()[0] == activation_side(x).flatten()[1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_forward_changes_nothing(name):
+    """Neither mode may touch the latent weight, the input or the method's own state."""
+    conv = load_quantizer(name).conv2d(3, 5, 3, padding=1)
+    x = torch.randn(2, 3, 6, 6)
+    before, x_before = copy.deepcopy(conv.state_dict()), x.clone()
+    outputs = [conv.train(mode)(x).detach() for mode in (True, False, True)]
+    assert torch.equal(outputs[0], outputs[2])
+    assert torch.equal(x, x_before)
+    for key, value in conv.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def _output_and_gradients(conv: nn.Conv2d, x: Tensor) -> list[Tensor]:
+    conv.zero_grad()
+    out = conv(x)
+    out.square().sum().backward()
+    return [out.detach(), *(p.grad.clone() for p in conv.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_state_dict_carries_everything_over(name):
+    """Parameters and schedule: a resumed layer has the same output and the same gradients."""
+    torch.manual_seed(0)
+    spec, x = load_quantizer(name), torch.randn(2, 3, 6, 6)
+    trained, fresh = (spec.conv2d(3, 5, 3) for _ in range(2))
+    for side in (trained.weight_quantizer, trained.activation_quantizer):
+        _perturbed(side)
+    fresh.load_state_dict(trained.state_dict())
+    expected = _output_and_gradients(trained, x)
+    for a, b in zip(_output_and_gradients(fresh, x), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bits_and_bases_are_stated(name):
+    bits = 32 if name == "fp32" else 1
+    for side in _sides(name):
+        assert (side.bits, side.bases) == (bits, 1)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_symmetric_says_whether_a_relu_may_stand_before_the_layer(name):
+    activation = load_quantizer(name).activation(3)
+    positive = torch.rand(2, 3, 4, 4) + 1e-3
+    is_constant = activation(positive).unique().numel() == 1
+    assert activation.symmetric == is_constant

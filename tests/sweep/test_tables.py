@@ -1,0 +1,111 @@
+"""The tables of conf/table: they compose at every scale, and compare like with like."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from bnnbench.sweep.expand import expand_table
+from hydra_plugins.bnnbench_sweeper._plan import _splitter
+
+CONF = Path(__file__).parents[2] / "conf"
+TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
+SCALES = ["demo", "quick", "full"]
+STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm")
+Expand = Callable[[str, str], list[dict[str, str]]]
+Composed = Callable[[tuple[str, ...]], DictConfig]
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def expand() -> Iterator[Expand]:
+    """Cells of a table at a scale."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        split = _splitter(GlobalHydra.instance().config_loader())
+        yield lambda table, scale: expand_table(
+            load("table", table), load("scale", scale), [], split
+        )
+
+
+@pytest.fixture(scope="module")
+def composed(expand: Expand) -> Composed:
+    """The config of some overrides; many cells share one network."""
+    return cache(lambda overrides: compose("train", overrides=list(overrides)))
+
+
+def network(cell: dict[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"{k}={v}" for k, v in cell.items() if k.split(".")[0] in ("quantizer", "backbone")
+    )
+
+
+def structure(cfg: DictConfig) -> tuple[Any, ...]:
+    """What a method and its full-precision twin share; a ReLU stands for no nonlinearity."""
+    values = [cfg.backbone.get(key) for key in STRUCTURE]
+    return cfg.backbone.name, *("relu" if value == "identity" else value for value in values)
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_method_has_its_twin(
+    expand: Expand, composed: Composed, table: str, scale: str
+) -> None:
+    cells = expand(table, scale)
+    cfgs = [composed(network(cell)) for cell in cells]
+    twins = {structure(cfg) for cfg in cfgs if cfg.quantizer.name == "fp32"}
+    methods = [cfg for cfg in cfgs if cfg.quantizer.name != "fp32"]
+    assert methods
+    lonely = [
+        (cfg.quantizer.name, structure(cfg)) for cfg in methods if structure(cfg) not in twins
+    ]
+    assert lonely == []
+    assert all(
+        cfg.backbone.nonlinearity != "identity" for cfg in cfgs if cfg.quantizer.name == "fp32"
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_scales_set_data_length_and_seeds(expand: Expand, table: str) -> None:
+    demo, quick, full = (expand(table, scale) for scale in SCALES)
+    assert {c["dataset"] for c in demo} == {"digits"}
+    assert "digits" not in {c["dataset"] for c in [*quick, *full]}
+    assert {c["seed"] for c in [*demo, *quick]} == {"0"}
+    assert {c["seed"] for c in full} == {"0", "1", "2"}
+    assert all("trainer.max_epochs" not in c for c in full)
+    shown = [network(c) for c in full]
+    assert {network(c) for c in quick} == set(shown)
+    assert {network(c) for c in demo} <= set(shown)
+    assert len(full) == 3 * len(quick)
+
+
+def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
+    cfgs = [composed(network(cell)) for cell in expand("unified_cifar10", "full")]
+    assert {structure(cfg) for cfg in cfgs} == {("resnet20", "conv", "pad", "relu", False)}
+    binary = {cfg.backbone.nonlinearity for cfg in cfgs if cfg.quantizer.name != "fp32"}
+    assert binary == {"identity"}
+
+
+def test_native_overrides_no_structure_of_a_method(expand: Expand) -> None:
+    for cell in expand("native_structure_cifar10", "full"):
+        overridden = any(key.startswith("backbone.") for key in cell)
+        assert overridden == (cell["quantizer"] == "fp32")
+
+
+def test_a_method_of_the_paper_has_a_row_where_it_was_published(expand: Expand) -> None:
+    file = CONF.parent / "results" / "published" / "adabin_cifar10.yaml"
+    if not file.exists():
+        pytest.skip(f"{file} is not there")
+    options = {option.stem for option in (CONF / "quantizer").glob("*.yaml")}
+    rows = {(row["method"], row["backbone"]) for row in yaml.safe_load(file.read_text())["rows"]}
+    cells = expand("adabin_cifar10", "full")
+    measured = {(cell["quantizer"], cell["backbone"]) for cell in cells}
+    assert measured == {(method, net) for method, net in rows if method in options}

@@ -1,0 +1,188 @@
+"""Binary layers: ordinary convolutions over quantized values, and the schedule's driver."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bnnbench
+from bnnbench.config import load_quantizer, options
+from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers, set_progress
+from bnnbench.quantizers.base import Side
+
+ALL = options("quantizer")
+GEOMETRIES = {
+    "plain": {},
+    "stride": {"stride": 2, "padding": 1},
+    "groups": {"groups": 2, "padding": 1},
+    "depthwise": {"groups": 4, "padding": 1},
+    "dilation": {"dilation": 2, "padding": 2},
+    "uneven": {"stride": (1, 2), "padding": (2, 1), "dilation": (1, 2)},
+    "same": {"padding": "same"},
+    "reflect": {"padding": 1, "padding_mode": "reflect"},
+    "bias": {"padding": 1, "bias": True},
+}
+
+
+def _value(side: Side, x: Tensor) -> Tensor:
+    """The quantized value, from the decomposition where there is one."""
+    if side.bits == 32:
+        return x
+    scale, code, offset = side.decompose(x)
+    return scale * code + offset
+
+
+def _image(channels: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, channels, 9, 8, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("name", ALL)
+def test_convolution_is_torchs_over_the_quantized_values(name, geometry):
+    arguments = {"bias": False, **GEOMETRIES[geometry]}
+    conv = load_quantizer(name).conv2d(4, 8, 3, **arguments).double()
+    x = _image()
+    plain = nn.Conv2d(4, 8, 3, **arguments).double()
+    plain.weight.data = _value(conv.weight_quantizer, conv.weight).detach()
+    if conv.bias is not None:
+        plain.bias = conv.bias
+    torch.testing.assert_close(conv(x), plain(_value(conv.activation_quantizer, x)))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_flow_through_every_geometry(name, geometry):
+    torch.manual_seed(0)
+    conv = load_quantizer(name).conv2d(4, 8, 3, **{"bias": False, **GEOMETRIES[geometry]})
+    x = _image().float().requires_grad_()
+    out = conv(x)
+    out.backward(torch.randn_like(out))
+    for tensor in (x, *conv.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("padding_value", "padding"), itertools.product((-1, 0, 1), (1, (2, 1), (0, 3)))
+)
+@pytest.mark.parametrize("name", ["adabin", "dorefa", "xnor"])
+def test_padding_value_stands_around_the_quantized_map(name, padding_value, padding):
+    spec = load_quantizer(name)
+    conv = spec.conv2d(
+        4, 6, 3, padding=padding, stride=2, dilation=2, padding_value=padding_value
+    ).double()
+    x = _image()
+    ph, pw = (padding, padding) if isinstance(padding, int) else padding
+    padded = torch.full((2, 4, 9 + 2 * ph, 8 + 2 * pw), padding_value, dtype=torch.float64)
+    padded[:, :, ph : ph + 9, pw : pw + 8] = _value(conv.activation_quantizer, x)
+    weight = _value(conv.weight_quantizer, conv.weight)
+    torch.testing.assert_close(conv(x), F.conv2d(padded, weight, conv.bias, 2, 0, 2))
+
+
+def test_convolution_is_an_ordinary_one():
+    conv = load_quantizer("bnn").conv2d(4, 8, (3, 1), stride=2, padding=1, groups=2)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv, BinaryConv2d)
+    twin = nn.Conv2d(4, 8, (3, 1), stride=2, padding=1, groups=2)
+    assert conv.state_dict().keys() == twin.state_dict().keys()
+    assert conv.weight.shape == twin.weight.shape
+    assert (conv.stride, conv.padding, conv.groups) == (twin.stride, twin.padding, twin.groups)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_linear_is_torchs_over_the_quantized_values(name):
+    layer = load_quantizer(name).linear(12, 5).double()
+    assert isinstance(layer, nn.Linear)
+    assert isinstance(layer, BinaryLinear)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = _value(layer.weight_quantizer, layer.weight)
+    expected = F.linear(_value(layer.activation_quantizer, x), weight, layer.bias)
+    out = layer(x)
+    torch.testing.assert_close(out, expected)
+    out.square().sum().backward()
+    for tensor in (x, *layer.parameters()):
+        assert tensor.grad is not None
+        assert tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "dorefa"])  # one scale a layer
+def test_statistics_of_a_grouped_filter_are_its_own(name):
+    """A grouped convolution is two convolutions side by side, where the scale is per filter."""
+    spec = load_quantizer(name)
+    conv = spec.conv2d(4, 6, 3, groups=2, bias=False).double()
+    halves = [spec.conv2d(2, 3, 3, bias=False).double() for _ in range(2)]
+    x = _image()
+    outputs = []
+    for half, weight, part in zip(halves, conv.weight.chunk(2), x.chunk(2, dim=1), strict=True):
+        half.weight.data = weight.detach()
+        outputs.append(half(part))
+    torch.testing.assert_close(conv(x), torch.cat(outputs, dim=1))
+
+
+@pytest.mark.parametrize("value", [0.5, 2, -2])
+def test_other_padding_values_are_refused(value):
+    with pytest.raises(ValueError, match=rf"padding_value={value}: choose -1, 0 or \+1"):
+        load_quantizer("bnn").conv2d(1, 1, 3, padding=1, padding_value=value)
+
+
+@pytest.mark.parametrize("arguments", [{"padding": "same"}, {"padding_mode": "reflect"}])
+def test_padding_value_needs_a_padding_in_pixels(arguments):
+    with pytest.raises(ValueError, match="padding_value needs padding in pixels"):
+        load_quantizer("bnn").conv2d(1, 1, 3, padding_value=1, **arguments)
+
+
+def test_a_missing_argument_is_torchs_own_error():
+    with pytest.raises(TypeError, match="kernel_size"):
+        load_quantizer("bnn").conv2d(1, 1)
+
+
+def test_weight_only_keeps_real_activations():
+    conv = load_quantizer("xnor", input_scale=True).weight_only().conv2d(4, 2, 3, bias=False)
+    x = _image().float()
+    assert torch.equal(conv.activation_quantizer(x), x)
+    assert conv.weight_quantizer.bits == 1
+    assert conv.output is None  # K is part of binary activations
+    torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight_quantizer(conv.weight)))
+
+
+def _net() -> nn.Sequential:
+    irnet, bnn = load_quantizer("irnet"), load_quantizer("bnn")
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3),
+        irnet.conv2d(2, 2, 3),
+        nn.Sequential(bnn.conv2d(2, 2, 3)),
+        nn.Flatten(),
+        irnet.linear(8, 2),
+    ).double()
+
+
+def test_binary_layers_are_listed_in_order_with_their_names():
+    net = _net()
+    assert [(name, type(layer)) for name, layer in binary_layers(net)] == [
+        ("1", BinaryConv2d),
+        ("2.0", BinaryConv2d),
+        ("4", BinaryLinear),
+    ]
+
+
+def test_set_progress_reaches_every_schedule():
+    net = _net()
+    bnnbench.set_progress(net, epoch=3, max_epochs=4)
+    for index in (1, 4):
+        for side in (net[index].weight_quantizer, net[index].activation_quantizer):
+            assert float(side.schedule.t) == pytest.approx(1.0)
+    set_progress(net, 2.5, 5)  # fractions, for runs limited by steps
+    assert float(net[1].weight_quantizer.schedule.t) == pytest.approx(0.1)
+    set_progress(net, 5, 5)
+    assert float(net[1].weight_quantizer.schedule.t) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("epoch", "max_epochs"), [(-1, 4), (5, 4), (0, 0), (0, -2)])
+def test_set_progress_refuses_epochs_outside_the_run(epoch, max_epochs):
+    with pytest.raises(ValueError, match=f"epoch {epoch} .*max_epochs={max_epochs}"):
+        set_progress(_net(), epoch, max_epochs)
