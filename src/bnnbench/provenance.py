@@ -113,7 +113,8 @@ def peak_memory_mb() -> float:
 
 
 def task_overrides() -> list[str]:
-    """What was typed for this run, sorted; empty outside a Hydra run."""
+    """What was typed for this run, sorted, without folders of this machine."""
     from hydra.core.hydra_config import HydraConfig
 
-    return sorted(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return sorted(override for override in typed if not override.startswith("paths."))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -221,6 +220,6 @@ def _result(
         "versions": provenance.versions(),
         "device": provenance.device(trainer.strategy.root_device),
         "git": provenance.git_state(),
-        "command": "python " + " ".join(sys.argv),
+        "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
         "tags": OmegaConf.to_container(cfg.tags),
     }
