@@ -65,10 +65,11 @@ def test_evaluation_over_ranks_covers_each_image_once_in_equally_many_batches(
     assert torch.allclose(pixels, images(count)[numbers].float(), atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [50, 31])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_training_shards_are_disjoint_and_together_one_larger_batch(world_size):
-    ranks = [loader(50, 4, rank=r, world_size=world_size) for r in range(world_size)]
-    whole = loader(50, 4 * world_size)
+def test_training_shards_are_disjoint_and_together_one_larger_batch(count, world_size):
+    ranks = [loader(count, 4, rank=r, world_size=world_size) for r in range(world_size)]
+    whole = loader(count, 4 * world_size)
     assert {len(rank) for rank in ranks} == {len(whole)}
     for *shards, (_, together) in zip(*ranks, whole, strict=True):
         numbers = torch.cat([shard[1] for shard in shards])

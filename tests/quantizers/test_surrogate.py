@@ -90,3 +90,20 @@ def test_round_goes_to_the_nearest_even_integer_with_the_gradient_of_the_identit
     value, grad = gradient(round_ste, x, upstream(x))
     assert_allclose(value, [-2, 0, 0, 0, 2, 2, 8])
     assert torch.equal(grad, upstream(x))
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_signs_compile_into_one_graph(with_gradient):
+    """Whatever the number of the rule's parameters; dynamo treats calls without gradient apart."""
+    k, t = torch.ones(()), torch.ones(())
+
+    def signs(x: torch.Tensor) -> torch.Tensor:
+        return sign_ste(x, clip) + sign_ste(x, ede, k, t) + sign_ste(x, clip, scale=t)
+
+    x = torch.linspace(-2, 2, 9, requires_grad=with_gradient)
+    torch._dynamo.reset()
+    compiled = torch.compile(signs, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), signs(x))
+    if with_gradient:
+        expected, actual = (torch.autograd.grad(f(x).sum(), x) for f in (signs, compiled))
+        torch.testing.assert_close(actual, expected)

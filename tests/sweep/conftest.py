@@ -105,7 +105,7 @@ class App:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     @property

@@ -61,13 +61,18 @@ def test_outside_a_worker_all_gpus_stay(monkeypatch: pytest.MonkeyPatch) -> None
     assert devices.visible_gpus() == ["4", "7"]
 
 
-def _claim(_: int) -> tuple[str | None, str | None, list[str]]:
+def _claim(index: int, folder: Path) -> tuple[str | None, str | None, list[str]]:
     first = devices.claim_gpu()
-    time.sleep(0.3)  # until the other worker has claimed too
+    (folder / f"claimed{index}").touch()
+    while len(list(folder.glob("claimed*"))) < 2:  # one worker must not do both jobs
+        time.sleep(0.01)
     return first, devices.claim_gpu(), devices.visible_gpus()
 
 
-def test_each_worker_claims_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_claims_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    claims = joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(_claim)(i) for i in range(2))
+    jobs = [joblib.delayed(_claim)(index, tmp_path) for index in range(2)]
+    claims = joblib.Parallel(n_jobs=2, batch_size=1, timeout=120)(jobs)
     assert sorted(claims) == [("4", None, ["4"]), ("7", None, ["7"])]

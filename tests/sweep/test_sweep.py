@@ -41,7 +41,7 @@ def started(app: App, *arguments: str, **extra: str) -> Iterator[subprocess.Pope
         process.wait()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -241,7 +241,7 @@ def test_ctrl_c_shows_what_there_is_and_resumes(app: App, launcher: str) -> None
     with started(app, *arguments, APP_SLOW="xnor,fp32") as process:
         wait_for(lambda: len(app.executed()) == (3 if launcher == "workers" else 2))
         os.killpg(process.pid, signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert ROWS[0] in stdout
     assert "| xnor | interrupted |" in stdout

@@ -45,26 +45,34 @@ def ede(grad: Tensor, x: Tensor, k: Tensor, t: Tensor) -> Tensor:
 
 
 class _SignSTE(torch.autograd.Function):
+    # Two named parameters instead of *params: dynamo would drop ctx under no_grad (torch 2.12).
     @staticmethod
     def forward(
-        ctx, x: Tensor, rule: GradientRule, scale: Tensor | None, *params: Tensor
+        ctx,
+        x: Tensor,
+        rule: GradientRule,
+        scale: Tensor | None,
+        first: Tensor | None,
+        second: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, *params)
+        ctx.save_for_backward(x, first, second)
         ctx.rule = rule
         return sign(x) if scale is None else sign(x).mul_(scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, *params = ctx.saved_tensors
-        return ctx.rule(grad, x, *params), None, None, *(None for _ in params)
+        params = [param for param in params if param is not None]
+        return ctx.rule(grad, x, *params), None, None, None, None
 
 
 def sign_ste(x: Tensor, rule: GradientRule, *params: Tensor, scale: Tensor | None = None) -> Tensor:
     """``sign(x)`` whose gradient is ``rule(grad, x, *params)``; same shape as ``x``.
 
-    ``scale`` multiplies the value and leaves the gradient as it is.
+    At most two ``params``; ``scale`` multiplies the value and leaves the gradient as it is.
     """
-    return _SignSTE.apply(x, rule, scale, *params)  # pyright: ignore[reportReturnType]
+    first, second = (*params, *(None,) * (2 - len(params)))
+    return _SignSTE.apply(x, rule, scale, first, second)  # pyright: ignore[reportReturnType]
 
 
 class _RoundSTE(torch.autograd.Function):

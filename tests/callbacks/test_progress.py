@@ -1,0 +1,55 @@
+"""Scheduled state follows the run, latent weights are clipped after the step."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+
+import bnnbench
+from bnnbench.callbacks.progress import QuantizerProgress
+from bnnbench.layers import binary_layers
+from bnnbench.losses import task_loss
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+
+def fitted(quantizer: str, callbacks: list[L.Callback], **trainer: object) -> Classification:
+    net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
+    task = Classification(net, task_loss("classification"), Recipe("sgd", 50.0), 10)
+    data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"enable_model_summary": False, "accelerator": "cpu"}
+    L.Trainer(callbacks=callbacks, **options, **trainer).fit(task, data)
+    return task
+
+
+class Record(L.Callback):
+    """Keeps the estimator's slope of each epoch."""
+
+    def __init__(self) -> None:
+        self.slopes: list[float] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module, batch, batch_idx) -> None:
+        _, layer = next(binary_layers(pl_module))
+        self.slopes.append(float(layer.weight_quantizer.schedule.t))
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 4}, {"max_steps": 8, "max_epochs": -1}])
+def test_slope_follows_the_progress_in_anybodys_trainer(limit: dict) -> None:
+    record = Record()
+    fitted("irnet", [record], **limit)
+    expected = [1e-3 * 1e4 ** (epoch / 4) for epoch in range(4)]
+    assert record.slopes[::2] == pytest.approx(expected)
+
+
+def test_bnn_clips_latent_weights_after_the_step() -> None:
+    task = fitted("bnn", [], max_epochs=1)
+    largest = max(float(layer.weight.abs().max()) for _, layer in binary_layers(task.net))
+    assert largest == 1.0  # the huge learning rate throws them far outside
+
+
+def test_the_module_brings_the_callback() -> None:
+    net = bnnbench.build_backbone("resnet20", image_size=8)
+    task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+    assert any(isinstance(callback, QuantizerProgress) for callback in task.configure_callbacks())

@@ -1,0 +1,199 @@
+"""Runs: what they leave behind, and what happens to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from bnnbench import run
+from bnnbench.checkpoints import BadCheckpoint
+from bnnbench.sweep.fingerprint import fingerprint, run_name
+from bnnbench.sweep.store import read_result
+
+Compose = Callable[..., DictConfig]
+
+
+def execute(cfg: DictConfig) -> dict[str, Any]:
+    folder = Path(cfg.paths.output_dir)
+    run.execute(cfg, folder, quiet=True)
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def last_weights(cfg: DictConfig) -> dict[str, torch.Tensor]:
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+class Cut(Exception):
+    """Stands for a power failure."""
+
+
+def cut_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """Make the next run die at the start of epoch ``epochs``."""
+    from bnnbench.callbacks.progress import QuantizerProgress
+
+    original = QuantizerProgress.on_train_epoch_start
+
+    def hook(self: Any, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == epochs:
+            raise Cut
+        original(self, trainer, module)
+
+    monkeypatch.setattr(QuantizerProgress, "on_train_epoch_start", hook)
+
+
+def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -> None:
+    cfg = compose("quantizer=adabin", *short)
+    result = execute(cfg)
+    assert result["name"] == run_name(cfg)
+    assert result["fingerprint"] == fingerprint(cfg)
+    assert result["choices"]["quantizer"] == "adabin"
+    assert result["structure"]["shortcut"] == "conv"
+    assert (result["bits"], result["bases"]) == ({"w": 1, "a": 1}, {"w": 1, "a": 1})
+    assert result["epochs"] == 3
+    assert (result["train_images"], result["test_images"]) == (1437, 360)
+    assert result["history"]["epoch"] == [0, 1, 2]
+    accuracies = result["history"]["test/acc"]
+    assert result["metrics"]["last"]["test/acc"] == pytest.approx(accuracies[-1])
+    best = result["metrics"]["best"]
+    assert best["test/acc"] == max(accuracies)
+    assert accuracies[best["epoch"]] == best["test/acc"]
+    assert result["operations"]["params"] > 270_000
+    assert len(result["git"]["commit"] or "0" * 40) == 40
+    json.dumps(result)  # plain data all through
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(
+    compose: Compose, short: list[str]
+) -> None:
+    def losses(*overrides: str) -> list[float]:
+        return execute(compose(*short, "trainer.max_epochs=1", *overrides))["history"]["test/loss"]
+
+    first = losses()
+    assert losses("force=true") == first
+    assert losses("force=true", "seed=1") != first
+
+
+def test_a_cut_run_continues_bit_for_bit(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["quantizer=irnet", *short]  # its estimator follows the progress of the run
+    whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
+    Path(whole.paths.output_dir).mkdir()
+    expected = execute(whole)
+    cfg = compose(*arguments)
+    with monkeypatch.context() as patch:
+        cut_after(patch, epochs=2)
+        with pytest.raises(Cut):
+            run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    assert read_result(cfg.paths.output_dir) is None
+    assert "Cut" in (Path(cfg.paths.output_dir) / "error.txt").read_text()
+    resumed = execute(cfg)
+    assert not (Path(cfg.paths.output_dir) / "error.txt").exists()
+    assert resumed["history"] == expected["history"]
+    for name, tensor in last_weights(whole).items():
+        assert torch.equal(tensor, last_weights(cfg)[name]), name
+
+
+def test_a_run_cut_before_its_result_only_evaluates(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short)
+    first = execute(cfg)
+    (Path(cfg.paths.output_dir) / "result.json").unlink()
+    again = execute(cfg)
+    assert again["metrics"] == first["metrics"]
+    assert again["history"] == first["history"]
+
+
+def test_force_starts_anew(compose: Compose, short: list[str]) -> None:
+    first = execute(compose(*short))
+    again = execute(compose(*short, "force=true"))
+    assert again["history"]["train/loss"] == first["history"]["train/loss"]
+    assert len(again["history"]["epoch"]) == 3
+
+
+def test_checkpoints_load_without_pickled_code(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short, "trainer.max_epochs=1")
+    execute(cfg)
+    for name in ("last", "best"):
+        path = Path(cfg.paths.output_dir) / "checkpoints" / f"{name}.ckpt"
+        assert torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnnbench.tasks.classification import Classification
+
+    original = Classification.training_step
+
+    def poisoned(self: Classification, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = original(self, batch, batch_idx)
+        return loss * torch.nan if self.current_epoch == 1 else loss
+
+    monkeypatch.setattr(Classification, "training_step", poisoned)
+    cfg = compose(*short)
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    assert all(torch.isfinite(x).all() for x in last_weights(cfg).values())
+    assert "recipe.lr" in (Path(cfg.paths.output_dir) / "error.txt").read_text()
+
+
+def test_a_damaged_checkpoint_is_named(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short)
+    folder = Path(cfg.paths.output_dir)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(BadCheckpoint, match="force=true"):
+        run.execute(cfg, folder, quiet=True)
+
+
+def test_a_binary_run_starts_from_full_precision(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    full = compose("quantizer=fp32", *short, "trainer.max_epochs=1")
+    execute(full)
+    start = Path(full.paths.output_dir) / "checkpoints" / "last.ckpt"
+    task = run.build_task(compose("quantizer=adabin", *short, f"init_from={start}"))
+    own = task.net.state_dict()["stages.1.0.conv1.weight"]
+    assert torch.equal(own, last_weights(full)["net.stages.1.0.conv1.weight"])
+
+
+def test_a_checkpoint_is_evaluated_without_training(
+    compose: Compose, short: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cfg = compose(*short)
+    trained = execute(cfg)
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    evaluation = compose(*short, "train=false", f"ckpt_path={path}")
+    accuracy = run.execute(evaluation, tmp_path, quiet=True)
+    assert accuracy == pytest.approx(trained["metrics"]["last"]["test/acc"])
+    assert "360 test images" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="ckpt_path"):
+        run.execute(compose(*short, "train=false"), tmp_path, quiet=True)
+
+
+def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str]) -> None:
+    result = execute(compose(*short, "dataset.val_fraction=0.25", "trainer.max_epochs=1"))
+    assert set(result["metrics"]["last"]) == {"val/acc", "val/loss"}
+    assert not any(name.startswith("test") for name in result["history"])
+    assert result["train_images"] + 359 == 1437
+
+
+def test_long_runs_compile(compose: Compose) -> None:
+    import shutil
+
+    cfg = compose()
+    trainer = run.build_trainer(compose("trainer.accelerator=cpu"), Path(), quiet=True)
+    assert not run.should_compile(cfg, trainer, steps=100)
+    assert run.should_compile(cfg, trainer, steps=10**6) == (shutil.which("g++") is not None)
+    assert run.should_compile(compose("compile=true"), trainer, steps=1)
+    with pytest.raises(ValueError, match="compile"):
+        run.should_compile(compose("compile=maybe"), trainer, steps=1)
