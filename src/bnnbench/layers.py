@@ -2,7 +2,7 @@
 
 ``out = output(conv(activation_quantizer(x), weight_quantizer(weight)), x)``. All convolution
 arguments are honoured; ``padding_value`` says what stands outside the binarized map (0 is a third
-level, -1 and +1 are codes).
+level of most methods, and -1 or +1 one of the values of methods without offsets).
 """
 
 from __future__ import annotations

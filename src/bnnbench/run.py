@@ -208,7 +208,7 @@ def _result(
         "history": history.columns(),
         "epochs": len(history.epochs),
         "train_images": data.train_images,
-        "test_images": data.test_images,
+        "test_images": len(data.parts[data.evaluates_on][1]),
         "time": {
             "wall_s": history.wall_s,
             "train_s": history.train_s,

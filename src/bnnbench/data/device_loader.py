@@ -81,9 +81,7 @@ class DeviceLoader:
         return self._batches
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self.epoch_fn() if self.epoch_fn else self._passes
-        self._passes += 1
-        return self._training(epoch) if self.train else self._evaluation()
+        return self._training() if self.train else self._evaluation()
 
     def _count_batches(self) -> int:
         total = len(self.labels)
@@ -103,8 +101,11 @@ class DeviceLoader:
         for part, part_labels in zip(images, labels, strict=True):
             yield self._normalised(part), part_labels
 
-    def _training(self, epoch: int) -> Iterator[Batch]:
+    def _training(self) -> Iterator[Batch]:
         device = self.images.device
+        # Read with the first batch: a resumed trainer makes its iterator before it knows its epoch.
+        epoch = self.epoch_fn() if self.epoch_fn else self._passes
+        self._passes += 1
         # Drawn on the CPU, once an epoch: the same on every device, and nothing to wait for later.
         order, starts, flips = (tensor.to(device) for tensor in self._draw(epoch))
         for index in range(self._batches):

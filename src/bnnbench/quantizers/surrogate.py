@@ -17,7 +17,7 @@ GradientRule = Callable[..., Tensor]
 
 
 def sign(x: Tensor) -> Tensor:
-    """Sign of ``x`` in {-1, +1}, +1 at both zeros; NaN stays NaN so that it can be noticed."""
+    """Sign of ``x`` in {-1, +1}, +1 at both zeros (and for NaN)."""
     return torch.sign(x).add_(0.5).sign_()
 
 

@@ -1,0 +1,74 @@
+"""What a user types, and what comes back; each test is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "trainer.accelerator=cpu"]
+
+
+def train(*arguments: str, logs: Path) -> subprocess.CompletedProcess[str]:
+    """`python src/train.py ...` without network, with its logs in ``logs``."""
+    nowhere = "http://127.0.0.1:9"
+    environment = os.environ | {"https_proxy": nowhere, "http_proxy": nowhere}
+    environment |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    environment.pop("BNNBENCH_DATA", None)
+    folders = [f"paths.log_dir={logs}", f"paths.data_dir={logs}/data"]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), *arguments, *folders],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=logs,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> None:
+    command = ["-m", "quantizer=adabin,xnor,birealnet", "backbone=resnet20", "logger=wandb"]
+    first = train(*command, *SECONDS, logs=tmp_path)
+    assert first.returncode == 0, first.stderr
+    rows = re.findall(r"^\| (adabin|xnor|birealnet) +\|", first.stdout, flags=re.MULTILINE)
+    assert rows == ["adabin", "xnor", "birealnet"]
+    tables = list((tmp_path / "sweeps").glob("*/table.*"))
+    assert {path.suffix for path in tables} == {".md", ".csv", ".tex"}
+    results = sorted((tmp_path / "runs").glob("*/result.json"))
+    assert len(results) == 3
+    assert len(list(tmp_path.glob("runs/*/wandb/offline-run-*"))) == 3  # none wrote into another's
+    assert len(list(tmp_path.glob("sweeps/*/wandb/offline-run-*"))) == 1
+    written = [path.stat().st_mtime_ns for path in results]
+    second = train(*command[:-1], *SECONDS, logs=tmp_path)
+    assert "3 runs are finished, 0 to run" in second.stdout
+    assert [path.stat().st_mtime_ns for path in results] == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quantizer=adabinn"], "adabin\n"),
+        (["-m", "quantizer=adabin,xnorr"], "xnor\n"),
+        (["trainer.max_epoch=3"], "max_epochs"),
+        (["-m", "quantizer=adabin,xnor", "recipe.learning_rate=1"], "lr"),
+        (["-m", "quantizer=xnor,bnn", "backbone.nonlinearity=relu"], "constant"),
+        (["-m", "quantizer=xnor,bnn", "dataset=cifar100"], "BNNBENCH_DATA"),
+        (["-m", "quantizer=xnor,bnn", "init_from=nowhere.ckpt"], "nowhere.ckpt"),
+        (["dataset=cifar10"], "BNNBENCH_DATA"),
+        (["train=false"], "ckpt_path"),
+    ],
+)
+def test_a_mistake_is_explained_before_anything_is_trained(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = train(*arguments, logs=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stdout
+    assert not list(tmp_path.glob("runs/*/checkpoints/*.ckpt"))
