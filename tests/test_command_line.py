@@ -46,7 +46,7 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
     assert len(list(tmp_path.glob("sweeps/*/wandb/offline-run-*"))) == 1
     written = [path.stat().st_mtime_ns for path in results]
     second = train(*command[:-1], *SECONDS, logs=tmp_path)
-    assert "3 runs are finished, 0 to run" in second.stdout
+    assert "3 runs are finished, 0 to run" in second.stderr
     assert [path.stat().st_mtime_ns for path in results] == written
 
 
