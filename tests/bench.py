@@ -8,9 +8,11 @@ of them alike; medians and quartiles of step time are printed, ratios are of med
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import lightning as L
@@ -258,6 +260,8 @@ def main() -> None:
     keep_freed_memory()  # as every run of the suite does
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
     print(f"torch {torch.__version__}, one thread; ratios within one run, 1.00 = no extra cost")
     work: dict[str, Callable[[], None]] = {
         "surrogates": lambda: bench_surrogates(arguments),

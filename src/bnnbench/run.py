@@ -111,6 +111,7 @@ def last_checkpoint(folder: Path, force: bool) -> str | None:
 def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's accuracy."""
     keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
     gc.collect()  # a finished job's modules live on until collected
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     try:
