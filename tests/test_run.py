@@ -185,15 +185,3 @@ def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str
     assert set(result["metrics"]["last"]) == {"val/acc", "val/loss"}
     assert not any(name.startswith("test") for name in result["history"])
     assert result["train_images"] + 359 == 1437
-
-
-def test_long_runs_compile(compose: Compose) -> None:
-    import shutil
-
-    cfg = compose()
-    trainer = run.build_trainer(compose("trainer.accelerator=cpu"), Path(), quiet=True)
-    assert not run.should_compile(cfg, trainer, steps=100)
-    assert run.should_compile(cfg, trainer, steps=10**6) == (shutil.which("g++") is not None)
-    assert run.should_compile(compose("compile=true"), trainer, steps=1)
-    with pytest.raises(ValueError, match="compile"):
-        run.should_compile(compose("compile=maybe"), trainer, steps=1)

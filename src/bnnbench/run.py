@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from bnnbench import provenance
 from bnnbench.allocator import keep_freed_memory
 from bnnbench.blocks import Structure
+from bnnbench.callbacks.compilation import Compilation
 from bnnbench.callbacks.history import History
 from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
@@ -31,8 +32,6 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 log = logging.getLogger(__name__)
-
-COMPILE_STEPS = 2000  # on CPU a compilation costs about a minute: shorter runs do not earn it back
 
 
 def build_datamodule(cfg: DictConfig) -> ImageDataModule:
@@ -48,13 +47,15 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Classification:
     loss = task_loss("classification", cfg.loss.label_smoothing)
     plain = to_dict(cfg.recipe)
     recipe = Recipe(**{k: v for k, v in plain.items() if k not in ("name", "epochs", "batch_size")})
-    return Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on)
+    task = Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on)
+    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
+    return task.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 def build_trainer(cfg: DictConfig, folder: Path, quiet: bool) -> L.Trainer:
     """The trainer of ``cfg`` with the callbacks and the logger of their groups."""
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
-    callbacks = [target(node)() for node in nodes]
+    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
     if quiet:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
@@ -65,17 +66,6 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool) -> L.Trainer:
     node = to_dict(cfg.logger)
     logger = target(node | {"name": run_name(cfg)})() if "_target_" in node else False
     return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)
-
-
-def should_compile(cfg: DictConfig, trainer: L.Trainer, steps: int) -> bool:
-    """Whether ``torch.compile`` pays: ``compile=auto`` decides by device and length."""
-    if cfg.compile not in ("auto", True, False):
-        raise ValueError(f"compile={cfg.compile!r}: choose auto, true or false")
-    if cfg.compile != "auto":
-        return cfg.compile
-    if trainer.strategy.root_device.type == "cuda":
-        return True
-    return steps >= COMPILE_STEPS and shutil.which("g++") is not None
 
 
 @contextmanager
@@ -124,22 +114,14 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
             wandb.finish()
 
 
-def _prepare(task: Classification, cfg: DictConfig, trainer: L.Trainer, steps: int) -> None:
-    if cfg.channels_last:
-        task.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if should_compile(cfg, trainer, steps):
-        task.net.compile()
-
-
 def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     data = build_datamodule(cfg)
     task = build_task(cfg, data.evaluates_on)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     trainer = build_trainer(cfg, folder, quiet)
     history = _history(trainer)
-    data.prepare_data()
-    data.setup("fit")
-    _prepare(task, cfg, trainer, int(cfg.trainer.max_epochs) * len(data.train_dataloader()))
+    if trainer.logger is not None:
+        trainer.logger.log_hyperparams(fingerprinted(cfg))
     trainer.fit(task, data, ckpt_path=last_checkpoint(folder, cfg.force))
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -168,7 +150,6 @@ def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     task = build_task(cfg)
     load_weights(task.net, cfg.ckpt_path)
     trainer = build_trainer(cfg, folder, quiet)
-    _prepare(task, cfg, trainer, 0)
     metrics = trainer.test(task, data, verbose=False)[0]
     record = {"checkpoint": Path(cfg.ckpt_path).name, "images": data.test_images, **metrics}
     write_json(folder / "evaluation.json", record)

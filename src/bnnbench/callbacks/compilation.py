@@ -1,0 +1,36 @@
+"""Compiles the network of a run where that pays."""
+
+from __future__ import annotations
+
+import shutil
+
+import lightning as L
+import torch
+
+CHOICES = ("auto", True, False)
+CPU_STEPS = 2000  # on CPU a compilation costs about a minute: shorter runs do not earn it back
+
+
+class Compilation(L.Callback):
+    """Compiles ``pl_module.net`` in place, so that no name in a checkpoint changes.
+
+    Args:
+        when: True, False, or ``auto``: on a GPU, and on CPU for long runs where g++ is installed.
+    """
+
+    def __init__(self, when: str | bool = "auto") -> None:
+        if when not in CHOICES:
+            raise ValueError(f"compile={when!r}: choose auto, true or false")
+        self.when = when
+
+    def pays(self, device: torch.device, steps: float) -> bool:
+        """Whether a run of ``steps`` optimiser steps on ``device`` is compiled."""
+        if isinstance(self.when, bool):
+            return self.when
+        if device.type == "cuda":
+            return True
+        return steps >= CPU_STEPS and shutil.which("g++") is not None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.pays(pl_module.device, trainer.estimated_stepping_batches):
+            pl_module.net.compile()  # pyright: ignore
