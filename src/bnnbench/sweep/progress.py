@@ -34,10 +34,10 @@ class Watched:
         return stamp is not None and stamp != self.before[name]
 
     def running(self) -> str:
-        """The job's share of the line: epochs and the latest accuracy."""
+        """The job's share of the line: finished epochs and the latest accuracy."""
         try:
             state = json.loads((self.folder / "progress.json").read_text())
-            epochs = f"{state['epoch'] + 1}/{state['max_epochs']}"
+            epochs = f"{state['epoch']}/{state['max_epochs']}"
         except (OSError, ValueError, KeyError, TypeError):
             return self.label  # on its way; the job itself reports what is wrong
         return " ".join([self.label, epochs, *_accuracy(state.get("metrics") or {})])
