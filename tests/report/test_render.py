@@ -1,5 +1,6 @@
 """Tables and curves from folders of runs; the report script end to end."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,21 @@ def test_a_result_older_than_its_code_is_marked(sweep: Path, make_result, write,
         write(runs / "quantizer=bnn/result.json", make_result("bnn", **entries))
         table = render(sweep, [runs], sweep.parent, ROOT / "results" / "published")
         assert column(table, "accuracy")[0] == accuracy
+
+
+def test_an_emptied_results_folder_costs_the_published_column_only(
+    sweep: Path, tmp_path: Path, write, column
+) -> None:
+    manifest = json.loads(sweep.read_text()) | {"table": {"published": "adabin_cifar10"}}
+    write(sweep, manifest)
+    runs = sweep.parents[2] / "runs"
+    table = render(sweep, [runs], sweep.parent, tmp_path / "results" / "published")
+    assert column(table, "accuracy")[0] == "90.00"
+    assert any("adabin_cifar10.yaml" in note for note in table.notes)
+    manifest["table"]["published"] = "mistyped"
+    write(sweep, manifest)
+    with pytest.raises(FileNotFoundError, match="adabin_cifar10"):
+        render(sweep, [runs], sweep.parent, ROOT / "results" / "published")
 
 
 @pytest.mark.parametrize("text", ['{"schema": 1', '{"schema": 99}', "[]"])

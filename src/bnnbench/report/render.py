@@ -36,8 +36,13 @@ def render(
     manifest = read_json(manifest_path)
     results, failures = collect(manifest, run_folders)
     published = (manifest.get("table") or {}).get("published")
-    quoted = load_published(published_dir / f"{published}.yaml") if published else None
+    emptied = published is not None and not published_dir.is_dir()
+    quoted = (
+        load_published(published_dir / f"{published}.yaml") if published and not emptied else None
+    )
     table = comparison(manifest, results, failures, quoted, code_hashes(results))
+    if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
+        table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
     out_dir.mkdir(parents=True, exist_ok=True)
     for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
         (out_dir / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
