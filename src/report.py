@@ -40,9 +40,9 @@ def render_results(results: Path) -> None:
     tables, index = results / "tables", []
     for manifest in sorted((results / "sweeps").glob("*.json")):
         name = manifest.stem
-        figure = results / "figures" / f"{name}.png"
+        figures = results / "figures" / name
         published, runs = results / "published", [results / "runs"]
-        table = render(manifest, runs, tables, published, stem=name, figure=figure)
+        table = render(manifest, runs, tables, published, name, figures, formats=("png",))
         index.append(f"- [{table.title}]({name}.md)\n")
         print(tables / f"{name}.md")
     if index:

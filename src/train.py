@@ -10,6 +10,7 @@ A finished run is reused, an interrupted one resumes from its last epoch; ``forc
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ resolvers.register()
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> float:
-    """One run; returns the accuracy of its last epoch."""
+    """One run; returns the accuracy of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
     folder = Path(cfg.paths.output_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -41,9 +42,10 @@ def main(cfg: DictConfig) -> float:
         accuracy = execute(cfg, folder, quiet=in_sweep)
     else:
         metrics = result["metrics"]["last"]
-        accuracy = next(value for name, value in metrics.items() if name.endswith("/acc"))
+        accuracy = next((v for name, v in metrics.items() if name.endswith("/acc")), math.nan)
     if not in_sweep and cfg.train:
-        print(f"{100 * accuracy:.2f} % in the last epoch; {folder / 'result.json'}")
+        what = "counted" if math.isnan(accuracy) else f"{100 * accuracy:.2f} % in the last epoch"
+        print(f"{what}; {folder / 'result.json'}")
     return accuracy
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from bnnbench import run
 from bnnbench.config import options
@@ -52,17 +53,38 @@ def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) ->
 
 @pytest.mark.parametrize("name", options("dataset"))
 def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: str) -> None:
-    cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}")
-    if name != "digits":  # that one is embedded
-        size, classes = cfg.dataset.image_size, cfg.dataset.num_classes
-        shape = (256, size, size, cfg.dataset.in_channels)
-        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        labels = np.arange(256) % classes
-        (tmp_path / "data").mkdir()
-        arrays = {f"{part}_images": images for part in ("train", "test")}
-        arrays |= {f"{part}_labels": labels for part in ("train", "test")}
-        np.savez(tmp_path / "data" / f"{name}.npz", **arrays)
+    small = ["dataset.image_size=64", "dataset.num_classes=2", "dataset.workers=0"]
+    small += ["dataset.batch_size=4"]
+    cfg = compose(
+        *ONE_STEP, "backbone=resnet20", f"dataset={name}", *(small if name == "imagenet" else [])
+    )
+    if name == "imagenet":
+        write_folders(tmp_path / "data" / name)
+    elif name != "digits":  # that one is embedded
+        write_arrays(tmp_path / "data" / f"{name}.npz", cfg)
     train_one_step(cfg)
+
+
+def write_arrays(path: Path, cfg: DictConfig) -> None:
+    """Noise in the one-file form of the small sets."""
+    size, classes = cfg.dataset.image_size, cfg.dataset.num_classes
+    shape = (256, size, size, cfg.dataset.in_channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    labels = np.arange(256) % classes
+    path.parent.mkdir()
+    arrays = {f"{part}_images": images for part in ("train", "test")}
+    arrays |= {f"{part}_labels": labels for part in ("train", "test")}
+    np.savez(path, **arrays)
+
+
+def write_folders(path: Path) -> None:
+    """Noise as image files in class folders, four a class."""
+    draw = np.random.default_rng(0)
+    for folder in (path / s / str(c) for s in ("train", "val") for c in range(2)):
+        folder.mkdir(parents=True)
+        for number in range(4):
+            pixels = draw.integers(0, 256, (80, 90, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.JPEG")
 
 
 @pytest.mark.parametrize("name", options("logger"))

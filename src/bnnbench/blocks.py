@@ -14,6 +14,8 @@ from bnnbench.layers import QuantizerSpec
 from bnnbench.quantizers import NONLINEARITIES
 
 SHORTCUTS = ("conv", "block")  # one identity shortcut per convolution, or per two
+# Before a sign, a learned slope changes nothing: in pre-activation blocks these follow it.
+BEFORE_CONVOLUTION = ("relu", "hardtanh")
 
 
 class PadShortcut(nn.Module):
@@ -119,11 +121,19 @@ class Structure:
         )
 
     def stem3x3(self, in_channels: int, out_channels: int) -> nn.Conv2d:
-        """The first convolution: full precision, or binary weights over the real image."""
-        arguments: dict[str, Any] = {"stride": 1, "padding": 1, "bias": False}
+        """The first convolution of small images: full precision, or binary weights alone."""
+        return self._stem(in_channels, out_channels, kernel=3, stride=1)
+
+    def stem7x7(self, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """The first convolution of ImageNet's networks: 7x7, stride 2."""
+        return self._stem(in_channels, out_channels, kernel=7, stride=2)
+
+    def _stem(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
+        arguments: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
         if self.first == "fp32":
-            return nn.Conv2d(in_channels, out_channels, 3, **arguments)
-        return self.quantizer.weight_only().conv2d(in_channels, out_channels, 3, **arguments)
+            return nn.Conv2d(in_channels, out_channels, kernel, **arguments)
+        weight_only = self.quantizer.weight_only()  # the image stays real
+        return weight_only.conv2d(in_channels, out_channels, kernel, **arguments)
 
     def classifier(self, features: int, num_classes: int) -> nn.Linear:
         """The last layer."""
@@ -162,3 +172,43 @@ class BasicBlock(nn.Module):
         else:
             out = self.act1(out)
         return self.act2(self.bn2(self.conv2(out)) + shortcut)
+
+
+class PreActivationBlock(nn.Module):
+    """Batch norm and a 3x3 convolution, twice, with identity shortcuts around them.
+
+    Order: norm - nonlinearity - quantize - conv - add (wide ResNets, arXiv 1605.07146); learned
+    nonlinearities stand between convolution and add (BONN, arXiv 1908.06314, Fig. 2). Where the
+    shape changes, the shortcut starts behind the first norm and nonlinearity. With
+    ``shortcut=conv`` there is an add after the first convolution as well.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, dropout: float, structure: Structure
+    ) -> None:
+        super().__init__()
+        self.per_conv = structure.shortcut == "conv"
+        before = structure.nonlinearity in BEFORE_CONVOLUTION
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.pre1 = structure.act(in_channels) if before else nn.Identity()
+        self.conv1 = structure.conv3x3(in_channels, channels, stride)
+        self.act1 = nn.Identity() if before else structure.act(channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.pre2 = structure.act(channels) if before else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = structure.conv3x3(channels, channels)
+        self.act2 = nn.Identity() if before else structure.act(channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != channels:
+            assert structure.downsample is not None
+            self.downsample = DOWNSAMPLES[structure.downsample](in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, channels, H / stride, W / stride)."""
+        normed = self.pre1(self.bn1(x))
+        shortcut = x if self.downsample is None else self.downsample(normed)
+        out = self.act1(self.conv1(normed))
+        if self.per_conv:
+            shortcut = out = out + shortcut
+        out = self.conv2(self.dropout(self.pre2(self.bn2(out))))
+        return self.act2(out) + shortcut

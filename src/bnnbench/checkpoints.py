@@ -16,6 +16,7 @@ Published CIFAR ResNets (akamaster/pytorch_resnet_cifar10; AdaBin's release, whi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
 
@@ -91,10 +92,24 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
     Raises:
         BadCheckpoint: unreadable, or of another network; the message names the first differences.
     """
-    state, own = read_state_dict(path), net.state_dict()
-    for key, value in own.items():  # states that published layouts do not store
+    state = read_state_dict(path)
+    for key, value in net.state_dict().items():  # states that published layouts do not store
         if "schedule." in key or key.endswith("num_batches_tracked"):
             state.setdefault(key, value)
+    check_state(net, state, f"{path}", strict)
+    try:
+        net.load_state_dict(state, strict=False)
+    except ValueError as error:
+        raise BadCheckpoint(f"{path}: {error}") from error
+
+
+def check_state(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool) -> None:
+    """Refuse tensors of another network; arguments as in ``load_weights``.
+
+    Raises:
+        BadCheckpoint: the message names ``source`` and the first differences.
+    """
+    own = net.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     reshaped = [k for k in own if k in state and own[k].shape != state[k].shape]
@@ -106,8 +121,4 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
         found = "; ".join(
             f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in differences.items() if keys
         )
-        raise BadCheckpoint(f"{path} is a checkpoint of another network or structure: {found}")
-    try:
-        net.load_state_dict(state, strict=False)
-    except ValueError as error:
-        raise BadCheckpoint(f"{path}: {error}") from error
+        raise BadCheckpoint(f"{source} is of another network or structure: {found}")

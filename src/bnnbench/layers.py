@@ -3,6 +3,8 @@
 ``out = output(conv(activation_quantizer(x), weight_quantizer(weight)), x)``. All convolution
 arguments are honoured; ``padding_value`` says what stands outside the binarized map (0 is a third
 level of most methods, and -1 or +1 one of the values of methods without offsets).
+``keeps_quantized`` keeps each forward's quantized weight in ``quantized`` (detached), so that a
+loss over the codes quantizes nothing twice.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ class BinaryConv2d(nn.Conv2d):
     weight_quantizer: Side
     activation_quantizer: Side
     output: nn.Module | None
+    keeps_quantized: bool = False
+    quantized: Tensor
 
     def __init__(
         self, *args: Any, quantizer: QuantizerSpec, padding_value: float = 0, **kwargs: Any
@@ -37,7 +41,7 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``input`` (N, C, H, W) to (N, O, H', W')."""
-        x, weight = self.activation_quantizer(input), self.weight_quantizer(self.weight)
+        x, weight = self.activation_quantizer(input), quantized_weight(self)
         if self.padding_value:
             ph, pw = self.padding
             x = F.pad(x, [int(pw), int(pw), int(ph), int(ph)], value=self.padding_value)
@@ -52,6 +56,8 @@ class BinaryLinear(nn.Linear):
 
     weight_quantizer: Side
     activation_quantizer: Side
+    keeps_quantized: bool = False
+    quantized: Tensor
 
     def __init__(self, *args: Any, quantizer: QuantizerSpec, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,11 +65,19 @@ class BinaryLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """``input`` (N, C) to (N, O)."""
-        x, weight = self.activation_quantizer(input), self.weight_quantizer(self.weight)
+        x, weight = self.activation_quantizer(input), quantized_weight(self)
         return F.linear(x, weight, self.bias)
 
 
 BinaryLayer = BinaryConv2d | BinaryLinear
+
+
+def quantized_weight(layer: BinaryLayer) -> Tensor:
+    """The quantized weight of ``layer``, kept (detached) where a loss term asked for it."""
+    weight = layer.weight_quantizer(layer.weight)
+    if layer.keeps_quantized:
+        layer.quantized = weight.detach()
+    return weight
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.checkpoints import read_state_dict
-from bnnbench.run import build_datamodule, build_task
+from bnnbench.build import build_datamodule, build_task
+from bnnbench.checkpoints import check_state, read_state_dict
+from bnnbench.stages import stages
 
 FREE_BYTES = 200e6  # checkpoints and logs of a run
 
@@ -29,7 +30,7 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
             (_check_data, [cfg.dataset]),
-            (_check_task, [cfg.quantizer, cfg.backbone, cfg.loss, cfg.recipe, cfg.dataset]),
+            (_check_stages, [cfg.quantizer, cfg.backbone, cfg.loss, cfg.recipe, cfg.dataset]),
         ):
             key = f"{check.__name__} {[_plain(node) for node in nodes]}"
             if key not in seen:
@@ -64,13 +65,21 @@ def _check_checkpoints(cfg: DictConfig) -> None:
 
 
 def _check_data(cfg: DictConfig) -> None:
+    if cfg.trainer.max_epochs == 0:  # it only counts
+        return
     data = build_datamodule(cfg)
     data.prepare_data()
     data.setup("fit")
 
 
-def _check_task(cfg: DictConfig) -> None:
-    task = build_task(cfg)
-    size = (2, cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size)
-    with torch.no_grad():
-        task.net.eval()(torch.zeros(size))
+def _check_stages(cfg: DictConfig) -> None:
+    """Every stage's network builds, runs, and takes the weights of the one before."""
+    previous = None
+    for stage in stages(cfg):
+        net = build_task(stage.cfg).net.eval()
+        dataset = stage.cfg.dataset
+        with torch.no_grad():
+            net(torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size))
+        if stage.continues and previous is not None:
+            check_state(net, previous, f"the stage before {stage.name}", strict=False)
+        previous = net.state_dict()

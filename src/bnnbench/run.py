@@ -4,68 +4,28 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from bnnbench import provenance
+from bnnbench import results
 from bnnbench.allocator import keep_freed_memory
-from bnnbench.blocks import Structure
-from bnnbench.callbacks.compilation import Compilation
-from bnnbench.callbacks.history import History
+from bnnbench.build import build_datamodule, build_task, build_trainer
 from bnnbench.checkpoints import BadCheckpoint, load_weights
-from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
-from bnnbench.data import ImageDataModule
-from bnnbench.losses import task_loss
 from bnnbench.metrics import count_operations
+from bnnbench.stages import Stage, stages
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.sweep.store import SCHEMA, write_json
-from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
+from bnnbench.sweep.store import read_record, write_json
 
 log = logging.getLogger(__name__)
-
-
-def build_datamodule(cfg: DictConfig) -> ImageDataModule:
-    """The data of ``cfg.dataset``."""
-    return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
-
-
-def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Classification:
-    """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
-    net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
-    if cfg.init_from is not None:
-        load_weights(net, cfg.init_from, strict=False)
-    loss = task_loss("classification", cfg.loss.label_smoothing)
-    plain = to_dict(cfg.recipe)
-    recipe = Recipe(**{k: v for k, v in plain.items() if k not in ("name", "epochs", "batch_size")})
-    task = Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on)
-    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
-    return task.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
-
-
-def build_trainer(cfg: DictConfig, folder: Path, quiet: bool) -> L.Trainer:
-    """The trainer of ``cfg`` with the callbacks and the logger of their groups."""
-    nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
-    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
-    if quiet:
-        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
-    options = to_dict(cfg.trainer)
-    options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
-    if options["precision"] == "auto":
-        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        options["precision"] = "bf16-mixed" if fast else "32-true"
-    node = to_dict(cfg.logger)
-    logger = target(node | {"name": run_name(cfg)})() if "_target_" in node else False
-    return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)
 
 
 @contextmanager
@@ -80,12 +40,9 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def last_checkpoint(folder: Path, force: bool) -> str | None:
-    """Where an interrupted run goes on; with ``force`` everything the folder holds is dropped."""
+def last_checkpoint(folder: Path) -> str | None:
+    """Where an interrupted run or stage in ``folder`` goes on."""
     last = folder / "checkpoints" / "last.ckpt"
-    if force:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "result.json").unlink(missing_ok=True)
     if not last.exists():
         return None
     try:
@@ -99,14 +56,22 @@ def last_checkpoint(folder: Path, force: bool) -> str | None:
 
 
 def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
-    """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's accuracy."""
+    """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's accuracy.
+
+    ``trainer.max_epochs=0`` only counts operations and sizes, without data; it returns nan.
+    """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
     gc.collect()  # a finished job's modules live on until collected
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
     try:
         with recorded_failure(folder):
-            return _train(cfg, folder, quiet) if cfg.train else _evaluate(cfg, folder, quiet)
+            if not cfg.train:
+                return _evaluate(cfg, folder, quiet)
+            if cfg.force:
+                _clear(folder)
+            if cfg.trainer.max_epochs == 0:
+                return _count(cfg, folder)
+            return _train(cfg, folder, quiet)
     finally:
         if cfg.logger is not None and cfg.logger.name == "wandb":
             import wandb
@@ -114,33 +79,60 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
             wandb.finish()
 
 
+def _clear(folder: Path) -> None:
+    for checkpoints in (folder / "checkpoints", *folder.glob("stage*_*")):
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    (folder / "result.json").unlink(missing_ok=True)
+
+
 def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
+    """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
+    records: list[dict[str, Any]] = []
+    previous: Stage | None = None
+    for stage in stages(cfg):
+        record = read_record(stage.folder / "stage.json") if stage.name else None
+        if record is None or record["fingerprint"] != fingerprint(stage.cfg):
+            record = _train_stage(stage, previous, quiet, run_name(cfg))
+        records.append(record)
+        previous = stage
+    result = results.combined(records)
+    if result["global_zero"]:
+        del result["global_zero"]
+        write_json(folder / "result.json", result | {"fingerprint": fingerprint(cfg)})
+    return result["metrics"]["last"][results.headline(result)]
+
+
+def _train_stage(stage: Stage, previous: Stage | None, quiet: bool, name: str) -> dict[str, Any]:
+    cfg = stage.cfg
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
     task = build_task(cfg, data.evaluates_on)
+    if stage.continues and previous is not None:
+        load_weights(task.net, previous.folder / "checkpoints" / "last.ckpt", strict=False)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    trainer = build_trainer(cfg, folder, quiet)
-    history = _history(trainer)
+    trainer = build_trainer(cfg, stage.folder, quiet, f"{name}/{cfg.paths.stage}".rstrip("/"))
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(fingerprinted(cfg))
-    trainer.fit(task, data, ckpt_path=last_checkpoint(folder, cfg.force))
+    trainer.fit(task, data, ckpt_path=last_checkpoint(stage.folder))
     if trainer.interrupted:
         raise KeyboardInterrupt
     evaluate = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = evaluate(task, data, verbose=False)[0]
-    if trainer.is_global_zero:
-        result = _result(cfg, task, data, trainer, history, last) | {"operations": cost}
-        write_json(folder / "result.json", result)
-    return last[f"{data.evaluates_on}/acc"]
+    record = results.identity(cfg, task) | {"operations": cost}
+    record |= results.measured(task, data, trainer, last)
+    record |= {"stage": stage.name, "global_zero": trainer.is_global_zero}
+    if stage.name and trainer.is_global_zero:
+        write_json(stage.folder / "stage.json", record)
+    return record
 
 
-def _history(trainer: L.Trainer) -> History:
-    callbacks: list[L.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    found = [callback for callback in callbacks if isinstance(callback, History)]
-    if not found:
-        raise ValueError(
-            "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
-        )
-    return found[0]
+def _count(cfg: DictConfig, folder: Path) -> float:
+    """A run of no epochs: operations and sizes only."""
+    task = build_task(cfg)
+    cost = count_operations(task.net, _input_size(cfg)).as_dict()
+    empty = {"metrics": {"last": {}, "best": {}}, "history": {}, "epochs": 0}
+    write_json(folder / "result.json", results.identity(cfg, task) | {"operations": cost} | empty)
+    return math.nan
 
 
 def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -159,49 +151,3 @@ def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
 
 def _input_size(cfg: DictConfig) -> tuple[int, int, int]:
     return cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size
-
-
-def _result(
-    cfg: DictConfig,
-    task: Classification,
-    data: ImageDataModule,
-    trainer: L.Trainer,
-    history: History,
-    last: Mapping[str, float],
-) -> dict[str, Any]:
-    """Everything about a finished run but its operations."""
-    structure: Structure = task.net.structure  # pyright: ignore
-    sides = structure.quantizer.weight((1, 1, 1, 1)), structure.quantizer.activation(1)
-    metric = f"{data.evaluates_on}/acc"
-    names = ("quantizer", "loss", "backbone", "dataset", "recipe")
-    return {
-        "schema": SCHEMA,
-        "name": run_name(cfg),
-        "choices": {name: cfg[name].name for name in names},
-        "overrides": provenance.task_overrides(),
-        "seed": cfg.seed,
-        "fingerprint": fingerprint(cfg),
-        "source_hash": provenance.source_hash(to_dict(cfg.quantizer)),
-        "config": fingerprinted(cfg),
-        "structure": structure.as_dict(),
-        "bits": {"w": sides[0].bits, "a": sides[1].bits},
-        "bases": {"w": sides[0].bases, "a": sides[1].bases},
-        "metrics": {"last": dict(last), "best": history.best(metric)},
-        "history": history.columns(),
-        "epochs": len(history.epochs),
-        "train_images": data.train_images,
-        "test_images": len(data.parts[data.evaluates_on][1]),
-        "time": {
-            "wall_s": history.wall_s,
-            "train_s": history.train_s,
-            "images_per_s": history.images / history.train_s,
-            "peak_memory_mb": provenance.peak_memory_mb(),
-        },
-        "precision": trainer.precision,
-        "compiled": task.net._compiled_call_impl is not None,
-        "versions": provenance.versions(),
-        "device": provenance.device(trainer.strategy.root_device),
-        "git": provenance.git_state(),
-        "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
-        "tags": OmegaConf.to_container(cfg.tags),
-    }

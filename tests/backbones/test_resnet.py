@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from bnnbench.backbones.resnet import ResNet
 from bnnbench.blocks import BasicBlock, PadShortcut
 from bnnbench.config import build_backbone
+from bnnbench.metrics import count_operations
 
 
 def _parameters(net: nn.Module) -> int:
@@ -35,6 +37,69 @@ def test_adabin_networks_have_the_released_ones_counts(backbone, params, binary_
     blocks = [module for module in net.modules() if isinstance(module, BasicBlock)]
     weights = [conv.weight.numel() for block in blocks for conv in (block.conv1, block.conv2)]
     assert sum(weights) == binary_weights
+
+
+def test_fp32_resnet18_at_224_pixels_is_torchvisions():
+    """The same parameters in the same order, and with its weights the same logits."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18().eval()
+    net = build_backbone("resnet18", num_classes=1000, image_size=224, downsample="conv").eval()
+    assert _parameters(net) == _parameters(theirs) == 11_689_512
+    ours, state = net.state_dict(), theirs.state_dict()
+    names = [name for name in ours if not name.startswith("fc.")]
+    values = [value for name, value in state.items() if not name.startswith("fc.")]
+    net.load_state_dict(
+        dict(zip(names, values, strict=True)) | {n: state[n] for n in ours if "fc." in n}
+    )
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), theirs(x), atol=1e-5, rtol=1e-4)
+
+
+def test_memory_saving_of_resnet18_is_the_papers_11_10():
+    """BONN (arXiv 1908.06314, Sec. 3.5) states 11.10; the count gives 11.16, with scales 11.12."""
+    structure = {"shortcut": "block", "downsample": "conv"}
+    net = build_backbone("resnet18", "xnor", num_classes=1000, image_size=224, **structure)
+    cost = count_operations(net, (3, 224, 224))
+    sizes = cost.as_dict()
+    assert sum(layer.weights for layer in cost.layers if layer.is_binary) == 10_985_472
+    assert sizes["fp32_bytes"] / sizes["packed_bytes"] == pytest.approx(11.16, abs=0.01)
+    with_scales = sizes["packed_bytes"] + sizes["scale_bytes"]
+    assert sizes["fp32_bytes"] / with_scales == pytest.approx(11.12, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "side"),
+    [("auto", 32, 4), ("auto", 128, 4), ("imagenet", 64, 2), ("small", 64, 8), ("auto", 225, 8)],
+)
+def test_stem_follows_the_image_size_unless_it_is_named(stem, size, side):
+    net = build_backbone("resnet18", "bnn", image_size=size, stem=stem)
+    assert isinstance(net, ResNet)
+    large = side * 16 <= size  # five halvings, not three
+    assert net.conv1.kernel_size == ((7, 7) if large else (3, 3))
+    assert isinstance(net.maxpool, nn.MaxPool2d) == large
+    with torch.no_grad():
+        assert net.forward_features(torch.randn(1, 3, size, size)).shape == (1, 512, side, side)
+
+
+def test_a_binary_stem_of_seven_pixels():
+    net = build_backbone("resnet18", "xnor", image_size=224, first="binary")
+    assert net.conv1.weight_quantizer.bits == 1
+    assert (net.conv1.kernel_size, net.conv1.stride) == ((7, 7), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem": "imagenet", "image_size": 63}, "stem=imagenet is for .* 64 pixels and more, got"),
+        ({"stem": "small", "image_size": 224}, "backbone=resnet18 is for .* 8 to 64 pixels, got"),
+        ({"image_size": 100}, "8 to 64 pixels, got 100"),
+        ({"stem": "big"}, "backbone.stem='big': choose one of .*small"),
+    ],
+)
+def test_a_stem_that_does_not_fit_the_image_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone("resnet18", **options)
 
 
 @pytest.mark.parametrize("size", [8, 28, 32, 33])

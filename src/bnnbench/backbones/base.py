@@ -54,7 +54,8 @@ class Backbone(nn.Module):
         return (logits, features) if return_features else logits
 
 
-def check_image_size(image_size: int, name: str) -> None:
-    """Refuse sizes that the small-image networks were not made for."""
-    if not 8 <= image_size <= 64:
-        raise ValueError(f"backbone={name} is for images of 8 to 64 pixels, got {image_size}")
+def check_image_size(image_size: int, name: str, low: int = 8, high: int | None = 64) -> None:
+    """Refuse sizes that a network was not made for; without ``high`` none is too large."""
+    if image_size < low or (high is not None and image_size > high):
+        sizes = f"{low} to {high} pixels" if high is not None else f"{low} pixels and more"
+        raise ValueError(f"backbone={name} is for images of {sizes}, got {image_size}")

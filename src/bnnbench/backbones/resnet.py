@@ -1,7 +1,8 @@
-"""ResNets for small images (He et al., arXiv 1512.03385; the CIFAR variants of IR-Net and AdaBin).
+"""ResNets (He et al., arXiv 1512.03385), for small images in the variants of IR-Net and AdaBin.
 
-``resnet20``: 3x3 stem, 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 3x3 stem, 4 stages of
-2 blocks, 64-128-256-512 channels. Neither has a pooling stem: the stages see the image's own size.
+``resnet20``: 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 4 stages of 2 blocks,
+64-128-256-512 channels. Behind the small stem, one 3x3 convolution, the stages see the image's own
+size; behind ImageNet's, a strided 7x7 convolution and a max pool, a quarter of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from bnnbench.backbones.base import Backbone, check_image_size, initialize
 from bnnbench.blocks import BasicBlock, Structure
 from bnnbench.layers import QuantizerSpec
 
+STEMS = ("auto", "small", "imagenet")
+IMAGENET_FROM = 128  # pixels: what stem=auto takes for a large image
+
 
 class ResNet(Backbone):
     """Stem, stages of basic blocks that halve the map from the second on, average pool, classifier.
@@ -25,6 +29,7 @@ class ResNet(Backbone):
         num_classes: length of the logits.
         in_channels: channels of the image.
         structure: method and structure switches.
+        imagenet_stem: 7x7 convolution of stride 2 and max pool of stride 2, not a 3x3 convolution.
     """
 
     def __init__(
@@ -34,11 +39,14 @@ class ResNet(Backbone):
         num_classes: int,
         in_channels: int,
         structure: Structure,
+        imagenet_stem: bool = False,
     ) -> None:
         super().__init__(widths[-1], num_classes, structure)
-        self.conv1 = structure.stem3x3(in_channels, widths[0])
+        stem = structure.stem7x7 if imagenet_stem else structure.stem3x3
+        self.conv1 = stem(in_channels, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.act1 = structure.act(widths[0])
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
         self.stages = nn.Sequential()
         channels = widths[0]
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -52,15 +60,27 @@ class ResNet(Backbone):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) to (N, widths[-1], h, w)."""
-        return self.stages(self.act1(self.bn1(self.conv1(x))))
+        return self.stages(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
 
 
 def _resnet(
     name: str, widths: Sequence[int], depths: Sequence[int], options: dict[str, Any]
 ) -> ResNet:
-    check_image_size(options.pop("image_size"), name)
+    size, stem = options.pop("image_size"), options.pop("stem", "small")
+    large = _is_imagenet_stem(name, stem, size)
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
-    return ResNet(widths, depths, classes, channels, Structure(**options))
+    return ResNet(widths, depths, classes, channels, Structure(**options), large)
+
+
+def _is_imagenet_stem(name: str, stem: str, image_size: int) -> bool:
+    if stem not in STEMS:
+        raise ValueError(f"backbone.stem={stem!r}: choose one of {STEMS}")
+    large = image_size >= IMAGENET_FROM if stem == "auto" else stem == "imagenet"
+    if large:
+        check_image_size(image_size, f"{name} with stem=imagenet", low=64, high=None)
+    else:
+        check_image_size(image_size, name)
+    return large
 
 
 def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:
@@ -69,5 +89,5 @@ def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:
 
 
 def resnet18(quantizer: QuantizerSpec, **options: Any) -> ResNet:
-    """CIFAR ResNet-18; options: the keys of conf/backbone/resnet18.yaml."""
+    """ResNet-18; options: the keys of conf/backbone/resnet18.yaml."""
     return _resnet("resnet18", (64, 128, 256, 512), (2,) * 4, {"quantizer": quantizer, **options})

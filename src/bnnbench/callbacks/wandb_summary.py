@@ -36,12 +36,20 @@ def run_logger(name: str, project: str, folder: str, group: str | None) -> Wandb
     _use_offline_without_key()
     Path(folder).mkdir(parents=True, exist_ok=True)
     return WandbLogger(
-        name=name, id=name, project=project, save_dir=folder, group=group, resume="allow"
+        name=name,
+        id=name.replace("/", "_"),
+        project=project,
+        save_dir=folder,
+        group=group,
+        resume="allow",
     )
 
 
 def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
-    """Write the sweep's table as a wandb Table into a summary run named after the sweep."""
+    """Write the sweep's table and figures into a summary run named after the sweep.
+
+    The table is logged as ``comparison``, each PNG of the sweep's folder under its own name.
+    """
     import wandb
 
     _use_offline_without_key()
@@ -61,6 +69,8 @@ def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
     )
     try:
         rows = [list(map(str, row)) for row in table.rows]
-        run.log({"comparison": wandb.Table(columns=list(table.header), data=rows)})
+        figures = {file.stem: wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))}
+        comparison = wandb.Table(columns=list(table.header), data=rows)
+        run.log({"comparison": comparison, **figures})
     finally:
         run.finish()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from bnnbench.data import sharding
 
 Batch = tuple[Tensor, Tensor]
 
@@ -32,10 +33,7 @@ class Augmentation:
 class DeviceLoader:
     """Iterates over normalised batches; shuffling and augmentation follow (seed, epoch, rank).
 
-    Every rank of a distributed run reads its own part and gets equally many batches, because DDP
-    synchronises buffers in each forward. In training all ranks cut one permutation, so that W ranks
-    with batches of B take the same images a step as one rank with batches of W * B. In evaluation
-    each image is read exactly once.
+    ``sharding`` says what each rank of a distributed run reads.
 
     Args:
         images: uint8 (N, C, H, W), on the device.
@@ -70,7 +68,7 @@ class DeviceLoader:
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._passes = 0
-        self._batches = self._count_batches()
+        self._batches = sharding.count_batches(len(labels), batch_size, world_size, train)
         self._windows = self._crop_windows().to(images.device)
         scale = torch.tensor(augmentation.std, device=images.device).view(1, -1, 1, 1) * 255
         shift = torch.tensor(augmentation.mean, device=images.device).view(1, -1, 1, 1) * 255
@@ -82,17 +80,6 @@ class DeviceLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._training() if self.train else self._evaluation()
-
-    def _count_batches(self) -> int:
-        total = len(self.labels)
-        least, most = total // self.world_size, -(-total // self.world_size)  # images of a rank
-        batches = max(1, least // self.batch_size) if self.train else -(-most // self.batch_size)
-        if least < (1 if self.train else batches):
-            raise ValueError(
-                f"{total} images are too few for {self.world_size} processes with batches of "
-                f"{self.batch_size}: use fewer devices or another batch size"
-            )
-        return batches
 
     def _evaluation(self) -> Iterator[Batch]:
         own = slice(self.rank, None, self.world_size)
@@ -117,20 +104,14 @@ class DeviceLoader:
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's images, and where each one's crop starts and whether it is mirrored: (n,)."""
-        share = len(self.labels) // self.world_size
-        order = torch.randperm(len(self.labels), generator=self._generator(epoch, 0))
-        order = order[self.rank : share * self.world_size : self.world_size]
-        generator = self._generator(epoch, 1 + self.rank)
-        pad = self.augmentation.pad
+        ranks = self.rank, self.world_size
+        order = sharding.training_order(len(self.labels), self.seed, epoch, *ranks)
+        share, pad = len(order), self.augmentation.pad
+        generator = sharding.generator(self.seed, epoch, 1 + self.rank)
         rows, columns = torch.randint(0, 2 * pad + 1, (2, share), generator=generator)
         flips = torch.randint(0, 2, (share,), generator=generator)
         starts = rows * (self.images.shape[3] + 2 * pad) + columns
         return order, starts, flips if self.augmentation.flip else torch.zeros_like(flips)
-
-    def _generator(self, epoch: int, stream: int) -> torch.Generator:
-        # torch keeps 32 bits of a seed: hash, or neighbouring seeds and epochs could share them
-        state = np.random.SeedSequence((self.seed, epoch, stream)).generate_state(1)
-        return torch.Generator().manual_seed(int(state[0]))
 
     def _crop_windows(self) -> Tensor:
         """Pixel numbers (2, H * W) of a padded image's first crop, and of that crop mirrored."""

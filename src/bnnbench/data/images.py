@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from bnnbench.data import sources
+from bnnbench.data.base import ClassificationData, check_normalisation, check_whole
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 
 
-class ImageDataModule(L.LightningDataModule):
+class ImageDataModule(ClassificationData):
     """A small image set, held on the device as uint8.
-
-    The headline protocol trains on the whole training set and evaluates on the test set. With
-    ``val_fraction`` a stratified part of the training set is held out and evaluated on instead; the
-    split is the same for every run.
 
     Args:
         name: ``digits``, ``cifar10``, ``cifar100`` or ``fashion_mnist``.
@@ -34,8 +30,6 @@ class ImageDataModule(L.LightningDataModule):
     Raises:
         ValueError: an argument out of range, or one that does not fit the set.
     """
-
-    task = "classification"
 
     def __init__(
         self,
@@ -54,36 +48,15 @@ class ImageDataModule(L.LightningDataModule):
         channels_last: bool = False,
         eval_batch_size: int = 1000,
     ) -> None:
-        super().__init__()
+        super().__init__(val_fraction, seed, batch_size)
         _check_set(name, num_classes, (in_channels, image_size, image_size))
-        _check_normalisation(in_channels, mean, std)
-        _check_whole("batch_size", batch_size, 2, "batch norm needs at least 2 images")
-        _check_whole("eval_batch_size", eval_batch_size, 1, "use at least 1")
-        _check_whole("pad", pad, 0, "use 0 for no random crop")
-        _check_whole("seed", seed, 0, "a seed is not negative")
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
+        check_normalisation(in_channels, mean, std)
+        check_whole("eval_batch_size", eval_batch_size, 1, "use at least 1")
+        check_whole("pad", pad, 0, "use 0 for no random crop")
         self.source, self.data_dir = name, Path(data_dir).expanduser()
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
-        self.val_fraction, self.seed, self.channels_last = val_fraction, seed, channels_last
+        self.eval_batch_size, self.channels_last = eval_batch_size, channels_last
         self.augmentation = Augmentation(tuple(mean), tuple(std), pad, flip)
-        self.parts: dict[str, tuple[Tensor, Tensor]] = {}
-
-    @property
-    def evaluates_on(self) -> str:
-        """``test``, or ``val`` where a part of the training set is held out."""
-        return "val" if self.val_fraction > 0 else "test"
-
-    @property
-    def train_images(self) -> int:
-        """Number of images trained on; known after ``setup``."""
-        return len(self.parts["train"][1])
-
-    @property
-    def test_images(self) -> int:
-        """Number of images in the test set; known after ``setup``."""
-        return len(self.parts["test"][1])
 
     def prepare_data(self) -> None:
         """Download the set unless it is there."""
@@ -97,18 +70,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def _read(self) -> dict[str, tuple[Tensor, Tensor]]:
         images, labels, test_images, test_labels = sources.read(self.source, self.data_dir)
-        parts = {"train": (images, labels), "test": (test_images, test_labels)}
-        if self.val_fraction > 0:
-            count = round(self.val_fraction * len(labels))
-            if not 0 < count < len(labels):
-                raise ValueError(
-                    f"dataset.val_fraction={self.val_fraction} would hold out {count} of "
-                    f"{len(labels)} training images"
-                )
-            rest, held_out = sources.stratified_split(labels, count)
-            parts["train"] = images[rest], labels[rest]
-            parts["val"] = images[held_out], labels[held_out]
-        return parts
+        return {**self.hold_out(images, labels), "test": (test_images, test_labels)}
 
     def _loader(self, part: str, train: bool) -> DeviceLoader:
         trainer = self.trainer
@@ -148,16 +110,3 @@ def _check_set(name: str, num_classes: int, shape: tuple[int, int, int]) -> None
             f"{name} has {source.classes} classes and images of (C, H, W) = {source.shape}; "
             f"dataset.num_classes, in_channels and image_size say {num_classes} and {shape}"
         )
-
-
-def _check_normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise ValueError(f"dataset.{key}={list(values)} needs {channels} values, one a channel")
-    if min(std) <= 0:
-        raise ValueError(f"dataset.std={list(std)} must be positive")
-
-
-def _check_whole(key: str, value: int, least: int, reason: str) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"dataset.{key}={value}: {reason}")

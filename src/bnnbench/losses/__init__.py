@@ -1,8 +1,19 @@
-"""Task losses."""
+"""Task losses, and the pure functions of additional loss terms."""
 
 from __future__ import annotations
 
 from torch import nn
+
+from bnnbench.losses.bayesian import bayesian_feature_loss, bayesian_kernel_loss
+from bnnbench.losses.context import LossTerm, StepContext
+
+__all__ = [
+    "LossTerm",
+    "StepContext",
+    "bayesian_feature_loss",
+    "bayesian_kernel_loss",
+    "task_loss",
+]
 
 
 def task_loss(task: str, label_smoothing: float = 0.0) -> nn.Module:

@@ -1,8 +1,9 @@
-"""Accuracy and loss per epoch for the rows of a sweep, as one small PNG."""
+"""Accuracy and loss per epoch for the rows of a sweep; what all figures share."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,7 +15,7 @@ _DPI = 110
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
 _TRAIN: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.7}
 _METRIC_LABELS = {"acc": "accuracy %", "map": "mAP %"}
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -22,12 +23,19 @@ _STYLE: Any = {
     "grid.color": "#e8e8e8",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
+    "svg.hashsalt": "bnnbench",  # the same file every time
 }
 
 
-def curves(manifest: dict[str, Any], results: dict[str, Result], path: Path) -> bool:
-    """Draw the mean over seeds of every row to `path`; returns whether there was anything to draw.
+def curves(
+    manifest: dict[str, Any],
+    results: dict[str, Result],
+    stem: Path,
+    formats: Sequence[str] = ("png",),
+) -> bool:
+    """Draw the mean over seeds of every row; returns whether there was anything to draw.
 
+    Writes `<stem>.<format>` for each of formats (png, svg).
     Test curves are solid, training curves dashed; a row keeps its colour in all panels. A sweep
     over backbones gets a line of panels each. Rows without a history are left out.
     """
@@ -40,8 +48,8 @@ def curves(manifest: dict[str, Any], results: dict[str, Result], path: Path) -> 
     keys = option_keys(manifest)
     split = "backbone" in keys and len(keys) > 1
     facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
-    colours = _colours([_name(row, keys, split) for row in rows])
-    with rc_context(_STYLE):
+    colours = row_colours([row_name(row, keys, split) for row in rows])
+    with rc_context(STYLE):
         size = (2 * _PANEL[0] + 2, _PANEL[1] * len(facets))
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(len(facets), 2, squeeze=False)
@@ -49,9 +57,9 @@ def curves(manifest: dict[str, Any], results: dict[str, Result], path: Path) -> 
             shown = [row for row in rows if facet in (None, row.choice("backbone"))]
             line[0].set_title(facet or "", loc="left", fontweight="bold")
             for row in shown:
-                _draw(line, row, colours[_name(row, keys, split)])
+                _draw(line, row, colours[row_name(row, keys, split)])
         _legend(figure, colours, evaluated=sorted({_split(row) for row in rows}))
-        _save(figure, path)
+        save(figure, stem, formats)
     return True
 
 
@@ -66,8 +74,19 @@ def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
     return [(epoch, mean(seeds)) for epoch, seeds in sorted(values.items())]
 
 
-def _save(figure: Any, path: Path) -> None:
-    """A palette PNG, a third of the size of a full-colour one; the same bytes every time."""
+def save(figure: Any, stem: Path, formats: Sequence[str]) -> None:
+    """Write `<stem>.<format>`, the same bytes every time; call it within `rc_context(STYLE)`."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in formats:
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        if suffix == "png":
+            _save_png(figure, path)
+        else:
+            figure.savefig(path, format=suffix, metadata={"Date": None})
+
+
+def _save_png(figure: Any, path: Path) -> None:
+    """A palette PNG, a third of the size of a full-colour one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
@@ -76,7 +95,6 @@ def _save(figure: Any, path: Path) -> None:
     canvas.draw()
     size, pixels = canvas.get_width_height(), bytes(canvas.buffer_rgba())
     image = Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1).convert("RGB")
-    path.parent.mkdir(parents=True, exist_ok=True)
     image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
@@ -102,12 +120,17 @@ def _split(row: Row) -> str:
     return (headline_key(row.results[0]) or "test/acc").split("/")[0]
 
 
-def _name(row: Row, keys: list[str], split: bool) -> str:
+def row_name(row: Row, keys: list[str], split: bool = False) -> str:
+    """What tells a row apart: its choices, and `name=value` for values inside a group.
+
+    With split, the backbone is left out: the line of panels names it.
+    """
     named = [key for key in keys if not (split and key == "backbone")]
-    return " ".join(filter(None, map(row.choice, named))) or "default"
+    words = ((key.rpartition(".")[2] if "." in key else "", row.choice(key)) for key in named)
+    return " ".join(f"{k}={v}" if k else v for k, v in words if v) or "default"
 
 
-def _colours(names: list[str]) -> dict[str, Any]:
+def row_colours(names: Sequence[str]) -> dict[str, Any]:
     """A colour a name: distinct ones up to twenty names, a colour scale beyond."""
     from matplotlib import colormaps
 

@@ -1,8 +1,9 @@
-"""Read a sweep's manifest and results from disk, and write its table and its curves."""
+"""Read a sweep's manifest and results from disk, and write its table and its figures."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from bnnbench.report.figures import curves
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Result, lookup
 from bnnbench.report.tables import Table, comparison
+from bnnbench.report.weights import binarized, kernels, layers
 
 SCHEMA = 1
+FIGURES = {"curves": curves, "kernels": kernels, "layers": layers, "binarized": binarized}
 
 
 def render(
@@ -21,9 +24,10 @@ def render(
     out_dir: Path,
     published_dir: Path,
     stem: str = "table",
-    figure: Path | None = None,
+    figures: Path | None = None,
+    formats: Sequence[str] = ("png", "svg"),
 ) -> Table:
-    """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, and its curves.
+    """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, and its figures.
 
     Args:
         manifest_path: the sweep's `sweep.json`.
@@ -31,7 +35,9 @@ def render(
             first folder that holds a run's result counts.
         out_dir: where the table goes.
         published_dir: folder of the published numbers that a manifest's table may name.
-        figure: where the curves go; `curves.png` in out_dir if None.
+        figures: the curves go to `<figures>.<format>`, the others to `<figures>_<name>.<format>`;
+            to `<name>.<format>` in out_dir if None.
+        formats: of the figures, png or svg.
     """
     manifest = read_json(manifest_path)
     results, failures = collect(manifest, run_folders)
@@ -46,8 +52,28 @@ def render(
     out_dir.mkdir(parents=True, exist_ok=True)
     for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
         (out_dir / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
-    curves(manifest, results, figure or out_dir / "curves.png")
+    draw(manifest, results, _figure_stems(figures, out_dir), formats)
     return table
+
+
+def draw(
+    manifest: dict[str, Any],
+    results: dict[str, Result],
+    stems: dict[str, Path],
+    formats: Sequence[str],
+) -> None:
+    """Draw every figure that the results have data for; drop those they no longer have."""
+    for name, stem in stems.items():
+        if not FIGURES[name](manifest, results, stem, formats):
+            for suffix in formats:
+                stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+
+
+def _figure_stems(figures: Path | None, out_dir: Path) -> dict[str, Path]:
+    if figures is None:
+        return {name: out_dir / name for name in FIGURES}
+    others = {name: figures.with_name(f"{figures.name}_{name}") for name in FIGURES}
+    return others | {"curves": figures}
 
 
 def collect(

@@ -29,7 +29,11 @@ class Cell:
 
 def read_result(run_dir: Path | str) -> dict[str, Any] | None:
     """The run's result, None where it has not finished; DamagedResult where it cannot be read."""
-    file = Path(run_dir) / "result.json"
+    return read_record(Path(run_dir) / "result.json")
+
+
+def read_record(file: Path) -> dict[str, Any] | None:
+    """A result, or a stage's record of the same form; None where there is none."""
     return _load(file) if file.exists() else None
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn, optim
 
+from bnnbench.tasks.roles import ROLES
+
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("cosine", "linear", "onecycle", "constant")
+SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
+GROUP_KEYS = ("lr", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,19 @@ class Recipe:
     """One optimiser over all parameters and one schedule over all steps.
 
     Attributes:
-        optimizer: ``sgd`` (no Nesterov), ``adam`` or ``adamw``.
+        optimizer: ``sgd``, ``adam`` or ``adamw``.
         lr: peak learning rate.
         weight_decay: L2 term of sgd and adam, decoupled for adamw.
         momentum: of sgd.
-        schedule: ``cosine`` or ``linear`` to 0, ``onecycle`` (cosine up over the first 30 %, then
-            down, with cycled momentum; arXiv 1708.07120), or ``constant``.
+        nesterov: of sgd.
+        schedule: ``cosine`` or ``linear`` to 0, ``step`` (times ``gamma`` at each of the
+            ``milestones``), ``onecycle`` (cosine up over the first 30 %, then down, with cycled
+            momentum; arXiv 1708.07120), or ``constant``.
         warmup: fraction of all steps of linear warm-up (not for onecycle, which has its own).
+        milestones: fractions of the run, rising, for ``step``.
+        gamma: factor at each milestone.
+        groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
+            (in place of the recipe's); a role that is not named has the recipe's own.
     """
 
     optimizer: str
@@ -33,6 +42,10 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "cosine"
     warmup: float = 0.0
+    nesterov: bool = False
+    milestones: Sequence[float] = ()
+    gamma: float = 0.1
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -43,12 +56,44 @@ class Recipe:
                 "recipe: lr must be above 0, weight_decay at least 0 and warmup in [0, 1); got "
                 f"lr={self.lr}, weight_decay={self.weight_decay}, warmup={self.warmup}"
             )
+        self._check_milestones()
+        self._check_groups()
 
-    def build(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
-        """What ``configure_optimizers`` returns, for a run of ``total_steps`` optimiser steps."""
-        optimizer = self._optimizer(list(parameters))
+    def _check_milestones(self) -> None:
+        marks = list(self.milestones)
+        if marks != sorted(marks) or not all(0 < mark < 1 for mark in marks):
+            raise ValueError(
+                f"recipe.milestones={marks} must be rising fractions of the run, between 0 and 1"
+            )
+        if (self.schedule == "step") != bool(marks):
+            raise ValueError(
+                f"recipe.schedule={self.schedule} with recipe.milestones={marks}: step needs "
+                "milestones, and only step has any"
+            )
+
+    def _check_groups(self) -> None:
+        for role, values in self.groups.items():
+            if role not in ROLES:
+                raise ValueError(f"recipe.groups.{role}: choose one of {ROLES}")
+            wrong = [key for key in values if key not in GROUP_KEYS or values[key] < 0]
+            if wrong:
+                raise ValueError(
+                    f"recipe.groups.{role}: {wrong} must be among {GROUP_KEYS} and not negative"
+                )
+
+    def build(
+        self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int
+    ) -> dict[str, Any]:
+        """What ``configure_optimizers`` returns.
+
+        Args:
+            parameters: by role, as ``parameters_by_role`` gives them.
+            total_steps: optimiser steps of the run.
+        """
+        optimizer = self._optimizer(self.parameter_groups(parameters))
         if self.schedule == "onecycle":
-            scheduler = optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=total_steps)
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            scheduler = optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total_steps)
         else:
             scheduler = optim.lr_scheduler.LambdaLR(
                 optimizer, lambda step: self.factor(step / total_steps)
@@ -58,10 +103,22 @@ class Recipe:
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def _optimizer(self, parameters: list[nn.Parameter]) -> optim.Optimizer:
+    def parameter_groups(self, parameters: Mapping[str, list[nn.Parameter]]) -> list[dict]:
+        """The optimiser's groups: the roles without settings of their own first, as one."""
+        plain = [p for role, own in parameters.items() if role not in self.groups for p in own]
+        found: list[dict[str, Any]] = [{"params": plain}] if plain else []
+        for role, values in self.groups.items():
+            if role in parameters:
+                decay = values.get("weight_decay", self.weight_decay)
+                group = {"lr": self.lr * values.get("lr", 1.0), "weight_decay": decay}
+                found.append({"params": parameters[role], **group})
+        return found
+
+    def _optimizer(self, parameters: list[dict]) -> optim.Optimizer:
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimizer == "sgd":
-            return optim.SGD(parameters, momentum=self.momentum, **shared)
+            momentum = {"momentum": self.momentum, "nesterov": self.nesterov}
+            return optim.SGD(parameters, **momentum, **shared)
         kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
         return kind(parameters, **shared)
 
@@ -72,4 +129,6 @@ class Recipe:
         left = 1 - (progress - self.warmup) / (1 - self.warmup)
         if self.schedule == "cosine":
             return (1 - math.cos(math.pi * left)) / 2
+        if self.schedule == "step":
+            return self.gamma ** sum(progress >= mark for mark in self.milestones)
         return left if self.schedule == "linear" else 1.0

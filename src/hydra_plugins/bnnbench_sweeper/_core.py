@@ -97,7 +97,9 @@ def _show_table(sweep: Sweep) -> None:
     with clear_errors():
         table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
     print(table.markdown())
-    print(f"Written to {sweep.folder}: table.md, table.csv, table.tex, curves.png", flush=True)
+    figures = sorted(file.name for file in sweep.folder.glob("*.png"))
+    written = ", ".join(["table.md", "table.csv", "table.tex", *figures])
+    print(f"Written to {sweep.folder}: {written}", flush=True)
     if OmegaConf.select(sweep.config, "logger.name") == "wandb":
         from bnnbench.callbacks.wandb_summary import log_summary
 

@@ -1,0 +1,74 @@
+"""The objects of a run, from its composed config: data, network with loss and recipe, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from omegaconf import DictConfig
+from torch import nn
+
+from bnnbench.callbacks.compilation import Compilation
+from bnnbench.checkpoints import load_weights
+from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
+from bnnbench.data import ImageDataModule
+from bnnbench.layers import binary_layers
+from bnnbench.losses import task_loss
+from bnnbench.sweep.fingerprint import run_name
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+
+def build_datamodule(cfg: DictConfig) -> ImageDataModule:
+    """The data of ``cfg.dataset``."""
+    return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
+
+
+def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Classification:
+    """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
+    net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
+    if cfg.recipe.init_std is not None:
+        start_small(net, cfg.recipe.init_std)
+    if cfg.init_from is not None:
+        load_weights(net, cfg.init_from, strict=False)
+    loss = task_loss("classification", cfg.loss.label_smoothing)
+    plain = to_dict(cfg.recipe)
+    recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
+    terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
+    task = Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on, terms)
+    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
+    return task.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def start_small(net: nn.Module, std: float) -> None:
+    """Start the latent weights of all binarized layers at N(0, std^2).
+
+    Raises:
+        ValueError: ``std`` is not above 0.
+    """
+    if std <= 0:
+        raise ValueError(f"recipe.init_std={std} must be above 0, or null for Kaiming's")
+    for _, layer in binary_layers(net):
+        nn.init.normal_(layer.weight, std=std)
+
+
+def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> L.Trainer:
+    """The trainer of ``cfg`` with the callbacks and the logger of their groups.
+
+    ``name`` is the logger's; by default the run's.
+    """
+    nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
+    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
+    if quiet:
+        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+    options = to_dict(cfg.trainer)
+    options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
+    if options["precision"] == "auto":
+        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        options["precision"] = "bf16-mixed" if fast else "32-true"
+    node = to_dict(cfg.logger)
+    logger = target(node | {"name": name or run_name(cfg)})() if "_target_" in node else False
+    return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)

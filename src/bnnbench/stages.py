@@ -1,0 +1,92 @@
+"""A run in stages: ordered overrides of one config, each started from the one before.
+
+``recipe.stages`` is a list of ``{name, init_from, set}``: ``set`` maps dotted keys of the config to
+values, or a group's name to another of its options (``loss: bonn``); ``init_from: previous`` starts
+from the last weights of the stage before. Every stage has a fresh optimizer and schedule, and a
+folder of its own inside the run's.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bnnbench.config import load_option
+
+GROUPS = ("quantizer", "loss", "backbone", "dataset")  # options without defaults of their own
+KEYS = ("name", "init_from", "set")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: as in the config; None for the only stage of an ordinary run.
+        cfg: the whole config of this stage.
+        continues: whether it starts from the weights of the stage before.
+    """
+
+    name: str | None
+    cfg: DictConfig
+    continues: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and the stage's record go."""
+        return Path(self.cfg.paths.stage_dir)
+
+
+def stages(cfg: DictConfig) -> list[Stage]:
+    """The stages of ``cfg``; a run without ``recipe.stages`` is its own only one.
+
+    Raises:
+        ValueError: an unknown key, a stage without a name or twice the same, ``init_from`` that is
+            not ``previous``, or the first stage asking for one.
+    """
+    nodes = OmegaConf.to_container(cfg.recipe.stages, resolve=True)
+    assert isinstance(nodes, list)
+    if not nodes:
+        return [Stage(None, cfg, continues=False)]
+    names = [node.get("name") for node in nodes]
+    if None in names or len(set(names)) < len(names):
+        raise ValueError(f"recipe.stages: every stage needs a name of its own, got {names}")
+    return [_stage(cfg, node, number) for number, node in enumerate(nodes, start=1)]
+
+
+def _stage(cfg: DictConfig, node: dict[str, Any], number: int) -> Stage:
+    where = f"recipe.stages, {node['name']}"
+    if unknown := sorted(set(node) - set(KEYS)):
+        raise ValueError(f"{where}: no such key {unknown}; there are {list(KEYS)}")
+    start = node.get("init_from")
+    if start not in (None, "previous"):
+        raise ValueError(f"{where}: init_from={start!r}: the only choice is previous")
+    if start and number == 1:
+        raise ValueError(f"{where}: the first stage has no previous one; use init_from=<file>")
+    staged = deepcopy(cfg)
+    if number > 1:
+        staged.init_from = None
+    staged.paths.stage = f"stage{number}_{node['name']}"
+    for key, value in (node.get("set") or {}).items():
+        _override(staged, key, value, where)
+    return Stage(node["name"], staged, continues=bool(start))
+
+
+def _override(cfg: DictConfig, key: str, value: Any, where: str) -> None:
+    if key in GROUPS and isinstance(value, str):
+        cfg[key] = load_option(key, value, {})
+        return
+    try:
+        if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
+            parent, _, name = key.rpartition(".")
+            node = OmegaConf.select(cfg, parent) if parent else cfg
+            if node is None or name not in node:
+                raise ValueError(f"{where}: there is no key {key} in the config")
+        OmegaConf.update(cfg, key, value, merge=False)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}: {key}={value!r}: {error}") from error
