@@ -19,9 +19,11 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import bnnbench
 from bnnbench.allocator import keep_freed_memory
+from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.config import options
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 from bnnbench.tasks.classification import Classification
@@ -29,6 +31,7 @@ from bnnbench.tasks.recipe import Recipe
 
 Step = Callable[[], None]
 CLIP_BAR, POLYNOMIAL_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 1.4, 2.0, 1.05
+REGULARIZER_BAR = 1.1
 REASONS = {
     "irnet": "tanh in the backward of every activation",
     "adabin": "two learned levels: gradients of centre and distance on top of ApproxSign",
@@ -212,17 +215,58 @@ def bench_loop(arguments: argparse.Namespace) -> None:
     times: dict[str, list[float]] = {"bare": [], "lightning": []}
     for _ in range(max(3, arguments.rounds // 2)):
         task = Classification(network("xnor"), nn.CrossEntropyLoss(), recipe, 10)
-        trainer = L.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = quiet_trainer()
         times["lightning"].append(_seconds(lambda: trainer.fit(task, loader)))  # noqa: B023
         times["bare"].append(_seconds(lambda: bare_loop(network("xnor"), loader, recipe)))
     row("lightning", times["lightning"], times["bare"])
+
+
+def quiet_trainer(*callbacks: L.Callback) -> L.Trainer:
+    """One epoch on the CPU with nothing but ``callbacks``."""
+    return L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class Stopwatch(L.Callback):
+    """Seconds of each training step, from batch start to batch end, callbacks included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_before_zero_grad(self, *_: object) -> None:
+        now = time.perf_counter()
+        if self._start:
+            self.seconds.append(now - self._start)
+        self._start = now
+
+
+def bench_regularizers(arguments: argparse.Namespace) -> None:
+    """Step time with the Bayesian losses over the task's loss alone: both in Lightning."""
+    print(f"\nWRN-22 step with the Bayesian losses over without (bar {REGULARIZER_BAR})")
+    batch = (torch.randn(arguments.batch, 3, 32, 32), torch.randint(10, (arguments.batch,)))
+    loader = DataLoader([batch] * 5, batch_size=None)
+    for quantizer in ("bonn", "xnor", "adabin"):
+        times: dict[str, list[float]] = {"task": [], "bonn": []}
+        for _ in range(max(3, arguments.rounds)):
+            for loss, seconds in times.items():
+                terms = {"kernel": BayesianKernel(), "feature": BayesianFeature()}
+                net = bnnbench.build_backbone("wrn22", quantizer=quantizer)
+                used = terms if loss == "bonn" else {}
+                task = Classification(
+                    net, nn.CrossEntropyLoss(), Recipe("adam", 1e-3), 10, "test", used
+                )
+                watch = Stopwatch()
+                quiet_trainer(watch).fit(task, loader)
+                seconds += watch.seconds[1:]
+        row(quantizer, times["bonn"], times["task"])
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -233,7 +277,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 def bare_loop(net: nn.Module, loader: DeviceLoader, recipe: Recipe) -> None:
     """One epoch without Lightning: the same loader, optimiser, schedule and accuracy."""
-    built = recipe.build(net.parameters(), len(loader))
+    built = recipe.build({"other": list(net.parameters())}, len(loader))
     optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
     correct, total = torch.zeros(()), torch.zeros(())
     for images, labels in loader:
@@ -251,6 +295,7 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
+    parts += ("regularizers",)
     binarized = [name for name in options("quantizer") if name != "fp32"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--quantizers", nargs="+", choices=binarized, default=binarized)
@@ -270,6 +315,7 @@ def main() -> None:
         "compiled": lambda: bench_steps(arguments, channels_last=True, compiled=True),
         "memory": lambda: bench_memory(arguments),
         "loop": lambda: bench_loop(arguments),
+        "regularizers": lambda: bench_regularizers(arguments),
     }
     for part, function in work.items():
         if part == "compiled" and shutil.which("g++") is None:

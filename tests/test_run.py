@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 
 from bnnbench import run
 from bnnbench.checkpoints import BadCheckpoint
+from bnnbench.layers import binary_layers
+from bnnbench.preflight import preflight
 from bnnbench.sweep.fingerprint import fingerprint, run_name
 from bnnbench.sweep.store import read_result
 
@@ -185,3 +187,43 @@ def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str
     assert set(result["metrics"]["last"]) == {"val/acc", "val/loss"}
     assert not any(name.startswith("test") for name in result["history"])
     assert result["train_images"] + 359 == 1437
+
+
+def test_no_epochs_only_count(compose: Compose) -> None:
+    """Operations and sizes without any data: the folder of the set does not exist."""
+    cfg = compose("backbone=resnet20", "dataset=cifar100", "trainer.max_epochs=0", "logger=none")
+    preflight([cfg])
+    result = execute(cfg)
+    assert result["operations"]["params"] > 270_000
+    assert (result["metrics"], result["epochs"]) == ({"last": {}, "best": {}}, 0)
+
+
+def test_kernels_start_where_the_recipe_says(compose: Compose) -> None:
+    task = run.build_task(compose("quantizer=bonn", "backbone=wrn22", "recipe.init_std=0.01"))
+    for _, layer in binary_layers(task.net):
+        assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    assert float(task.net.conv1.weight.detach().std()) > 0.05  # the stem is Kaiming's
+    with pytest.raises(ValueError, match="recipe.init_std=0"):
+        run.build_task(compose("recipe.init_std=0"))
+
+
+def test_loss_bonn_needs_binarized_layers(compose: Compose) -> None:
+    with pytest.raises(ValueError, match="needs binarized layers"):
+        preflight([compose("quantizer=fp32", "loss=bonn", "backbone=resnet20")])
+
+
+def test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["quantizer=bonn", "loss=bonn", *short, "backbone=wrn22", "backbone.dropout=0.3"]
+    whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
+    Path(whole.paths.output_dir).mkdir()
+    expected = execute(whole)
+    cfg = compose(*arguments)
+    with monkeypatch.context() as patch:
+        cut_after(patch, epochs=1)
+        with pytest.raises(Cut):
+            run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    resumed = execute(cfg)
+    assert resumed["history"] == expected["history"]
+    assert resumed["statistics"] == expected["statistics"]

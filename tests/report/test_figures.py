@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.report.figures import curves, mean_curve
+from bnnbench.report.figures import curves, mean_curve, row_name
+from bnnbench.report.rows import Row
 
 
 def test_mean_over_the_seeds_that_reached_an_epoch() -> None:
@@ -36,8 +37,8 @@ def test_a_large_sweep_makes_a_small_file_the_same_every_time(
         choices = make_result()["choices"] | {"backbone": cell.split()[1].split("=")[1]}
         results[cell] = make_result(history=history, choices=choices)
     manifest = make_manifest(*cells)
-    assert curves(manifest, results, tmp_path / "new" / "a.png")
-    assert curves(manifest, results, tmp_path / "b.png")
+    assert curves(manifest, results, tmp_path / "new" / "a")
+    assert curves(manifest, results, tmp_path / "b")
     drawn = (tmp_path / "new" / "a.png").read_bytes()
     assert drawn == (tmp_path / "b.png").read_bytes()
     assert drawn.startswith(b"\x89PNG")
@@ -47,11 +48,20 @@ def test_a_large_sweep_makes_a_small_file_the_same_every_time(
 def test_nothing_to_draw(tmp_path: Path, make_manifest, make_result) -> None:
     manifest = make_manifest("quantizer=adabin")
     for results in ({}, {"quantizer=adabin": make_result(history={})}):
-        assert not curves(manifest, results, tmp_path / "none.png")
+        assert not curves(manifest, results, tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_epoch_and_missing_curves_draw(tmp_path: Path, make_manifest, make_result) -> None:
     history = {"epoch": [0], "test/acc": [0.5]}
     results = {"quantizer=adabin": make_result(history=history)}
-    assert curves(make_manifest(*results), results, tmp_path / "one.png")
+    assert curves(make_manifest(*results), results, tmp_path / "one", ("png", "svg"))
+    assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg"}
+
+
+def test_a_row_is_named_by_its_choices_and_by_the_values_within_a_group() -> None:
+    row = Row({"quantizer": "bonn", "backbone": "wrn22", "loss.nu": "0.2"})
+    keys = ["quantizer", "backbone", "loss.nu"]
+    assert row_name(row, keys) == "bonn wrn22 nu=0.2"
+    assert row_name(row, keys, split=True) == "bonn nu=0.2"
+    assert row_name(Row({}), ["quantizer"]) == "default"

@@ -1,4 +1,4 @@
-"""Tables and curves from folders of runs; the report script end to end."""
+"""Tables and figures from folders of runs; the report script end to end."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ from bnnbench.provenance import source_hash
 from bnnbench.report.render import collect, render
 
 ROOT = Path(__file__).parents[2]
+WEIGHTS = ("kernels", "layers", "binarized")
 QUANTIZER = {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}}
 
 
@@ -37,6 +38,30 @@ def test_renders_next_to_the_manifest(sweep: Path, column) -> None:
     assert (out / "table.csv").read_text() == table.csv()
     assert (out / "table.tex").read_text() == table.latex()
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "curves.svg").read_text().startswith("<?xml")
+    assert not any((out / f"{name}.png").exists() for name in WEIGHTS)
+
+
+def recorded() -> dict:
+    """Statistics of one layer, all of whose weights are +-1."""
+    ends = {"range": 1.0, "counts": [9, 9], "mean_abs": 1.0, "std_abs": 0.0, "kurtosis": 1.0}
+    snapshots = [{"fraction": 1.0, "step": 2, "epoch": 1.0} | ends]
+    values = {"binarized": [1.0], "mean_abs": [1.0], "kurtosis": [1.0]}
+    layer = {"name": "conv", "index": 2, "snapshots": snapshots} | values
+    return {"epochs": [1], "layers": [layer]}
+
+
+def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, write) -> None:
+    runs, out = sweep.parents[2] / "runs", sweep.parent
+    file, fingerprint = runs / "quantizer=bnn/result.json", {"fingerprint": "quantizer=bnn"}
+    write(file, make_result("bnn", statistics=recorded(), **fingerprint))
+    render(sweep, [runs], out, ROOT / "results" / "published")
+    drawn = {f"{name}.{suffix}" for name in ("curves", *WEIGHTS) for suffix in ("png", "svg")}
+    tables = {"table.md", "table.csv", "table.tex", "sweep.json"}
+    assert {path.name for path in out.iterdir()} == drawn | tables
+    write(file, make_result("bnn", **fingerprint))  # what can no longer be drawn goes
+    render(sweep, [runs], out, ROOT / "results" / "published")
+    assert {path.name for path in out.iterdir()} == {"curves.png", "curves.svg"} | tables
 
 
 def test_finds_results_in_flat_folders_too(tmp_path, make_manifest, make_result, write) -> None:
@@ -95,7 +120,9 @@ def report(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path) -> None:
+def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path, write) -> None:
+    file = sweep.parents[2] / "runs" / "quantizer=bnn" / "result.json"
+    write(file, json.loads(file.read_text()) | {"statistics": recorded()})
     done = report(tmp_path, "promote=a_sweep")
     assert done.returncode == 0, done.stderr
     assert "promoted a_sweep: 1 results" in done.stdout
@@ -105,6 +132,7 @@ def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path)
     assert files == rendered | {
         "results/tables/index.md",
         "results/figures/a_sweep.png",
+        *(f"results/figures/a_sweep_{name}.png" for name in WEIGHTS),
         "results/sweeps/a_sweep.json",
         "results/runs/quantizer=bnn.json",
     }

@@ -10,7 +10,7 @@ from bnnbench.tasks.recipe import Recipe
 
 
 def learning_rates(recipe: Recipe, steps: int) -> list[float]:
-    built = recipe.build([nn.Parameter(torch.zeros(1))], steps)
+    built = recipe.build({"other": [nn.Parameter(torch.zeros(1))]}, steps)
     optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
     rates = []
     for _ in range(steps):
@@ -37,10 +37,40 @@ def test_onecycle_peaks_at_three_tenths() -> None:
     assert rates[-1] < 1e-4
 
 
+def test_step_multiplies_by_gamma_at_each_milestone() -> None:
+    """BONN on CIFAR: 0.2 at epochs 60, 120 and 180 of 200, here one step an epoch."""
+    recipe = Recipe("sgd", 0.01, schedule="step", milestones=[0.3, 0.6, 0.9], gamma=0.2)
+    rates = learning_rates(recipe, 200)
+    expected = [0.01] * 60 + [0.002] * 60 + [0.0004] * 60 + [0.00008] * 20
+    assert rates == pytest.approx(expected)
+
+
+def test_roles_have_their_own_rate_and_decay() -> None:
+    parameters = {role: [nn.Parameter(torch.zeros(1))] for role in ("latent", "scale", "norm")}
+    groups = {"scale": {"lr": 0.1}, "norm": {"weight_decay": 0.0}, "prior": {"lr": 9.0}}
+    recipe = Recipe("sgd", 0.5, weight_decay=0.01, schedule="constant", groups=groups)
+    built = recipe.build(parameters, 3)["optimizer"].param_groups
+    found = [(group["params"], group["lr"], group["weight_decay"]) for group in built]
+    assert found[0] == (parameters["latent"], 0.5, 0.01)
+    assert found[1] == (parameters["scale"], 0.05, 0.01)
+    assert found[2] == (parameters["norm"], 0.5, 0.0)
+
+
+def test_onecycle_keeps_the_ratio_of_the_roles() -> None:
+    parameters = {role: [nn.Parameter(torch.zeros(1))] for role in ("latent", "scale")}
+    recipe = Recipe("adam", 1.0, schedule="onecycle", groups={"scale": {"lr": 0.1}})
+    built = recipe.build(parameters, 10)
+    for _ in range(9):
+        rates = [group["lr"] for group in built["optimizer"].param_groups]
+        assert rates[1] == pytest.approx(0.1 * rates[0])
+        built["optimizer"].step()
+        built["lr_scheduler"]["scheduler"].step()
+
+
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_optimizers(name: str, kind: str) -> None:
     recipe = Recipe(name, 0.1, weight_decay=0.01, momentum=0.8)
-    optimizer = recipe.build([nn.Parameter(torch.zeros(1))], 5)["optimizer"]
+    optimizer = recipe.build({"other": [nn.Parameter(torch.zeros(1))]}, 5)["optimizer"]
     assert type(optimizer).__name__ == kind
     assert optimizer.defaults["weight_decay"] == 0.01
     assert optimizer.defaults.get("momentum", 0.8) == 0.8
@@ -50,7 +80,15 @@ def test_optimizers(name: str, kind: str) -> None:
     ("arguments", "message"),
     [
         ({"optimizer": "lion", "lr": 1}, "recipe.optimizer='lion'"),
-        ({"optimizer": "sgd", "lr": 1, "schedule": "step"}, "recipe.schedule='step'"),
+        ({"optimizer": "sgd", "lr": 1, "schedule": "poly"}, "recipe.schedule='poly'"),
+        ({"optimizer": "sgd", "lr": 1, "schedule": "step"}, "step needs milestones"),
+        ({"optimizer": "sgd", "lr": 1, "milestones": [0.5]}, "only step has any"),
+        (
+            {"optimizer": "sgd", "lr": 1, "schedule": "step", "milestones": [60, 120]},
+            "fractions of the run",
+        ),
+        ({"optimizer": "sgd", "lr": 1, "groups": {"sign": {"lr": 1}}}, "recipe.groups.sign"),
+        ({"optimizer": "sgd", "lr": 1, "groups": {"norm": {"decay": 0}}}, "'decay'"),
         ({"optimizer": "sgd", "lr": 0}, "lr=0"),
         ({"optimizer": "sgd", "lr": 1, "warmup": 1.0}, "warmup=1.0"),
     ],

@@ -16,7 +16,7 @@ from bnnbench.report.figures import STYLE, row_colours, row_name, save
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 MOST_ROWS = 8  # lines of panels in one figure
-_PANEL = (2.1, 1.45)  # width and height of one panel, inches
+_PANEL = (2.1, 1.6)  # width and height of one panel, inches
 _LAYER_PANEL = (3.3, 2.4)
 _FILL, _FIT = "#9db8d6", "#b03a2e"
 _POINTS = 241  # of a fitted curve
@@ -89,7 +89,8 @@ def binarized(
     columns = min(count, 2)
     lines = math.ceil(count / columns)
     with rc_context(STYLE):
-        size = (columns * _LAYER_PANEL[0] + 2, max(lines * _LAYER_PANEL[1], 0.2 * len(rows) + 0.8))
+        words = sum(_wrapped(label, 28).count("\n") + 1 for label, _ in rows)  # of the legend
+        size = (columns * _LAYER_PANEL[0] + 2, max(lines * _LAYER_PANEL[1], 0.2 * words + 0.8))
         figure = Figure(size, layout="constrained")
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for position, panel in enumerate(axes):
@@ -191,7 +192,7 @@ def _draw_line(
     for panel, snapshot, title in zip(axes, drawn, titles, strict=False):
         _draw_histogram(panel, snapshot, fit)
         panel.set_title(title, fontsize=8)
-    axes[0].set_ylabel(_wrapped(label, 20), fontsize=8, fontweight="bold")
+    axes[0].set_ylabel(_wrapped(label, 20), fontsize=7.5, fontweight="bold")
 
 
 def _draw_histogram(panel: Any, snapshot: dict[str, Any], fit: bool) -> None:
