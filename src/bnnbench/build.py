@@ -14,7 +14,7 @@ from torch import nn
 from bnnbench.callbacks.compilation import Compilation
 from bnnbench.checkpoints import load_weights
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
-from bnnbench.data import ImageDataModule
+from bnnbench.data.base import ClassificationData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
 from bnnbench.sweep.fingerprint import run_name
@@ -22,7 +22,7 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 
-def build_datamodule(cfg: DictConfig) -> ImageDataModule:
+def build_datamodule(cfg: DictConfig) -> ClassificationData:
     """The data of ``cfg.dataset``."""
     return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
 

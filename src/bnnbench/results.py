@@ -13,7 +13,7 @@ from bnnbench.blocks import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.config import to_dict
-from bnnbench.data import ImageDataModule
+from bnnbench.data.base import ClassificationData
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.sweep.store import SCHEMA
 from bnnbench.tasks.classification import Classification
@@ -48,7 +48,7 @@ def identity(cfg: DictConfig, task: Classification) -> dict[str, Any]:
 
 
 def measured(
-    task: Classification, data: ImageDataModule, trainer: L.Trainer, last: Mapping[str, float]
+    task: Classification, data: ClassificationData, trainer: L.Trainer, last: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a finished training measured; ``last`` are the metrics of the last epoch's weights."""
     history = _callback(trainer, History)

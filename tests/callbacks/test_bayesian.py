@@ -222,6 +222,17 @@ def test_every_part_is_logged_on_its_own() -> None:
     assert all(math.isfinite(float(value)) for value in metrics.values())
 
 
+def test_stiffness_at_the_start_and_now() -> None:
+    kernel = BayesianKernel(weight=0.1, nu=0.2)
+    module = task(kernel=kernel)
+    variances = torch.cat([x.var(dim=1, correction=0) for x in magnitudes(module)])
+    metrics = fit(module).callback_metrics
+    start = float(metrics["kernel/stiffness_start"])
+    assert start == pytest.approx(float((0.02 / variances).mean()), rel=1e-4)
+    now = torch.cat(kernel.sigma).square()
+    assert float(metrics["kernel/stiffness"]) == pytest.approx(float((0.02 / now).mean()), rel=1e-4)
+
+
 def test_works_in_anybodys_trainer() -> None:
     """Added by the user instead of by the module: the same numbers."""
     own, added = task(kernel=BayesianKernel(0.1, 0.1)), task()

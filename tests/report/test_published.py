@@ -13,10 +13,11 @@ FOLDER = Path(__file__).parents[2] / "results" / "published"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
-def test_there_are_the_eight_files() -> None:
+def test_there_are_the_nine_files() -> None:
     assert {path.stem for path in FILES} == {
         *("adabin_cifar10", "adabin_imagenet", "adabin_voc"),
         *("bonn_cifar", "bonn_ablation", "bonn_imagenet", "bonn_lambda_theta"),
+        "bonn_efficiency",
         "extra_methods",
     }
 
@@ -26,7 +27,7 @@ def test_schema(path: Path) -> None:
     content = load_published(path)
     known = {str(source["id"]) for source in content["sources"]}
     assert known
-    assert content["metric"]["name"] in {"top1", "map"}
+    assert content["metric"]["name"] in {"top1", "map", "compression"}
 
 
 def test_known_numbers() -> None:
@@ -41,6 +42,10 @@ def test_known_numbers() -> None:
     assert value("adabin_cifar10", "top1", method="adabin", backbone="resnet18") == 93.1
     assert value("adabin_imagenet", "top5", method="adabin", backbone="resnet18") == 84.3
     assert value("bonn_imagenet", "top1", method="bonn") == 59.3
+    assert value("bonn_efficiency", "compression", method="bonn") == 11.1
+    narrow = {"method": "bonn", "stages": "16-16-32-64", "best_of_sweep": True}
+    assert value("bonn_cifar", "top1", dataset="cifar10", **narrow) == 87.34
+    assert value("bonn_cifar", "top1", dataset="cifar100", **narrow) == 60.91
 
 
 def test_a_cell_can_be_verified_in_an_unverified_row() -> None:
@@ -76,6 +81,9 @@ BAD = {
     "training": (_set("rows", 0, "training", value="three"), "'training' must be one of"),
     "verified_values": (_set("rows", 1, "verified_values", value=["top5"]), "not in 'values'"),
     "alternates": (_set("rows", 0, "alternates", value=[{"values": {}}]), "'alternates'"),
+    "losses": (_set("rows", 0, "losses", value={"kernel": 1}), "'losses' must be {kernel: true"),
+    "hyper": (_set("rows", 0, "hyper", value={"lambda": "1e-4"}), "'hyper' must map names to num"),
+    "best": (_set("rows", 0, "best_of_sweep", value="yes"), "'best_of_sweep' must be true or"),
     "not a mapping": (_set("protocol", value=[]), "protocol must be a mapping"),
 }
 

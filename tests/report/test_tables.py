@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bnnbench.report.markup import MISSING
-from bnnbench.report.tables import comparison, scientific, significant, spread
+from bnnbench.report.tables import _EXTRA_COLUMNS, comparison, scientific, significant, spread
+from bnnbench.sweep.expand import TABLE_COLUMNS
 
 
 def notes_with(table: Any, text: str) -> list[str]:
@@ -68,7 +69,8 @@ def test_a_sweep_of_nothing_and_a_bare_result_do_not_crash(make_manifest):
     assert comparison(make_manifest(), {}, {}).rows == []
     bare = {"schema": 1, "choices": {}, "metrics": {"last": {}}, "bits": None, "history": None}
     table = comparison(make_manifest("quantizer=adabin"), {"quantizer=adabin": bare}, {})
-    assert table.rows[0][:3] == ["adabin", MISSING, MISSING]
+    assert table.header == ["quantizer", "W/A bits", "seeds"]  # no column of dashes
+    assert table.rows == [["adabin", MISSING, "1"]]
 
 
 def test_varying_keys_are_columns_quantizer_first(make_manifest, make_result, column):
@@ -214,3 +216,50 @@ def test_uncommitted_changes_are_named(make_manifest, make_result):
     table = comparison(make_manifest(*results), results, {})
     (note,) = notes_with(table, "measured at commit")
     assert note.endswith("abcdef0123 with uncommitted changes, 0123456789")
+
+
+def test_a_table_that_trained_nothing_shows_the_columns_it_asked_for(
+    make_manifest, make_result, published, column
+):
+    sizes = {"params": 100, "fp32_bytes": 400, "packed_bytes": 40, "scale_bytes": 10}
+    cells = ["quantizer=adabin backbone=resnet20", "quantizer=xnor backbone=resnet20"]
+    result = make_result(operations=sizes, time={"train_s": None})
+    result["metrics"] = {"last": {}, "best": {}}
+    published["metric"] = {"name": "compression", "unit": "ratio", "higher_is_better": True}
+    published["rows"] = [published["rows"][0] | {"values": {"compression": 9.5}}]
+    named = {"title": "T", "columns": ["compression", "compression_with_scales"]}
+    manifest = make_manifest(*cells, table=named, scale="demo")
+    table = comparison(manifest, {cells[0]: result}, {}, published)
+    assert not notes_with(table, "not comparable")
+    assert column(table, "published compression") == ["9.5", MISSING]
+    assert column(table, "compression") == ["10.00", MISSING]
+    assert column(table, "compression with scales") == ["8.00", MISSING]
+    absent = ("accuracy", "best epoch", "published %", "train s", "delta")
+    assert not [name for name in table.header if name.startswith(absent)]
+    trained = comparison(manifest, {cells[0]: make_result(acc=0.87)}, {}, published)
+    assert column(trained, "accuracy") == ["87.00", MISSING]
+
+
+def test_the_columns_a_table_may_ask_for_are_those_there_are():
+    assert set(_EXTRA_COLUMNS) == TABLE_COLUMNS
+
+
+def test_a_published_best_of_a_sweep_is_marked(make_manifest, published, column):
+    published["rows"][1]["best_of_sweep"] = True
+    table = comparison(make_manifest(), {}, {}, published)
+    assert column(table, "published") == ["88.2", "85.5^†"]
+    assert notes_with(table, "^ as published, the best cell of a sweep")
+
+
+def test_loss_weights_and_widths_have_one_spelling(make_manifest, make_result, column):
+    cells = [
+        "quantizer=bonn loss=bonn loss.lambda=1e-4 backbone.widths=[16,16,32,64]",
+        "quantizer=bonn loss=bonn loss.lambda=1e-3 backbone.widths=[16,16,32,64]",
+        "quantizer=xnor",
+    ]
+    network = {"widths": [16, 16, 32, 64]}
+    run = make_result("bonn", config={"loss": {"lambda": 0.0001}, "backbone": network})
+    plain = make_result("xnor", config={"loss": {}, "backbone": network})
+    table = comparison(make_manifest(*cells), {cells[0]: run, cells[2]: plain}, {})
+    assert column(table, "loss.lambda") == ["0.0001", "0.001", MISSING]
+    assert column(table, "backbone.widths") == ["16-16-32-64"] * 3

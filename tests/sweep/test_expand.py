@@ -58,6 +58,7 @@ def test_a_scale_of_the_table_replaces_its_lines() -> None:
     assert len(expand_table(table, FULL, [], split)) == 9
     assert scale_notes(table, DEMO) == "digits one row"
     assert scale_notes(TABLE, FULL) is None
+    assert scale_notes(TABLE | {"scales": {"demo": {"own_note": "no digits"}}}, DEMO) == "no digits"
 
 
 def test_the_user_can_sweep_and_fix_seeds() -> None:
@@ -85,6 +86,11 @@ def test_an_added_key_is_the_same_key() -> None:
         (TABLE | {"comon": []}, DEMO, r"table small: no such key \['comon'\].*'common'"),
         (TABLE, DEMO | {"seed": 1}, r"scale demo: no such key \['seed'\].*'seeds'"),
         (TABLE | {"scales": {"demo": {"rows": []}}}, DEMO, r"scales.demo: no such key \['rows'\]"),
+        (
+            TABLE | {"columns": ["compresion"]},
+            DEMO,
+            r"columns: no such key \['compresion'\].*scales",
+        ),
         (TABLE | {"sweep": []}, DEMO, "no lines"),
     ],
 )
@@ -93,6 +99,11 @@ def test_a_mistyped_table_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         expand_table(table, scale, [], split)
+
+
+def test_a_table_may_ask_for_further_columns() -> None:
+    table = TABLE | {"columns": ["compression", "compression_with_scales"]}
+    assert expand_table(table, DEMO, [], split) == expand_table(TABLE, DEMO, [], split)
 
 
 def test_plain_ignores_the_scale() -> None:

@@ -80,3 +80,14 @@ def test_writes_readable_json(tmp_path: Path) -> None:
     text = (tmp_path / "new" / "a.json").read_text()
     assert json.loads(text) == {"b": [1]}
     assert text.endswith("}\n")
+
+
+def test_lists_of_numbers_stand_on_one_line(tmp_path: Path) -> None:
+    """And only these: texts with brackets and spaces stay as they are."""
+    content = {"a": [1, -2.5e-07, None], "b": ["x  [1,  2]", "y"], "c": {"d": [], "e": [[0, 1]]}}
+    write_json(tmp_path / "file.json", content)
+    text = (tmp_path / "file.json").read_text()
+    assert json.loads(text) == content
+    assert '"a": [1, -2.5e-07, null],' in text
+    assert '"x  [1,  2]"' in text
+    assert "[0, 1]" in text

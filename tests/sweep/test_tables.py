@@ -11,12 +11,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from bnnbench.report.matching import with_published
+from bnnbench.report.published import load_published
+from bnnbench.report.rows import Row
 from bnnbench.sweep.expand import expand_table
+from bnnbench.sweep.fingerprint import fingerprint
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
-COMPARISONS = [table for table in TABLES if not table.endswith("_search")]
+BONN = [table for table in TABLES if table.startswith("bonn_")]  # rows as the paper has them
+COMPARISONS = [table for table in TABLES if not table.endswith("_search") and table not in BONN]
+COUNTED = "bonn_efficiency"  # trains nothing
 SCALES = ["demo", "quick", "full"]
 STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm")
 Expand = Callable[[str, str], list[dict[str, str]]]
@@ -74,18 +80,19 @@ def test_every_method_has_its_twin(
     )
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [table for table in TABLES if table != COUNTED])
 def test_scales_set_data_length_and_seeds(expand: Expand, table: str) -> None:
     demo, quick, full = (expand(table, scale) for scale in SCALES)
     assert {c["dataset"] for c in demo} == {"digits"}
     assert "digits" not in {c["dataset"] for c in [*quick, *full]}
     assert {c["seed"] for c in [*demo, *quick]} == {"0"}
-    assert {c["seed"] for c in full} == {"0", "1", "2"}
+    seeds = ["0"] if {c["dataset"] for c in full} == {"imagenet"} else ["0", "1", "2"]
+    assert {c["seed"] for c in full} == set(seeds)
     assert all("trainer.max_epochs" not in c for c in full)
     shown = [network(c) for c in full]
     assert {network(c) for c in quick} == set(shown)
     assert {network(c) for c in demo} <= set(shown)
-    assert len(full) == 3 * len(quick)
+    assert len(full) == len(seeds) * len(quick)
 
 
 def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
@@ -110,3 +117,40 @@ def test_a_method_of_the_paper_has_a_row_where_it_was_published(expand: Expand) 
     cells = expand("adabin_cifar10", "full")
     measured = {(cell["quantizer"], cell["backbone"]) for cell in cells}
     assert measured == {(method, net) for method, net in rows if method in options}
+
+
+@pytest.mark.parametrize("table", BONN)
+def test_every_setting_of_the_bonn_paper_that_can_be_run_has_its_row(
+    expand: Expand, table: str
+) -> None:
+    """All published rows of the methods that exist here, and no number stands beside two cells."""
+    published = load_published(CONF.parent / "results" / "published" / f"{table}.yaml")
+    options = {option.stem for option in (CONF / "quantizer").glob("*.yaml")}
+    cells = [{k: v for k, v in cell.items() if k != "seed"} for cell in expand(table, "quick")]
+    manifest = {"swept": {key for cell in cells for key in cell if key != "backbone.downsample"}}
+    rows = with_published([Row(cell, cells=1) for cell in cells], published, manifest)
+    claimed = [id(row.published) for row in rows if row.cells and row.published]
+    assert len(claimed) == len(set(claimed)) > 0
+    left = {row.published["method"] for row in rows if row.published and not row.cells}
+    assert not left & options
+
+
+def test_tables_of_the_bonn_paper_share_their_demo_cells(
+    expand: Expand, composed: Composed
+) -> None:
+    """Nothing is trained twice, and all of them together stay a few minutes' work."""
+    cells = [cell for table in BONN if table != COUNTED for cell in expand(table, "demo")]
+    runs = {fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items()))) for cell in cells}
+    assert (len(cells), len(runs)) == (9, 6)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_memory_table_counts_the_real_network_and_trains_nothing(
+    expand: Expand, composed: Composed, scale: str
+) -> None:
+    cells = expand(COUNTED, scale)
+    assert [cell["quantizer"] for cell in cells] == ["fp32", "xnor", "bonn"]
+    for cell in cells:
+        cfg = composed(tuple(f"{k}={v}" for k, v in cell.items()))
+        assert (cfg.dataset.image_size, cfg.dataset.num_classes) == (224, 1000)
+        assert (cfg.trainer.max_epochs, cfg.backbone.downsample) == (0, "conv")

@@ -221,9 +221,12 @@ class BayesianKernel(Regularizer):
             scale = self.weight / 2 * (1.0 if name == "error" else self.nu)
             pl_module.log(f"kernel/{name}", scale * part.sum())
         mu, sigma = torch.cat(self.mu), torch.cat(self.sigma)
+        start = torch.cat(self.sigma_min) / self.sigma_floor
         pl_module.log("kernel/mu", mu.mean())
         pl_module.log("kernel/sigma", sigma.mean())
-        pl_module.log("kernel/stiffness", (self.weight * self.nu / sigma.square()).mean())
+        for name, deviation in (("stiffness", sigma), ("stiffness_start", start)):
+            stiffness = self.weight * self.nu / deviation.square()
+            pl_module.log(f"kernel/{name}", stiffness.mean())
 
 
 class BayesianFeature(Regularizer):

@@ -11,7 +11,7 @@ from bnnbench.report.rows import Result, Row, headline_key, lookup
 
 Fact = tuple[str, Callable[[Result], Any]]
 
-MARKS = {"unverified": "†", "stale": "*", "best": "§"}
+MARKS = {"unverified": "†", "swept": "^", "stale": "*", "best": "§"}
 _CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe")
 _STRUCTURE = {
     "shortcut": "shortcut",
@@ -21,6 +21,16 @@ _STRUCTURE = {
     "padding_value": "padding",
     "first": "first layer",
     "last": "last layer",
+}
+
+
+# Settings that make rows incomparable where they differ, by their key in the config.
+_SETTINGS = {
+    "backbone.stem": "stem",
+    "recipe.init_std": "kernels start at std",
+    "loss.lambda": "lambda",
+    "loss.theta": "theta",
+    "loss.nu": "nu",
 }
 
 
@@ -91,6 +101,8 @@ def _facts(options: list[str]) -> list[Fact]:
     ]
     return [
         *facts,
+        *_settings(options),
+        ("prior stiffness", _stiffness),
         ("training images", lambda r: r.get("train_images")),
         ("test images", lambda r: r.get("test_images")),
         ("evaluated on", lambda r: (headline_key(r) or "nothing").split("/")[0]),
@@ -100,9 +112,28 @@ def _facts(options: list[str]) -> list[Fact]:
     ]
 
 
+def _settings(options: list[str]) -> list[Fact]:
+    return [
+        (name, lambda r, key=key: lookup(r, "config", *key.split(".")))
+        for key, name in _SETTINGS.items()
+        if key not in options
+    ]
+
+
+def _stiffness(result: Result) -> str | None:
+    """lambda nu / sigma^2 of BONN's kernel prior, over the run."""
+    history = result.get("history") or {}
+    start, values = history.get("kernel/stiffness_start"), history.get("kernel/stiffness")
+    known = [value for value in values or [] if value is not None]
+    if not start or not known:
+        return None
+    first = next(value for value in start if value is not None)
+    return f"{first:.0e} to {known[-1]:.0e}"
+
+
 def _stand_in(manifest: dict[str, Any], rows: list[Row], published: dict[str, Any]) -> list[str]:
     """Why rows with both numbers have no difference: other data, or the demo's budget."""
-    both = [row for row in rows if row.results and row.published]
+    both = [row for row in rows if row.headline("last") and row.published]
     theirs = sorted({str(entry_dataset(row.published or {}, published)) for row in both})
     ours = sorted({str(row.choice("dataset")) for row in both})
     if not both or (theirs == ours and manifest.get("scale") != "demo"):
@@ -128,6 +159,10 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
         )
     if "delta" in header:
         legend.append("delta: last epoch minus published; recipes and epochs may differ")
+    if any((row.published or {}).get("best_of_sweep") for row in rows):
+        legend.append(
+            f"{MARKS['swept']} as published, the best cell of a sweep, so selected on test data"
+        )
     if any(cell.endswith(MARKS["unverified"]) for cell in cells):
         legend.append(f"{MARKS['unverified']} recalled, not read in any source")
     if any(cell.endswith(MARKS["stale"]) for cell in cells):

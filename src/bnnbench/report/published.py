@@ -14,10 +14,13 @@ import yaml
 _FILE_KEYS = {"title", "paper", "metric", "protocol", "sources", "rows"}
 _OPTIONAL_FILE_KEYS = {"other_metrics"}
 _ROW_KEYS = {"method", "label", "bits", "backbone", "values", "source", "verified"}
-# What sets one row of a method apart from its plain row: such rows are never matched with a run.
-_VARIANT_KEYS = {"training", "variant", "losses", "varied", "hyper"}
+# What sets one row of a method apart from its plain row.
+_UNMATCHED_KEYS = {"training", "variant"}  # such rows are never matched with a run
+_LOSS_KEYS = {"losses", "varied", "hyper"}  # such rows are matched by a run's losses
+_VARIANT_KEYS = _UNMATCHED_KEYS | _LOSS_KEYS
 _OPTIONAL_ROW_KEYS = _VARIANT_KEYS | {
     "bases",
+    "best_of_sweep",
     "dataset",
     "stages",
     "params_m",
@@ -59,7 +62,19 @@ def is_verified(row: dict[str, Any], key: str) -> bool:
 
 def is_plain(row: dict[str, Any]) -> bool:
     """Whether a row is the method as such, not a two-step, ablated or re-run form of it."""
-    return not _VARIANT_KEYS & set(row) and row.get("source_kind") != "reproduction"
+    return is_matchable(row) and not _LOSS_KEYS & set(row)
+
+
+def is_matchable(row: dict[str, Any]) -> bool:
+    """Whether a run can stand beside a row: its authors' method, trained in one step."""
+    return not _UNMATCHED_KEYS & set(row) and row.get("source_kind") != "reproduction"
+
+
+def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without the repeats of runs that two sweeps share (`varied`), the first of each."""
+    keys = [key for key in _IDENTITY_KEYS if key != "varied"]
+    first = {repr([*map(row.get, keys), row["values"]]): row for row in reversed(rows)}
+    return [row for row in rows if any(row is kept for kept in first.values())]
 
 
 def datasets(published: dict[str, Any]) -> list[str]:
@@ -98,10 +113,24 @@ def _check_row(row: dict[str, Any], metrics: dict[str, str], where: str) -> None
         if key in row:
             _check_pair(row[key], f"{where}: key '{key}'")
     _check_values(row["values"], metrics, f"{where}: key 'values'")
+    _check_losses(row, where)
     for other in row.get("alternates", []):
         _check_keys(other, {"values", "source"}, set(), f"{where}: key 'alternates'")
         _check_values(other["values"], metrics, f"{where}: key 'alternates'")
     _check_provenance(row, where)
+
+
+def _check_losses(row: dict[str, Any], where: str) -> None:
+    if "losses" in row:
+        losses = row["losses"]
+        switches = isinstance(losses, dict) and set(losses) == {"kernel", "feature"}
+        switches = switches and all(type(value) is bool for value in losses.values())
+        form = "{kernel: true|false, feature: true|false}"
+        _require(switches, f"{where}: key 'losses' must be {form}, got {losses!r}")
+    if "hyper" in row:
+        hyper = row["hyper"]
+        numbers = isinstance(hyper, dict) and all(type(v) in (int, float) for v in hyper.values())
+        _require(numbers, f"{where}: key 'hyper' must map names to numbers, got {hyper!r}")
 
 
 def _check_provenance(row: dict[str, Any], where: str) -> None:
@@ -116,6 +145,8 @@ def _check_provenance(row: dict[str, Any], where: str) -> None:
         not source or kind in _SOURCE_KINDS,
         f"{where}: key 'source_kind' must be one of {sorted(_SOURCE_KINDS)}, got {kind!r}",
     )
+    best = row.get("best_of_sweep", False)
+    _require(type(best) is bool, f"{where}: key 'best_of_sweep' must be true or false: {best!r}")
     unknown = sorted(set(row.get("verified_values", [])) - set(row["values"]))
     _require(not unknown, f"{where}: key 'verified_values' names {unknown}, not in 'values'")
     training = row.get("training", "two_step")

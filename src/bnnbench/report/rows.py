@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,16 @@ class Row:
         if group in self.options:
             return self.options[group]
         return next((r["choices"][group] for r in self.results if group in r["choices"]), None)
+
+    def setting(self, key: str) -> Any:
+        """Value of an option such as "loss.lambda": as run, else as typed; None: neither says."""
+        found = (lookup(result, "config", *key.split(".")) for result in self.results)
+        return next((value for value in found if value is not None), self.options.get(key))
+
+    def stages(self) -> str | None:
+        """Channels of the network's stages, "16-16-32-64"; None where its config names none."""
+        widths = self.setting("backbone.widths")
+        return None if widths is None else "-".join(re.findall(r"\d+", str(widths)))
 
     def numbers(self, *path: str) -> list[float]:
         """The number at a path of every finished result, e.g. ("operations", "ops")."""

@@ -47,9 +47,14 @@ def comparison(
         rows = with_published(rows, published, manifest)
         options = published_options(options, published)
     different, shared = facts_of(rows, options)
-    columns = [_option_column(key) for key in options]
-    columns += [("W/A bits", _bits), *_score_columns(rows, manifest, published, hashes)]
-    columns += [*_COST_COLUMNS, *(_fact_column(name, fact) for name, fact in different)]
+    extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
+    columns = [*_score_columns(rows, manifest, published, hashes), *_COST_COLUMNS, *extra]
+    columns = [("W/A bits", _bits), *_without_empty(columns, rows)]
+    columns = [
+        *map(_option_column, options),
+        *columns,
+        *(_fact_column(*fact) for fact in different),
+    ]
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
     notes = notes_of(manifest, rows, header, texts, shared, published)
@@ -85,9 +90,35 @@ def _option_column(key: str) -> Column:
     def text(row: Row) -> str:
         if row.results and (fact := option_fact(key)):
             return row.words(fact) or MISSING  # a network without shortcuts has no such fact
+        if key == "backbone.widths":
+            return row.stages() or ("default" if row.cells else MISSING)
+        if key.startswith("loss.") and (value := row.setting(key)) is not None:
+            return _plain_number(value)  # a weight was typed by one, printed by another
+        if any(_has_no(key, result) for result in row.results):
+            return MISSING  # the weight of a loss that this row does not have
         return row.choice(key) or ("default" if row.cells else MISSING)
 
     return key, text
+
+
+def _has_no(key: str, result: Result) -> bool:
+    group, _, name = key.partition(".")
+    config = lookup(result, "config", group)
+    return bool(name) and isinstance(config, dict) and lookup(config, *name.split(".")) is None
+
+
+def _plain_number(value: Any) -> str:
+    try:
+        return f"{float(value):g}"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _without_empty(columns: list[Column], rows: list[Row]) -> list[Column]:
+    """The columns that hold something; all of them as long as there is no result at all."""
+    if not any(row.results for row in rows):
+        return columns
+    return [column for column in columns if any(column[1](row) != MISSING for row in rows)]
 
 
 def _fact_column(name: str, fact: Callable[[Result], Any]) -> Column:
@@ -109,7 +140,9 @@ def _score_columns(
     ]
     if not published:
         return columns
-    columns.insert(0, ("published %", lambda row: _published(row, published)))
+    what = published["metric"]
+    unit = "%" if what["unit"] == "percent" else what["name"]
+    columns.insert(0, (f"published {unit}", lambda row: _published(row, published)))
     if any(_delta(row, manifest, published) != MISSING for row in rows):
         columns.insert(2, ("delta", lambda row: _delta(row, manifest, published)))
     return columns
@@ -125,7 +158,8 @@ def _published(row: Row, published: dict[str, Any]) -> str:
     name = published["metric"]["name"]
     if not row.published or name not in row.published["values"]:
         return MISSING
-    mark = "" if is_verified(row.published, name) else MARKS["unverified"]
+    mark = MARKS["swept"] if row.published.get("best_of_sweep") else ""
+    mark += "" if is_verified(row.published, name) else MARKS["unverified"]
     return f"{row.published['values'][name]}{mark}"
 
 
@@ -174,3 +208,24 @@ _COST_COLUMNS: list[Column] = [
     _cost("train s", significant, "time", "train_s"),
     ("epochs", lambda row: row.words(lambda r: lookup(r, "epochs")) or MISSING),
 ]
+
+
+def _compression(with_scales: bool) -> Column:
+    """Bytes of all parameters in fp32 over the packed bytes."""
+
+    def text(row: Row) -> str:
+        dense, packed, scales = (
+            row.numbers("operations", key) for key in ("fp32_bytes", "packed_bytes", "scale_bytes")
+        )
+        if not (dense and packed and scales):
+            return MISSING
+        return f"{mean(dense) / (mean(packed) + with_scales * mean(scales)):.2f}"
+
+    return "compression with scales" if with_scales else "compression", text
+
+
+# What a table may ask for with `columns:`, by the names in bnnbench.sweep.expand.TABLE_COLUMNS.
+_EXTRA_COLUMNS: dict[str, Column] = {
+    "compression": _compression(with_scales=False),
+    "compression_with_scales": _compression(with_scales=True),
+}

@@ -13,8 +13,9 @@ from typing import Any
 # Command-line words -> the product of their sweeps, as Hydra expands it (given by the plugin).
 Split = Callable[[Sequence[str]], list[dict[str, str]]]
 
-TABLE_KEYS = {"name", "title", "published", "notes", "common", "sweep", "scales"}
-TABLE_SCALE_KEYS = {"sweep", "common", "note"}
+TABLE_KEYS = {"name", "title", "published", "notes", "columns", "common", "sweep", "scales"}
+TABLE_COLUMNS = {"compression", "compression_with_scales"}  # beside those of every table
+TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
 NOT_OF_A_JOB = ("table", "scale")  # what a table's cells are made of, not part of any of them
 
@@ -50,8 +51,10 @@ def expand_table(
 
 
 def scale_notes(table: dict[str, Any], scale: dict[str, Any]) -> str | None:
-    """What this scale stands in for, in the scale's words and the table's own."""
+    """What this scale stands in for: the scale's words and the table's `note`, or `own_note`."""
     own = (table.get("scales") or {}).get(scale["name"]) or {}
+    if own.get("own_note"):  # where the scale's words are not true of the table
+        return own["own_note"]
     return " ".join(note for note in (scale.get("note"), own.get("note")) if note) or None
 
 
@@ -75,11 +78,14 @@ def check_keys(table: dict[str, Any], scale: dict[str, Any]) -> None:
     """Refuse keys that nothing reads: a mistyped `comon:` would silently change a table."""
     _refuse_unknown(f"table {table.get('name')}", table, TABLE_KEYS)
     _refuse_unknown(f"scale {scale.get('name')}", scale, SCALE_KEYS)
+    _refuse_unknown(
+        f"table {table.get('name')}, columns", table.get("columns") or [], TABLE_COLUMNS
+    )
     for name, part in (table.get("scales") or {}).items():
         _refuse_unknown(f"table {table.get('name')}, scales.{name}", part, TABLE_SCALE_KEYS)
 
 
-def _refuse_unknown(where: str, node: dict[str, Any], known: set[str]) -> None:
+def _refuse_unknown(where: str, node: Iterable[str], known: set[str]) -> None:
     if unknown := sorted(set(node) - known):
         raise ValueError(f"{where}: no such key {unknown}; there are {sorted(known)}")
 

@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "quantizer": (),
     "loss": (),
     "backbone": (),
-    "dataset": ("data_dir",),
+    "dataset": ("data_dir", "workers"),
     # trainer.max_epochs and dataset.batch_size hold this dataset's entry: a recipe that
     # gains another dataset must not make finished runs look new.
     "recipe": ("epochs", "batch_size"),

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 SCHEMA = 1
+# A list of numbers: hundreds of lines of a result, if each had its own.
+_NUMBERS = re.compile(r"\[\s+(?:[-+.\dEe]+|null)(?:,\s+(?:[-+.\dEe]+|null))*\s+\]")
 State = Literal["finished", "failed", "interrupted", "missing"]
 
 
@@ -63,14 +66,17 @@ def write_json(path: Path | str, obj: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w") as file:
-            json.dump(obj, file, indent=1)
-            file.write("\n")
+            file.write(_NUMBERS.sub(_one_line, json.dumps(obj, indent=1)) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _one_line(numbers: re.Match[str]) -> str:
+    return " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
 
 
 def _load(file: Path) -> dict[str, Any]:

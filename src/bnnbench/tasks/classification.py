@@ -65,8 +65,13 @@ class Classification(L.LightningModule):
             term.attach(self)  # what makes no sense fails here, before any training
 
     def add_loss_term(self, name: str, term: LossTerm) -> None:
-        """Add ``term(context)``, a weighted scalar, to the loss of every training step."""
+        """Add ``term(context)``, a weighted scalar, to the loss of every training step.
+
+        A term that is a module is trained with the network, under the role ``prior``.
+        """
         self.terms[name] = term
+        if isinstance(term, nn.Module):
+            self.add_module(f"term_{name}", term)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes)."""
@@ -99,7 +104,7 @@ class Classification(L.LightningModule):
         """The sum of all terms; the mean of each over the epoch is logged on its own."""
         values = {name: term(context) for name, term in self.terms.items()}
         for name, value in values.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True)
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, sync_dist=True)
         return torch.stack(list(values.values())).sum()
 
     def _log_epoch(self, stage: str, prefix: str) -> None:
