@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from bnnbench import run
 from bnnbench.preflight import preflight
 from bnnbench.stages import stages
+from bnnbench.sweep.fingerprint import fingerprint, run_name
 from bnnbench.sweep.store import read_result
 
 Compose = Callable[..., DictConfig]
@@ -85,6 +86,9 @@ def test_one_result_with_every_stage_inside(
         ("second", 1),
     ]
     assert result["epochs"] == 3
+    assert (result["name"], result["fingerprint"]) == (run_name(cfg), fingerprint(cfg))
+    assert [stage["config"]["loss"]["theta"] for stage in result["stages"]] == [0, 0.01]
+    assert result["config"]["loss"]["theta"] == cfg.loss.theta == 1e-3
     assert result["history"]["epoch"] == [0, 1, 2]
     assert result["history"]["train/feature"][:2] == [None, None]
     assert result["metrics"]["last"] == result["stages"][1]["metrics"]["last"]

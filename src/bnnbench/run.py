@@ -98,7 +98,9 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     result = results.combined(records)
     if result["global_zero"]:
         del result["global_zero"]
-        write_json(folder / "result.json", result | {"fingerprint": fingerprint(cfg)})
+        # the run's own, not its last stage's
+        whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg)}
+        write_json(folder / "result.json", result | whole | {"config": fingerprinted(cfg)})
     return result["metrics"]["last"][results.headline(result)]
 
 

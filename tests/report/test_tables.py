@@ -263,3 +263,23 @@ def test_loss_weights_and_widths_have_one_spelling(make_manifest, make_result, c
     table = comparison(make_manifest(*cells), {cells[0]: run, cells[2]: plain}, {})
     assert column(table, "loss.lambda") == ["0.0001", "0.001", MISSING]
     assert column(table, "backbone.widths") == ["16-16-32-64"] * 3
+
+
+def test_weights_of_the_losses_and_the_priors_stiffness_are_shown(
+    make_manifest, make_result, column
+):
+    cells = ["quantizer=bonn loss=task", "quantizer=bonn loss=bonn"]
+    plain, bayesian = make_result("bonn"), make_result("bonn")
+    bayesian["config"] = {"loss": {"lambda": 1e-4, "theta": 0, "nu": 0.0034}}
+    stiffness = {
+        "kernel/stiffness_start": [None, 0.0094, 0.0094],
+        "kernel/stiffness": [None, 0.02, 0.21],
+    }
+    bayesian["history"] = bayesian["history"] | stiffness
+    table = comparison(make_manifest(*cells), dict(zip(cells, (plain, bayesian), strict=True)), {})
+    assert column(table, "nu") == [MISSING, "0.0034"]
+    assert column(table, "lambda") == [MISSING, "0.0001"]
+    assert column(table, "prior stiffness") == [MISSING, "9e-03 to 2e-01"]
+    alone = comparison(make_manifest(cells[1]), {cells[1]: bayesian}, {})
+    (note,) = notes_with(alone, "all rows")
+    assert "theta 0, nu 0.0034, prior stiffness 9e-03 to 2e-01" in note
