@@ -12,8 +12,10 @@ from PIL import Image
 
 from bnnbench import run
 from bnnbench.config import options
+from bnnbench.layers import binary_layers
 from bnnbench.sweep.fingerprint import run_name
 from bnnbench.sweep.store import read_result
+from bnnbench.tasks.roles import parameters_by_role
 
 Compose = Callable[..., DictConfig]
 ONE_STEP = [
@@ -22,6 +24,16 @@ ONE_STEP = [
     "+trainer.limit_test_batches=1",
 ]
 ONE_STEP += ["+trainer.limit_val_batches=1", "logger=none", "trainer.accelerator=cpu"]
+# What an option needs beside it: the losses and recipes that are one method's.
+NEEDS = {
+    "loss=pcnn": ["quantizer=pcnn"],
+    "loss=mcn": ["quantizer=mcn"],
+    "loss=bbb": ["quantizer=bbb"],
+    "quantizer=bbb": ["loss=bbb"],
+    "quantizer=bayesbinn": ["recipe=bayesbinn"],
+    "recipe=bayesbinn": ["quantizer=bayesbinn"],
+    "recipe=finetune": ["quantizer=bonn", "loss=bonn", "recipe.finetune_epochs=1"],
+}
 GROUPS = ("quantizer", "loss", "backbone", "recipe", "callbacks", "table", "scale")
 
 
@@ -40,7 +52,17 @@ def choices(*groups: str) -> list[str]:
 @pytest.mark.parametrize("choice", choices(*GROUPS))
 def test_trains_one_step(compose: Compose, choice: str) -> None:
     backbone = [] if choice.startswith("backbone") else ["backbone=resnet20"]
-    train_one_step(compose(*ONE_STEP, *backbone, choice))
+    train_one_step(compose(*ONE_STEP, *backbone, choice, *NEEDS.get(choice, [])))
+
+
+@pytest.mark.parametrize("quantizer", ["xnor", "birealnet", "adabin", "bonn", "mcn"])
+@pytest.mark.parametrize("loss", ["bonn", "kurtosis"])
+def test_losses_of_any_quantizer_train_one_step(
+    compose: Compose, quantizer: str, loss: str
+) -> None:
+    train_one_step(
+        compose(*ONE_STEP, "backbone=resnet20", f"quantizer={quantizer}", f"loss={loss}")
+    )
 
 
 @pytest.mark.parametrize("quantizer", [name for name in options("quantizer") if name != "fp32"])
@@ -116,3 +138,26 @@ def test_native_recipe_is_the_authors(compose: Compose, method: str) -> None:
     assert (recipe.optimizer, recipe.lr, recipe.weight_decay) == ("sgd", 0.1, 1e-4)
     assert compose(*arguments, "recipe=native").trainer.max_epochs == 400
     assert compose("quantizer=xnor", "recipe=native").recipe.optimizer == compose().recipe.optimizer
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("backbone", ["wrn22", "wrn40"])
+def test_native_recipe_of_bonn_on_cifar(compose: Compose, dataset: str, backbone: str) -> None:
+    """arXiv 1908.06314, Sec. 3.1: 200 epochs at 0.01, times 0.2 every 60; w at a tenth."""
+    cfg = compose("quantizer=bonn", f"dataset={dataset}", f"backbone={backbone}", "recipe=native")
+    task = run.build_task(cfg)
+    rates = [task.recipe.lr * task.recipe.factor(epoch / 200) for epoch in (0, 59, 60, 120, 180)]
+    assert rates == pytest.approx([0.01, 0.01, 0.002, 0.0004, 0.00008])
+    assert (cfg.trainer.max_epochs, cfg.dataset.batch_size) == (200, 128)
+    _, scale = task.recipe.parameter_groups(parameters_by_role(task))
+    assert (scale["lr"], scale["weight_decay"]) == (pytest.approx(0.001), 5e-4)
+    latent = next(layer for _, layer in binary_layers(task.net)).weight
+    assert float(latent.detach().std()) == pytest.approx(0.01, rel=0.1)
+
+
+def test_native_recipe_of_bonn_on_imagenet(compose: Compose) -> None:
+    cfg = compose("quantizer=bonn", "dataset=imagenet", "backbone=resnet18", "recipe=native")
+    task = run.build_task(cfg)
+    rates = [task.recipe.lr * task.recipe.factor(epoch / 70) for epoch in (0, 29, 30, 60, 69)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
+    assert (cfg.trainer.max_epochs, cfg.recipe.weight_decay) == (70, 1e-4)

@@ -203,7 +203,7 @@ def test_kernels_start_where_the_recipe_says(compose: Compose) -> None:
     for _, layer in binary_layers(task.net):
         assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
     assert float(task.net.conv1.weight.detach().std()) > 0.05  # the stem is Kaiming's
-    with pytest.raises(ValueError, match="recipe.init_std=0"):
+    with pytest.raises(ValueError, match=r"recipe\.init_std=0"):
         run.build_task(compose("recipe.init_std=0"))
 
 

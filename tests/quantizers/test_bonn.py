@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import bnnbench
-from bnnbench.layers import binary_layers
 from bnnbench.quantizers.bonn import BONNWeight
 
 
@@ -110,25 +109,3 @@ def test_linear_layers_have_one_element() -> None:
 def test_unknown_options_are_named(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BONNWeight((2, 2, 3, 3), **options)
-
-
-def test_learns_digits() -> None:
-    from sklearn.datasets import load_digits
-
-    torch.manual_seed(0)
-    pixels, target = load_digits(return_X_y=True)
-    images = torch.tensor(pixels / 8 - 1, dtype=torch.float32).view(-1, 1, 8, 8)[:512]
-    labels = torch.tensor(target)[:512]
-    net = bnnbench.build_backbone(
-        "wrn22", "bonn", in_channels=1, image_size=8, widths=[8, 8, 16, 32]
-    )
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for step in range(32):
-        part = slice(64 * (step % 8), 64 * (step % 8) + 64)
-        loss = nn.functional.cross_entropy(net(images[part]), labels[part])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    accuracy = (net(images).argmax(1) == labels).float().mean()
-    assert accuracy > 0.6
-    assert len(list(binary_layers(net))) == 18

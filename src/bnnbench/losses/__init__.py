@@ -6,12 +6,14 @@ from torch import nn
 
 from bnnbench.losses.bayesian import bayesian_feature_loss, bayesian_kernel_loss
 from bnnbench.losses.context import LossTerm, StepContext
+from bnnbench.losses.projection import projection_loss
 
 __all__ = [
     "LossTerm",
     "StepContext",
     "bayesian_feature_loss",
     "bayesian_kernel_loss",
+    "projection_loss",
     "task_loss",
 ]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from bnnbench.callbacks.bayesian import Regularizer
 from bnnbench.callbacks.progress import QuantizerProgress
+from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import LossTerm, StepContext
 from bnnbench.tasks.recipe import Recipe

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn, optim
 
+from bnnbench.optim.bayesbinn import BayesBiNN
 from bnnbench.tasks.roles import ROLES
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "bayesbinn")
 SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
-GROUP_KEYS = ("lr", "weight_decay")
+GROUP_KEYS = ("lr", "weight_decay", "effective_size")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Recipe:
     """One optimiser over all parameters and one schedule over all steps.
 
     Attributes:
-        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        optimizer: ``sgd``, ``adam``, ``adamw``, or ``bayesbinn`` (that one for latent weights,
+            adam for all others).
         lr: peak learning rate.
         weight_decay: L2 term of sgd and adam, decoupled for adamw.
         momentum: of sgd.
@@ -33,7 +35,9 @@ class Recipe:
         milestones: fractions of the run, rising, for ``step``.
         gamma: factor at each milestone.
         groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
-            (in place of the recipe's); a role that is not named has the recipe's own.
+            (in place of the recipe's); a role that is not named has the recipe's own. The latent
+            role of ``bayesbinn`` also states ``effective_size``: the number of training images
+            times the weight of the likelihood.
     """
 
     optimizer: str
@@ -80,6 +84,13 @@ class Recipe:
                 raise ValueError(
                     f"recipe.groups.{role}: {wrong} must be among {GROUP_KEYS} and not negative"
                 )
+        sized = [role for role, values in self.groups.items() if "effective_size" in values]
+        if sized != (["latent"] if self.optimizer == "bayesbinn" else []):
+            raise ValueError(
+                f"recipe.optimizer={self.optimizer} with effective_size in recipe.groups of "
+                f"{sized}: bayesbinn needs it for latent, and nothing else has any; see "
+                "recipe=bayesbinn"
+            )
 
     def build(
         self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int
@@ -111,6 +122,8 @@ class Recipe:
             if role in parameters:
                 decay = values.get("weight_decay", self.weight_decay)
                 group = {"lr": self.lr * values.get("lr", 1.0), "weight_decay": decay}
+                if self.optimizer == "bayesbinn":
+                    group["latent"] = role == "latent"
                 found.append({"params": parameters[role], **group})
         return found
 
@@ -119,6 +132,9 @@ class Recipe:
         if self.optimizer == "sgd":
             momentum = {"momentum": self.momentum, "nesterov": self.nesterov}
             return optim.SGD(parameters, **momentum, **shared)
+        if self.optimizer == "bayesbinn":
+            size = self.groups["latent"]["effective_size"]
+            return BayesBiNN(parameters, effective_size=size, **shared)
         kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
         return kind(parameters, **shared)
 

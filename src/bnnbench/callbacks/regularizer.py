@@ -1,0 +1,42 @@
+"""What every loss term with a state of its own is: a Lightning callback that registers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from bnnbench.losses.context import StepContext
+
+
+class Regularizer(L.Callback):
+    """A callback that adds the loss term ``name``; with ``weight`` 0 it does nothing at all."""
+
+    name: str
+    weight: float
+    _state_keys: tuple[str, ...]
+
+    def attach(self, pl_module: Any) -> None:
+        """Register the term with ``pl_module``. Raises ValueError where it makes no sense."""
+        if not hasattr(pl_module, "add_loss_term"):
+            raise TypeError(
+                f"{type(self).__name__} needs a module with add_loss_term(name, term), such as "
+                f"bnnbench.tasks.classification.Classification; got {type(pl_module).__name__}"
+            )
+        pl_module.add_loss_term(self.name, self)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.weight:
+            self.attach(pl_module)
+
+    def __call__(self, context: StepContext) -> Tensor:
+        """The weighted term of one step, a scalar."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in self._state_keys}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for key, value in state_dict.items():
+            setattr(self, key, value)

@@ -1,0 +1,1 @@
+"""Optimizers of methods that are one."""

@@ -1,0 +1,164 @@
+"""The loss terms of PCNN, MCN, kurtosis regularization and Bayes by Backprop in a training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import bnnbench
+from bnnbench.callbacks.kurtosis import Kurtosis
+from bnnbench.callbacks.projection import Compactness, FilterLoss, Projection
+from bnnbench.callbacks.variational import KLDivergence
+from bnnbench.layers import binary_layers
+from bnnbench.losses import task_loss
+from bnnbench.losses.kurtosis import kurtosis
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+TERMS: list[tuple[Any, str]] = [
+    (Projection, "pcnn"),
+    (FilterLoss, "mcn"),
+    (Compactness, "mcn"),
+    (Kurtosis, "xnor"),
+    (KLDivergence, "bbb"),
+]
+
+
+def task(quantizer: str, *terms: Any) -> Classification:
+    torch.manual_seed(0)
+    net = bnnbench.build_backbone("wrn22", quantizer, image_size=8, widths=[4, 4, 6, 8])
+    named = {term.name: term for term in terms}
+    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=named)
+
+
+def fit(module: Classification, *callbacks: L.Callback) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 6, 3, 8, 8, generator=generator)
+    batches = [(image, torch.arange(6)) for image in images]
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    torch.manual_seed(1)
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def weights(module: Classification) -> torch.Tensor:
+    return torch.cat([layer.weight.detach().flatten() for _, layer in binary_layers(module)])
+
+
+@pytest.mark.parametrize(("term", "quantizer"), TERMS)
+def test_changes_the_training_and_is_logged(term: Any, quantizer: str) -> None:
+    plain, off, on = task(quantizer), task(quantizer, term(0.0)), task(quantizer, term(5.0))
+    metrics = [fit(module) for module in (plain, off, on)]
+    name = f"train/{term.name}"
+    assert name not in metrics[1]
+    assert math.isfinite(metrics[2][name])
+    assert torch.equal(weights(plain), weights(off))
+    moved = [on.net.state_dict()[key] for key in plain.net.state_dict()]
+    pairs = zip(plain.net.state_dict().values(), moved, strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("term", "quantizer"), TERMS)
+def test_works_in_anybodys_trainer(term: Any, quantizer: str) -> None:
+    own, added = task(quantizer, term(5.0)), task(quantizer)
+    assert fit(own) == fit(added, term(5.0))
+    assert torch.equal(weights(own), weights(added))
+
+
+@pytest.mark.parametrize(
+    ("term", "quantizer", "message"),
+    [
+        (Projection, "bonn", "loss=pcnn needs .* only quantizer=pcnn learns"),
+        (FilterLoss, "pcnn", "loss=mcn needs .* only quantizer=mcn learns"),
+        (KLDivergence, "fp32", "loss=bbb needs .* only quantizer=bbb learns"),
+        (Kurtosis, "bbb", "loss=kurtosis needs binarized layers"),
+    ],
+)
+def test_networks_it_makes_no_sense_for_are_refused(
+    term: Any, quantizer: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        task(quantizer, term(1.0))
+
+
+def test_kurtosis_averages_over_layers_not_weights() -> None:
+    module = task("xnor", term := Kurtosis(2.0, target=1.4))
+    layers = [layer.weight.flatten()[None] for _, layer in binary_layers(module)]
+    expected = sum((float(kurtosis(w).detach()) - 1.4) ** 2 for w in layers) / len(layers)
+    value = term(None)  # pyright: ignore
+    assert float(value.detach()) == pytest.approx(2 * expected, rel=1e-5)
+
+
+def test_kurtosis_pulls_towards_its_target() -> None:
+    module = task("xnor", term := Kurtosis(1.0, target=1.2))
+    parameters = [layer.weight for _, layer in binary_layers(module)]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        term(None).backward()  # pyright: ignore
+        optimizer.step()
+    values = [float(kurtosis(w.detach().flatten()[None])) for w in parameters]
+    assert values == pytest.approx([1.2] * len(values), abs=0.05)
+
+
+def test_pcnn_remembers_the_gradient_of_the_step_before() -> None:
+    module = task("pcnn", term := Projection(1e-3, eta=0.1))
+    assert term.state_dict() == {"deltas": {}}
+    fit(module)
+    shapes = [layer.weight.shape for _, layer in binary_layers(module)]
+    assert [term.deltas[i].shape for i in range(len(shapes))] == shapes
+
+
+def test_class_means_follow_center_loss() -> None:
+    module = task("mcn", term := Compactness(1e-3, center_lr=0.5))
+    features: list[torch.Tensor] = []
+    module.add_loss_term(
+        "spy", lambda c: features.append(c.features.detach()) or c.logits.sum() * 0
+    )
+    fit(module)
+    expected = torch.zeros(10, features[0].shape[1])
+    for batch in features:
+        expected[:6] += 0.5 * (batch - expected[:6]) / 2  # one image a class: 1 + n = 2
+    assert term.center is not None
+    torch.testing.assert_close(term.center, expected)
+
+
+def test_kl_is_spread_over_the_batches_of_an_epoch() -> None:
+    module = task("bbb", KLDivergence(3.0, pi=1.0, sigma1=0.5))
+    start = weights(module)
+    sigma = torch.cat([s.weight_quantizer.sigma().flatten() for _, s in binary_layers(module)])
+    ratio = (sigma.detach() / 0.5) ** 2
+    expected = ((start / 0.5) ** 2 + ratio - 1 - ratio.log()).sum() / 2
+    term = module.regularizers[0]
+    metrics = fit(module)
+    assert metrics["train/kl"] == pytest.approx(3 * float(expected) / (2 * 6), rel=0.05)
+    assert term.batches == 2  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Projection(-1.0), "must not be negative"),
+        (lambda: FilterLoss(-1.0), "theta"),
+        (lambda: Compactness(1.0, center_lr=0.0), "center_lr"),
+        (lambda: Kurtosis(1.0, target=0.5), "at least 1"),
+        (lambda: KLDivergence(prior="flat"), "loss.prior='flat'"),
+        (lambda: KLDivergence(pi=0.0), "pi in"),
+    ],
+)
+def test_bad_options_are_named(build: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
