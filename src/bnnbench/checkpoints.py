@@ -96,7 +96,7 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
     for key, value in net.state_dict().items():  # states that published layouts do not store
         if "schedule." in key or key.endswith("num_batches_tracked"):
             state.setdefault(key, value)
-    check_state(net, state, f"{path}", strict)
+    check_state(net, state, f"{path} is a checkpoint", strict)
     try:
         net.load_state_dict(state, strict=False)
     except ValueError as error:
@@ -107,7 +107,7 @@ def check_state(net: nn.Module, state: Mapping[str, Tensor], source: str, strict
     """Refuse tensors of another network; arguments as in ``load_weights``.
 
     Raises:
-        BadCheckpoint: the message names ``source`` and the first differences.
+        BadCheckpoint: ``source`` ("<file> is") starts the message, the first differences end it.
     """
     own = net.state_dict()
     missing = [key for key in own if key not in state]
@@ -121,4 +121,4 @@ def check_state(net: nn.Module, state: Mapping[str, Tensor], source: str, strict
         found = "; ".join(
             f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in differences.items() if keys
         )
-        raise BadCheckpoint(f"{source} is of another network or structure: {found}")
+        raise BadCheckpoint(f"{source} of another network or structure: {found}")

@@ -81,5 +81,5 @@ def _check_stages(cfg: DictConfig) -> None:
         with torch.no_grad():
             net(torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size))
         if stage.continues and previous is not None:
-            check_state(net, previous, f"the stage before {stage.name}", strict=False)
+            check_state(net, previous, f"the stage before {stage.name} is", strict=False)
         previous = net.state_dict()

@@ -20,8 +20,10 @@ from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
-BONN = [table for table in TABLES if table.startswith("bonn_")]  # rows as the paper has them
-COMPARISONS = [table for table in TABLES if not table.endswith("_search") and table not in BONN]
+STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
+COMPARISONS = [table for table in TABLES if table not in STUDIES]
+BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
+COMPARISONS = [table for table in COMPARISONS if table not in BONN]
 COUNTED = "bonn_efficiency"  # trains nothing
 SCALES = ["demo", "quick", "full"]
 STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm")
@@ -80,19 +82,33 @@ def test_every_method_has_its_twin(
     )
 
 
-@pytest.mark.parametrize("table", [table for table in TABLES if table != COUNTED])
+@pytest.mark.parametrize("table", [*COMPARISONS, *(table for table in BONN if table != COUNTED)])
 def test_scales_set_data_length_and_seeds(expand: Expand, table: str) -> None:
     demo, quick, full = (expand(table, scale) for scale in SCALES)
     assert {c["dataset"] for c in demo} == {"digits"}
     assert "digits" not in {c["dataset"] for c in [*quick, *full]}
     assert {c["seed"] for c in [*demo, *quick]} == {"0"}
-    seeds = ["0"] if {c["dataset"] for c in full} == {"imagenet"} else ["0", "1", "2"]
+    long = {c["dataset"] for c in full} == {"imagenet"} or table == "bonn_lambda_theta"
+    seeds = ["0"] if long else ["0", "1", "2"]
     assert {c["seed"] for c in full} == set(seeds)
     assert all("trainer.max_epochs" not in c for c in full)
     shown = [network(c) for c in full]
     assert {network(c) for c in quick} == set(shown)
     assert {network(c) for c in demo} <= set(shown)
     assert len(full) == len(seeds) * len(quick)
+
+
+def test_the_sweep_over_lambda_and_theta_has_28_runs(expand: Expand) -> None:
+    cells = expand("bonn_lambda_theta", "full")
+    keys = ("backbone", "dataset", "loss.lambda", "loss.theta")
+    assert len(cells) == len({tuple(cell[key] for key in keys) for cell in cells}) == 28
+
+
+@pytest.mark.parametrize("table", STUDIES)
+def test_studies_compose_at_every_scale(expand: Expand, composed: Composed, table: str) -> None:
+    for scale in SCALES:
+        for cell in expand(table, scale):
+            fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
 
 
 def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
