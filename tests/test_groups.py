@@ -68,9 +68,16 @@ def test_losses_of_any_quantizer_train_one_step(
 @pytest.mark.parametrize("quantizer", [name for name in options("quantizer") if name != "fp32"])
 @pytest.mark.parametrize("backbone", options("backbone"))
 def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) -> None:
-    cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", "dataset=cifar100")
+    needs = NEEDS.get(f"quantizer={quantizer}", [])
+    cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", "dataset=cifar100", *needs)
     net = run.build_task(cfg).net
     assert net.structure.as_dict()["nonlinearity"] == cfg.quantizer.nonlinearity
+
+
+@pytest.mark.parametrize("choice", ["quantizer=bayesbinn", "recipe=bayesbinn"])
+def test_a_method_that_is_an_optimizer_needs_its_recipe(compose: Compose, choice: str) -> None:
+    with pytest.raises(ValueError, match="need each other"):
+        run.build_task(compose("backbone=resnet20", choice))
 
 
 @pytest.mark.parametrize("name", options("dataset"))

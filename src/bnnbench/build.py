@@ -37,10 +37,27 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Classification:
     loss = task_loss("classification", cfg.loss.label_smoothing)
     plain = to_dict(cfg.recipe)
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
+    check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
     task = Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on, terms)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return task.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
+    """Refuse methods that are an optimizer together with another one, and the reverse.
+
+    Raises:
+        ValueError: the message says which recipe and quantizer belong together.
+    """
+    sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
+    needed = {getattr(side, "optimizer", None) for side in sides} - {None}
+    own = {recipe.optimizer} & {"bayesbinn"}
+    if needed != own:
+        raise ValueError(
+            f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
+            "quantizer=bayesbinn and recipe=bayesbinn need each other"
+        )
 
 
 def start_small(net: nn.Module, std: float) -> None:

@@ -41,7 +41,13 @@ class _Relaxed(torch.autograd.Function):
 
 
 class BayesBiNNWeight(Side):
-    """A relaxed sample of the posterior in training, its most probable weight in evaluation."""
+    """A relaxed sample of the posterior in training, its most probable weight in evaluation.
+
+    Attributes:
+        optimizer: the only one that trains it: others leave it at chance.
+    """
+
+    optimizer = "bayesbinn"
 
     def __init__(self, shape: Sequence[int], temperature: float = 1e-10) -> None:
         super().__init__()
