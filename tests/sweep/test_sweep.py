@@ -33,6 +33,8 @@ def started(app: App, *arguments: str, **extra: str) -> Iterator[subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        # Tests that run in the background ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
