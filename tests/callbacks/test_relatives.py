@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.utils.data import DataLoader
 
 import bnnbench
@@ -15,7 +16,7 @@ from bnnbench.callbacks.kurtosis import Kurtosis
 from bnnbench.callbacks.projection import Compactness, FilterLoss, Projection
 from bnnbench.callbacks.variational import KLDivergence
 from bnnbench.layers import binary_layers
-from bnnbench.losses import task_loss
+from bnnbench.losses import StepContext, task_loss
 from bnnbench.losses.kurtosis import kurtosis
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
@@ -120,6 +121,72 @@ def test_pcnn_remembers_the_gradient_of_the_step_before() -> None:
     fit(module)
     shapes = [layer.weight.shape for _, layer in binary_layers(module)]
     assert [term.deltas[i].shape for i in range(len(shapes))] == shapes
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.1])
+def test_projection_is_half_lambda_times_equation_3_42(eta: float) -> None:
+    """One amplitude a layer, J = 2 matrices, the gradient at each projection is g / 2."""
+    term = Projection(0.3, eta=eta)
+    net = bnnbench.build_backbone(
+        "wrn22",
+        bnnbench.load_quantizer("pcnn", projections=2),
+        image_size=8,
+        widths=[4, 4, 6, 8],
+    )
+    recipe = Recipe("sgd", 0.01)
+    module = Classification(net, task_loss("classification"), recipe, 10, terms={"p": term})
+    layers = [layer for _, layer in binary_layers(module)]
+    gradients = [torch.randn_like(layer.weight) for layer in layers]
+    expected = 0.0
+    for layer, g in zip(layers, gradients, strict=True):
+        layer.weight_quantizer(layer.weight).backward(g)
+        c, shift = layer.weight.detach(), eta / 2 * g
+        for matrix in layer.weight_quantizer.matrices.detach():
+            binary = c.abs().mean() * torch.sign(matrix) * torch.sign(c)
+            expected += float((binary - matrix * (c + shift)).square().sum())
+    value = term(None)  # pyright: ignore
+    assert float(value.detach()) == pytest.approx(0.3 / 2 * expected, rel=1e-5)
+
+
+def test_filter_loss_is_half_theta_times_equation_3_18() -> None:
+    module = task("mcn", term := FilterLoss(0.3))
+    expected = 0.0
+    for _, layer in binary_layers(module):
+        c, m = layer.weight.detach(), layer.weight_quantizer.m.detach()
+        for output, kernel in enumerate(c):
+            expected += float((kernel - torch.sign(kernel) * m[output % 4]).square().sum())
+    value = term(None)  # pyright: ignore
+    assert float(value.detach()) == pytest.approx(0.3 / 2 * expected, rel=1e-5)
+
+
+def test_compactness_is_a_mean_over_the_batch_and_survives_a_resume() -> None:
+    term, resumed = Compactness(0.3), Compactness(0.3)
+    resumed.load_state_dict(term.state_dict() | {"center": torch.full((3, 2), 0.5)})
+    assert resumed.center is resumed.state_dict()["center"]
+    features, targets = torch.tensor([[1.0, 2.0], [0.0, 0.5]]), torch.tensor([0, 2])
+    context = StepContext(torch.zeros(2, 3), features, targets, [])
+    squared = (0.5**2 + 1.5**2) + 0.5**2
+    assert float(resumed(context)) == pytest.approx(0.3 / 2 * squared / 2)
+
+
+@pytest.mark.parametrize("prior", ["scale_mixture", "location_mixture"])
+def test_sampled_divergence_is_that_of_its_prior(prior: str) -> None:
+    """E_q[log q - log p] from samples of torch's distributions, over thousands of weights."""
+    term = KLDivergence(1.0, prior, pi=0.3, sigma1=0.2, sigma2=0.02, mu=0.5)
+    module = task("bbb", term)
+    means, sigmas = weights(module), []
+    for _, layer in binary_layers(module):
+        sigmas.append(torch.nn.functional.softplus(layer.weight_quantizer.rho.detach()).flatten())
+    located = prior == "location_mixture"
+    shares, modes = ([0.5, 0.5], [0.5, -0.5]) if located else ([0.3, 0.7], [0.0, 0.0])
+    widths = torch.tensor([0.2, 0.2] if located else [0.2, 0.02])
+    density = MixtureSameFamily(
+        Categorical(torch.tensor(shares)), Normal(torch.tensor(modes), widths)
+    )
+    q = Normal(means, torch.cat(sigmas))
+    sample = q.sample()
+    expected = float((q.log_prob(sample) - density.log_prob(sample)).sum())
+    assert float(term.divergence().detach()) == pytest.approx(expected, rel=0.05)
 
 
 def test_class_means_follow_center_loss() -> None:

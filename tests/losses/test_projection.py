@@ -53,3 +53,9 @@ def test_filter_and_compactness_loss(c: Tensor) -> None:
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]])
     centers = torch.tensor([[1.0, 0.0], [3.0, 3.0]])
     assert float(compactness_loss(features, torch.tensor([0, 1, 1]), centers)) == 4 + 1 + 18
+
+
+def test_the_update_step_is_a_constant(c: Tensor, w: Tensor) -> None:
+    shift = torch.full_like(c, 0.1).requires_grad_()
+    projection_loss(c.clone().requires_grad_(), w, shift).backward()
+    assert shift.grad is None

@@ -81,3 +81,18 @@ def test_state_survives_a_resume() -> None:
 def test_negative_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="effective_size=-1"):
         optimizer(*parameters(), size=-1)
+
+
+def test_the_closure_is_evaluated_and_all_gradients_stay() -> None:
+    lam, real = parameters()
+    opt = optimizer(lam, real)
+    before = lam.detach().clone()
+
+    def closure() -> Tensor:
+        lam.grad, real.grad = gradient(0), gradient(1)
+        return torch.tensor(3.0)
+
+    assert float(opt.step(closure)) == 3.0
+    torch.testing.assert_close(lam.detach(), (1 - RATE) * before - RATE * SIZE * gradient(0))
+    assert lam.grad is not None
+    torch.testing.assert_close(lam.grad, gradient(0), rtol=0, atol=0)

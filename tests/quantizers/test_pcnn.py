@@ -50,3 +50,24 @@ def test_several_projections_average_their_signs(weight: Tensor) -> None:
 def test_no_projection_is_refused() -> None:
     with pytest.raises(ValueError, match=r"quantizer\.projections=0"):
         PCNNWeight((1, 1, 3, 3), 0)
+
+
+def test_one_projection_takes_the_sign_of_the_mean_of_w(weight: Tensor) -> None:
+    quantizer = side(weight.shape)
+    quantizer.matrices.data[0, 0, 0, 0] = -0.1  # the other eight keep the mean above 0
+    signs = torch.where(weight >= 0, 1.0, -1.0).double()
+    torch.testing.assert_close(quantizer(weight).detach(), weight.abs().mean() * signs)
+
+
+@pytest.mark.parametrize("projections", [1, 3])
+def test_decomposition_is_the_value(weight: Tensor, projections: int) -> None:
+    quantizer = side(weight.shape, projections)
+    parts = quantizer.decompose(weight)
+    expected = quantizer(weight).detach()
+    torch.testing.assert_close(parts.scale * parts.code + parts.offset, expected)
+
+
+def test_modulation_is_the_mean_over_the_projections(weight: Tensor) -> None:
+    quantizer = side(weight.shape, 3)
+    expected = weight * sum(quantizer.matrices.detach()[j, 0] for j in range(3)) / 3
+    torch.testing.assert_close(quantizer.modulated(weight).detach(), expected)

@@ -76,9 +76,26 @@ def test_optimizers(name: str, kind: str) -> None:
     assert optimizer.defaults.get("momentum", 0.8) == 0.8
 
 
+def test_bayesbinn_learns_latent_weights_and_leaves_the_rest_to_adam() -> None:
+    parameters = {role: [nn.Parameter(torch.ones(1))] for role in ("latent", "norm")}
+    groups = {"latent": {"effective_size": 50.0}}
+    recipe = Recipe("bayesbinn", 0.1, schedule="constant", groups=groups)
+    optimizer = recipe.build(parameters, 5)["optimizer"]
+    for own in parameters.values():
+        own[0].grad = torch.full((1,), 0.2)
+    optimizer.step()
+    assert float(parameters["latent"][0].detach()) == pytest.approx(0.9 - 0.1 * 50 * 0.2)
+    assert float(parameters["norm"][0].detach()) == pytest.approx(1 - 0.1)  # Adam's first step
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"optimizer": "bayesbinn", "lr": 1}, "bayesbinn needs it for latent"),
+        (
+            {"optimizer": "adam", "lr": 1, "groups": {"latent": {"effective_size": 1}}},
+            "nothing else has any",
+        ),
         ({"optimizer": "lion", "lr": 1}, "recipe.optimizer='lion'"),
         ({"optimizer": "sgd", "lr": 1, "schedule": "poly"}, "recipe.schedule='poly'"),
         ({"optimizer": "sgd", "lr": 1, "schedule": "step"}, "step needs milestones"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -61,6 +62,11 @@ class KLDivergence(Regularizer):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.batches = float(trainer.num_training_batches) * trainer.world_size
+        if not math.isfinite(self.batches):
+            raise ValueError(
+                "the KL of Bayes by Backprop is spread over the batches of an epoch: the training "
+                "loader must know its length, or set trainer.limit_train_batches"
+            )
 
     def divergence(self) -> Tensor:
         """The KL of all layers in nats, from one sample where the prior is a mixture."""
