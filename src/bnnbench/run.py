@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from bnnbench import results
@@ -95,12 +96,10 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
             record = _train_stage(stage, previous, quiet, run_name(cfg))
         records.append(record)
         previous = stage
-    result = results.combined(records)
-    if result["global_zero"]:
-        del result["global_zero"]
-        # the run's own, not its last stage's
-        whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg)}
-        write_json(folder / "result.json", result | whole | {"config": fingerprinted(cfg)})
+    # the run's own, not its last stage's
+    whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
+    result = results.combined(records) | whole
+    rank_zero_only(write_json)(folder / "result.json", result)
     return result["metrics"]["last"][results.headline(result)]
 
 
@@ -122,9 +121,9 @@ def _train_stage(stage: Stage, previous: Stage | None, quiet: bool, name: str) -
     last = evaluate(task, data, verbose=False)[0]
     record = results.identity(cfg, task) | {"operations": cost}
     record |= results.measured(task, data, trainer, last)
-    record |= {"stage": stage.name, "global_zero": trainer.is_global_zero}
-    if stage.name and trainer.is_global_zero:
-        write_json(stage.folder / "stage.json", record)
+    record |= {"stage": stage.name}
+    if stage.name:
+        rank_zero_only(write_json)(stage.folder / "stage.json", record)
     return record
 
 

@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer
-from bnnbench.layers import BinaryLayer, binary_layers
+from bnnbench.callbacks.regularizer import Regularizer, binarized_layers, class_sums
+from bnnbench.layers import BinaryLayer
 from bnnbench.losses.bayesian import MIXTURES, KernelLoss, bayesian_feature_loss, kernel_loss
 from bnnbench.losses.context import StepContext
 from bnnbench.quantizers.surrogate import sign
@@ -109,14 +109,7 @@ class BayesianKernel(Regularizer):
         self.sigma_min: list[Tensor] = []
 
     def attach(self, pl_module: Any) -> None:
-        layers = [
-            layer for _, layer in binary_layers(pl_module) if layer.weight_quantizer.bits < 32
-        ]
-        if not layers:
-            raise ValueError(
-                "the Bayesian kernel loss needs binarized layers and this network has none: "
-                "choose another quantizer, or loss.lambda=0"
-            )
+        layers = binarized_layers(pl_module, "the Bayesian kernel loss", "loss.lambda=0")
         for layer in layers:
             layer.keeps_quantized = True
         sizes = dict.fromkeys(layer.weight[0].numel() for layer in layers)
@@ -278,11 +271,8 @@ class BayesianFeature(Regularizer):
         assert center is not None
         assert sigma is not None
         difference = features - center[targets]
-        sums = torch.zeros(3, *center.shape, device=center.device)
         parts = (torch.ones_like(difference), difference, difference.square())
-        for total, part in zip(sums, parts, strict=True):
-            total.index_add_(0, targets, part)
-        count, first, second = trainer.strategy.reduce(sums, reduce_op="sum")
+        count, first, second = class_sums(trainer, targets, len(center), *parts)
         self._move_sigma(sigma, count, second, float(trainer.optimizers[0].param_groups[0]["lr"]))
         samples = count[:, 0].sum()
         if self.centers == "center_loss":

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer
-from bnnbench.layers import BinaryLayer, binary_layers
+from bnnbench.callbacks.regularizer import Regularizer, binarized_layers
+from bnnbench.layers import BinaryLayer
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.kurtosis import kurtosis
 
@@ -37,12 +37,7 @@ class Kurtosis(Regularizer):
         self.groups: list[list[BinaryLayer]] = []  # equally large layers: one stacked tensor each
 
     def attach(self, pl_module: Any) -> None:
-        layers = [x for _, x in binary_layers(pl_module) if x.weight_quantizer.bits < 32]
-        if not layers:
-            raise ValueError(
-                "loss=kurtosis needs binarized layers and this network has none: choose another "
-                "quantizer, or loss=task"
-            )
+        layers = binarized_layers(pl_module, "loss=kurtosis", "loss=task")
         sizes = dict.fromkeys(layer.weight.numel() for layer in layers)
         self.groups = [[x for x in layers if x.weight.numel() == size] for size in sizes]
         super().attach(pl_module)

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.callbacks.regularizer import Regularizer, class_sums
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.projection import compactness_loss, filter_loss, projection_loss
@@ -146,8 +146,6 @@ class Compactness(Regularizer):
         if not self.weight or self._batch is None or self.center is None:
             return
         features, targets = self._batch
-        sums = torch.zeros(2, *self.center.shape, device=features.device)
-        sums[0].index_add_(0, targets, torch.ones_like(features))
-        sums[1].index_add_(0, targets, features - self.center[targets])
-        count, moved = trainer.strategy.reduce(sums, reduce_op="sum")
+        parts = torch.ones_like(features), features - self.center[targets]
+        count, moved = class_sums(trainer, targets, len(self.center), *parts)
         self.center.add_(moved / (1 + count), alpha=self.center_lr)

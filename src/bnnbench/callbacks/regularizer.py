@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
+from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import StepContext
 
 
@@ -40,3 +42,24 @@ class Regularizer(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
             setattr(self, key, value)
+
+
+def binarized_layers(pl_module: Any, loss: str, instead: str) -> list[BinaryLayer]:
+    """The layers with quantized weights; raises ValueError, naming ``loss``, if there is none."""
+    layers = [layer for _, layer in binary_layers(pl_module) if layer.weight_quantizer.bits < 32]
+    if not layers:
+        raise ValueError(
+            f"{loss} needs binarized layers and this network has none: choose another quantizer, "
+            f"or {instead}"
+        )
+    return layers
+
+
+def class_sums(trainer: L.Trainer, targets: Tensor, classes: int, *parts: Tensor) -> Tensor:
+    """Sums of each of ``parts`` (N, D) by class, over all processes: (len(parts), classes, D)."""
+    sums = parts[0].new_zeros(len(parts), classes, parts[0].shape[1])
+    for total, part in zip(sums, parts, strict=True):
+        total.index_add_(0, targets, part)
+    reduced = trainer.strategy.reduce(sums, reduce_op="sum")
+    assert isinstance(reduced, torch.Tensor)
+    return reduced

@@ -84,7 +84,7 @@ class Classification(L.LightningModule):
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         images, labels = batch
-        terms = torch.zeros((), device=images.device)
+        terms: Tensor | None = None
         if not self.training:
             # forward itself is never compiled: evaluation would pay for a compilation of its own
             logits = self.net.forward(images)
@@ -98,7 +98,7 @@ class Classification(L.LightningModule):
         # update, not forward: forward would compute the metric of every batch as well
         mean_loss.update(loss.detach(), weight=len(labels))
         accuracy.update(logits.detach(), labels)
-        return loss + terms
+        return loss if terms is None else loss + terms
 
     def _terms(self, context: StepContext) -> Tensor:
         """The sum of all terms; the mean of each over the epoch is logged on its own."""
