@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessExitedException
 from torch.utils.data import DataLoader
 
 import bnnbench
@@ -305,7 +306,11 @@ def test_two_processes_keep_the_same_statistics(tmp_path: Path) -> None:
         callbacks=[Statistics(tmp_path / "state.pt")],
         **QUIET | {"devices": 2, "strategy": "ddp_spawn"},
     )
-    trainer.fit(module, DataLoader(halves, batch_size=None))
+    try:
+        trainer.fit(module, DataLoader(halves, batch_size=None))
+    except ProcessExitedException as error:  # gloo's threads may abort a process that is leaving
+        if error.signal_name != "SIGABRT" or not (tmp_path / "state.pt").exists():
+            raise
     L.Trainer(max_epochs=1, **QUIET).fit(single, DataLoader([(images, labels)], batch_size=None))
     state = torch.load(tmp_path / "state.pt")
     feature = single.regularizers[1]
