@@ -1,6 +1,6 @@
 SCALE ?= demo
 TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10 \
-	bonn_cifar bonn_lambda_theta bonn_ablation bonn_imagenet bonn_efficiency
+	bonn_cifar bonn_lambda_theta bonn_ablation bonn_imagenet bonn_efficiency adabin_voc
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -26,7 +26,8 @@ def main(cfg: DictConfig) -> None:
     try:
         for name in filter(None, names):
             copied = promote(name, sweeps, runs, results, cfg.allow_dirty)
-            print(f"promoted {name}: {len(copied) - 1} results")
+            results_of = sum(path.suffix == ".json" for path in copied) - 1  # without the manifest
+            print(f"promoted {name}: {results_of} results")
         for manifest in sorted(sweeps.glob("*/sweep.json")):
             render(manifest, [runs], manifest.parent, results / "published")
             print(manifest.parent / "table.md")

@@ -23,14 +23,14 @@ from bnnbench import resolvers
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 from bnnbench.sweep.fingerprint import fingerprint
-from bnnbench.sweep.store import read_result
+from bnnbench.sweep.store import headline_key, read_result
 
 resolvers.register()
 
 
 @hydra.main(config_path="../conf", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> float:
-    """One run; returns the accuracy of its last epoch, nan where it only counted."""
+    """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
     folder = Path(cfg.paths.output_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -39,14 +39,14 @@ def main(cfg: DictConfig) -> float:
         claim_gpu()
         from bnnbench.run import execute  # torch takes seconds: only once there is work
 
-        accuracy = execute(cfg, folder, quiet=in_sweep)
+        score = execute(cfg, folder, quiet=in_sweep)
     else:
         metrics = result["metrics"]["last"]
-        accuracy = next((v for name, v in metrics.items() if name.endswith("/acc")), math.nan)
+        score = metrics.get(headline_key(metrics), math.nan)
     if not in_sweep and cfg.train:
-        what = "counted" if math.isnan(accuracy) else f"{100 * accuracy:.2f} % in the last epoch"
+        what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
         print(f"{what}; {folder / 'result.json'}")
-    return accuracy
+    return score
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bnnbench import run
 from bnnbench.config import options
+from bnnbench.data.shapes import CLASSES, Shapes
 from bnnbench.layers import binary_layers
 from bnnbench.sweep.fingerprint import run_name
 from bnnbench.sweep.store import read_result
@@ -25,7 +26,14 @@ ONE_STEP = [
 ]
 ONE_STEP += ["+trainer.limit_val_batches=1", "logger=none", "trainer.accelerator=cpu"]
 # What an option needs beside it: the losses and recipes that are one method's.
+DETECTION = ["dataset=shapes", "dataset.image_size=64", "dataset.batch_size=4"]
+DETECTION += ["dataset.generate.trainval=8", "dataset.generate.test=4"]
+SSD = ["backbone=ssd300_resnet18", *DETECTION]
 NEEDS = {
+    "loss=multibox_bidet": SSD,
+    "recipe=ssd300_fp32": SSD,
+    "recipe=ssd300_bnn": SSD,
+    **{f"backbone={name}": DETECTION for name in options("backbone") if name[:3] == "ssd"},
     "loss=pcnn": ["quantizer=pcnn"],
     "loss=mcn": ["quantizer=mcn"],
     "loss=bbb": ["quantizer=bbb"],
@@ -69,9 +77,62 @@ def test_losses_of_any_quantizer_train_one_step(
 @pytest.mark.parametrize("backbone", options("backbone"))
 def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) -> None:
     needs = NEEDS.get(f"quantizer={quantizer}", [])
-    cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", "dataset=cifar100", *needs)
+    data = DETECTION if backbone.startswith("ssd") else ["dataset=cifar100"]
+    cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", *data, *needs)
     net = run.build_task(cfg).net
     assert net.structure.as_dict()["nonlinearity"] == cfg.quantizer.nonlinearity
+
+
+@pytest.mark.parametrize(
+    "choices", [["backbone=resnet20", "dataset=shapes"], ["backbone=ssd300_resnet18"]]
+)
+def test_a_detector_and_a_classification_set_are_refused(
+    compose: Compose, choices: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"ssd300_\* go with shapes, voc0712 and voc_folder"):
+        run.build_task(compose(*choices))
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("loss=bonn loss.theta=1e-3", "BayesianFeature is a loss term of classification"),
+        ("quantizer=mcn loss=mcn", "Compactness is a loss term of classification"),
+        ("loss.label_smoothing=0.1", "label_smoothing=0.1 is for classification"),
+    ],
+)
+def test_a_loss_of_another_task_is_refused(compose: Compose, loss: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        run.build_task(compose(*SSD, *loss.split()))
+
+
+def test_bidets_loss_is_for_detection(compose: Compose) -> None:
+    with pytest.raises(ValueError, match="InformationBottleneck is a loss term of detection"):
+        run.build_task(compose("backbone=resnet20", "loss=multibox_bidet"))
+
+
+def test_bonns_losses_give_a_detector_the_kernel_loss(compose: Compose) -> None:
+    cfg = compose(*ONE_STEP, *SSD, "loss=bonn", "loss.nu=0.2")
+    assert list(run.build_task(cfg).terms) == ["kernel"]
+    train_one_step(cfg)
+    result = read_result(Path(cfg.paths.output_dir))
+    assert result is not None
+    assert result["history"]["train/kernel"][0] > 0
+
+
+def test_ssd_recipes_count_in_iterations(compose: Compose) -> None:
+    """120 000 iterations with drops at 80 000 and 100 000; 300 000 with three drops."""
+    for name, total, drops in (
+        ("ssd300_fp32", 120000, {80000: 0.1, 100000: 0.01}),
+        ("ssd300_bnn", 300000, {30000: 0.1, 80000: 0.01, 200000: 0.001}),
+    ):
+        cfg = compose(*SSD, f"recipe={name}")
+        recipe = run.build_task(cfg).recipe
+        assert (run.build_trainer(cfg, Path("."), True).max_steps, recipe.lr) == (total, 1e-3)
+        for step, factor in drops.items():
+            assert recipe.factor(step, total) == pytest.approx(factor)
+            assert recipe.factor(step - 1, total) == pytest.approx(10 * factor)
+        assert recipe.factor(250, total) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("choice", ["quantizer=bayesbinn", "recipe=bayesbinn"])
@@ -82,16 +143,38 @@ def test_a_method_that_is_an_optimizer_needs_its_recipe(compose: Compose, choice
 
 @pytest.mark.parametrize("name", options("dataset"))
 def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: str) -> None:
-    small = ["dataset.image_size=64", "dataset.num_classes=2", "dataset.workers=0"]
-    small += ["dataset.batch_size=4"]
-    cfg = compose(
-        *ONE_STEP, "backbone=resnet20", f"dataset={name}", *(small if name == "imagenet" else [])
-    )
+    small = ["dataset.image_size=64", "dataset.workers=0", "dataset.batch_size=4"]
+    voc = [*small, "backbone=ssd300_resnet18"]
+    options = {
+        "imagenet": [*small, "dataset.num_classes=2"],
+        "shapes": SSD,
+        "voc0712": voc,
+        "voc_folder": [*voc, f"dataset.classes=[{','.join(CLASSES)}]"],
+    }
+    cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}", *options.get(name, []))
+    data = tmp_path / "data"
     if name == "imagenet":
-        write_folders(tmp_path / "data" / name)
-    elif name != "digits":  # that one is embedded
-        write_arrays(tmp_path / "data" / f"{name}.npz", cfg)
+        write_folders(data / name)
+    elif name == "voc_folder":
+        Shapes(8, 4, 64).write(data / name)
+    elif name == "voc0712":
+        write_voc(data / "VOCdevkit")
+    elif name not in ("digits", "shapes"):  # these are embedded
+        write_arrays(data / f"{name}.npz", cfg)
     train_one_step(cfg)
+
+
+def write_voc(folder: Path) -> None:
+    """Shapes under the names of VOC's years, splits and classes."""
+    for year, split in (("VOC2007", "test"), ("VOC2012", "other")):
+        Shapes(8, 4, 64).write(folder / year)
+        lists = folder / year / "ImageSets" / "Main"
+        (lists / "test.txt").rename(lists / f"{split}.txt")
+        for file in (folder / year / "Annotations").glob("*.xml"):
+            text = file.read_text()
+            for name, known in zip(CLASSES, ("bicycle", "bird", "boat"), strict=True):
+                text = text.replace(name, known)
+            file.write_text(text)
 
 
 def write_arrays(path: Path, cfg: DictConfig) -> None:
@@ -153,7 +236,7 @@ def test_native_recipe_of_bonn_on_cifar(compose: Compose, dataset: str, backbone
     """arXiv 1908.06314, Sec. 3.1: 200 epochs at 0.01, times 0.2 every 60; w at a tenth."""
     cfg = compose("quantizer=bonn", f"dataset={dataset}", f"backbone={backbone}", "recipe=native")
     task = run.build_task(cfg)
-    rates = [task.recipe.lr * task.recipe.factor(epoch / 200) for epoch in (0, 59, 60, 120, 180)]
+    rates = [task.recipe.lr * task.recipe.factor(epoch, 200) for epoch in (0, 59, 60, 120, 180)]
     assert rates == pytest.approx([0.01, 0.01, 0.002, 0.0004, 0.00008])
     assert (cfg.trainer.max_epochs, cfg.dataset.batch_size) == (200, 128)
     _, scale = task.recipe.parameter_groups(parameters_by_role(task))
@@ -165,6 +248,6 @@ def test_native_recipe_of_bonn_on_cifar(compose: Compose, dataset: str, backbone
 def test_native_recipe_of_bonn_on_imagenet(compose: Compose) -> None:
     cfg = compose("quantizer=bonn", "dataset=imagenet", "backbone=resnet18", "recipe=native")
     task = run.build_task(cfg)
-    rates = [task.recipe.lr * task.recipe.factor(epoch / 70) for epoch in (0, 29, 30, 60, 69)]
+    rates = [task.recipe.lr * task.recipe.factor(epoch, 70) for epoch in (0, 29, 30, 60, 69)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
     assert (cfg.trainer.max_epochs, cfg.recipe.weight_decay) == (70, 1e-4)

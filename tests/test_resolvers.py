@@ -7,5 +7,22 @@ from bnnbench import resolvers
 
 def test_a_held_out_part_is_what_best_is_chosen_on() -> None:
     resolvers.register()
-    cfg = OmegaConf.create({"a": "${evaluates_on:0.0}", "b": "${evaluates_on:0.1}"})
-    assert (cfg.a, cfg.b) == ("test", "val")
+
+    def headline(**dataset: object) -> str:
+        return OmegaConf.create({"dataset": dataset, "a": "${headline:}"}).a
+
+    assert headline(val_fraction=0.0) == "test/acc"
+    assert headline(val_fraction=0.1) == "val/acc"
+    assert headline(val_fraction=0.1, task="detection") == "val/map"
+
+
+def test_a_value_may_follow_the_task() -> None:
+    resolvers.register()
+    for task, value in (("classification", 1e-2), ("detection", 1e-3)):
+        cfg = OmegaConf.create({"dataset": {"task": task}, "a": "${by_task:1.0e-2,1.0e-3}"})
+        assert cfg.a == value
+
+
+def test_length_counts_a_list() -> None:
+    resolvers.register()
+    assert OmegaConf.create({"b": ["x", "y"], "a": "${length:${b}}"}).a == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,21 +39,23 @@ class PadShortcut(nn.Module):
         return F.pad(x, (0, 0, 0, 0, self.front, self.back))
 
 
-def _conv_shortcut(in_channels: int, out_channels: int, stride: int, pool: bool) -> nn.Module:
-    """Full-precision 1x1 convolution and batch norm, strided or behind an average pool."""
+def _conv_shortcut(
+    in_channels: int, out_channels: int, stride: int, pool: bool, conv: Callable[..., nn.Conv2d]
+) -> nn.Module:
+    """1x1 convolution and batch norm, strided or behind an average pool."""
     layers: dict[str, nn.Module] = {}  # named, so that either form loads the other's weights
     if pool and stride > 1:
         layers["pool"] = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-    layers["conv"] = nn.Conv2d(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
+    layers["conv"] = conv(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
     layers["bn"] = nn.BatchNorm2d(out_channels)
     return nn.Sequential(OrderedDict(layers))
 
 
-DOWNSAMPLES: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "pad": lambda i, o, s: PadShortcut(i, o, s, pool=False),
-    "avgpool_pad": lambda i, o, s: PadShortcut(i, o, s, pool=True),
-    "conv": lambda i, o, s: _conv_shortcut(i, o, s, pool=False),
-    "avgpool_conv": lambda i, o, s: _conv_shortcut(i, o, s, pool=True),
+DOWNSAMPLES: dict[str, Callable[..., nn.Module]] = {
+    "pad": lambda i, o, s, conv=nn.Conv2d: PadShortcut(i, o, s, pool=False),
+    "avgpool_pad": lambda i, o, s, conv=nn.Conv2d: PadShortcut(i, o, s, pool=True),
+    "conv": lambda i, o, s, conv=nn.Conv2d: _conv_shortcut(i, o, s, False, conv),
+    "avgpool_conv": lambda i, o, s, conv=nn.Conv2d: _conv_shortcut(i, o, s, True, conv),
 }
 
 
@@ -70,6 +72,7 @@ class Structure:
         padding_value: 0, -1 or +1 around binarized maps.
         first: ``fp32`` or ``binary`` (weights only) stem.
         last: ``fp32`` or ``binary`` classifier.
+        projection: ``fp32`` or ``binary`` 1x1 convolutions of shortcuts; a switch of detectors.
     """
 
     quantizer: QuantizerSpec
@@ -80,6 +83,7 @@ class Structure:
     padding_value: float = 0
     first: str = "fp32"
     last: str = "fp32"
+    projection: ClassVar[str] = "fp32"  # behind the fields: a detector's structure makes it one
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -116,9 +120,20 @@ class Structure:
 
     def conv3x3(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
         """A binarized 3x3 convolution without bias."""
-        return self.quantizer.conv2d(
-            in_channels, out_channels, 3, stride, 1, bias=False, padding_value=self.padding_value
-        )
+        return self.conv(in_channels, out_channels, 3, stride=stride, padding=1)
+
+    def conv(self, in_channels: int, out_channels: int, kernel: int, **arguments: int) -> nn.Conv2d:
+        """A binarized convolution without bias."""
+        padded = {"bias": False, "padding_value": self.padding_value}
+        return self.quantizer.conv2d(in_channels, out_channels, kernel, **arguments, **padded)
+
+    def shortcut_layer(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        """What a shortcut does where the shape changes; nothing where it does not."""
+        if stride == 1 and in_channels == out_channels:
+            return nn.Identity()
+        assert self.downsample is not None
+        conv = self.quantizer.conv2d if self.projection == "binary" else nn.Conv2d
+        return DOWNSAMPLES[self.downsample](in_channels, out_channels, stride, conv)
 
     def stem3x3(self, in_channels: int, out_channels: int) -> nn.Conv2d:
         """The first convolution of small images: full precision, or binary weights alone."""
@@ -158,10 +173,7 @@ class BasicBlock(nn.Module):
         self.conv2 = structure.conv3x3(channels, channels)
         self.bn2 = nn.BatchNorm2d(channels)
         self.act2 = structure.act(channels)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            assert structure.downsample is not None
-            self.downsample = DOWNSAMPLES[structure.downsample](in_channels, channels, stride)
+        self.downsample = structure.shortcut_layer(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, channels, H / stride, W / stride)."""
@@ -200,8 +212,7 @@ class PreActivationBlock(nn.Module):
         self.act2 = nn.Identity() if before else structure.act(channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != channels:
-            assert structure.downsample is not None
-            self.downsample = DOWNSAMPLES[structure.downsample](in_channels, channels, stride)
+            self.downsample = structure.shortcut_layer(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, channels, H / stride, W / stride)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,34 +15,51 @@ from torch import nn
 from bnnbench.callbacks.compilation import Compilation
 from bnnbench.checkpoints import load_weights
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
-from bnnbench.data.base import ClassificationData
+from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
 from bnnbench.sweep.fingerprint import run_name
+from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 
-def build_datamodule(cfg: DictConfig) -> ClassificationData:
+def build_datamodule(cfg: DictConfig) -> ImageData:
     """The data of ``cfg.dataset``."""
     return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
 
 
-def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Classification:
+def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
     """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
+    task = cfg.dataset.get("task", "classification")
     net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
+    if net.task != task:
+        raise ValueError(
+            f"backbone={cfg.backbone.name} is for {net.task}, dataset={cfg.dataset.name} for "
+            f"{task}: ssd300_* go with shapes, voc0712 and voc_folder, and nothing else does"
+        )
     if cfg.recipe.init_std is not None:
         start_small(net, cfg.recipe.init_std)
     if cfg.init_from is not None:
         load_weights(net, cfg.init_from, strict=False)
-    loss = task_loss("classification", cfg.loss.label_smoothing)
+    loss = task_loss(task, cfg.loss.label_smoothing)
     plain = to_dict(cfg.recipe)
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
-    task = Classification(net, loss, recipe, cfg.dataset.num_classes, evaluates_on, terms)
+    module = _task(cfg.dataset, net, loss, recipe, evaluates_on, terms)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
-    return task.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def _task(dataset: DictConfig, net: Any, loss: Any, recipe: Recipe, *rest: Any) -> Task:
+    if net.task == "classification":
+        return Classification(net, loss, recipe, dataset.num_classes, *rest)
+    from bnnbench.tasks.detection import Detection  # with torchvision and torchmetrics' COCO
+
+    evaluates_on, terms = rest
+    names = to_dict(dataset)["classes"]
+    return Detection(net, loss, recipe, names, evaluates_on, dataset.interpolation, terms)
 
 
 def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
@@ -83,6 +101,8 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
     options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
+    if steps := cfg.recipe.get("steps"):
+        options["max_steps"] = steps
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"

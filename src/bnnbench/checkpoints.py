@@ -81,7 +81,7 @@ def _renamed(key: str) -> str:
 
 
 def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
-    """Load the tensors of ``path`` into ``net``.
+    """Load the tensors of ``path`` into ``net``; those of a classifier into a detector's body.
 
     Args:
         net: the network.
@@ -93,6 +93,10 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
         BadCheckpoint: unreadable, or of another network; the message names the first differences.
     """
     state = read_state_dict(path)
+    detector = any(name == "backbone.body" for name, _ in net.named_modules())
+    if detector and not any(key.startswith("backbone.") for key in state):
+        net = net.get_submodule("backbone.body")
+        state = {key: v for key, v in state.items() if not key.startswith(("fc.", "head_norm."))}
     for key, value in net.state_dict().items():  # states that published layouts do not store
         if "schedule." in key or key.endswith("num_batches_tracked"):
             state.setdefault(key, value)

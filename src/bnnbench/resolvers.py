@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.sweep.fingerprint import register_resolvers as register_run_name
 
@@ -15,12 +16,27 @@ def _checkout() -> str:
     return str(top if (top / "conf").is_dir() else Path.cwd())
 
 
-def _evaluates_on(val_fraction: float) -> str:
-    return "val" if val_fraction > 0 else "test"
+def _is_detection(root: DictConfig) -> bool:
+    return root.dataset.get("task") == "detection"
+
+
+def _headline(_root_: DictConfig) -> str:
+    split = "val" if _root_.dataset.val_fraction > 0 else "test"
+    return f"{split}/{'map' if _is_detection(_root_) else 'acc'}"
+
+
+def _by_task(classification: Any, detection: Any, _root_: DictConfig) -> Any:
+    return detection if _is_detection(_root_) else classification
 
 
 def register() -> None:
-    """Make ``${checkout:}``, ``${evaluates_on:}`` and ``${run_name:}`` known."""
+    """Make the resolvers of the config groups known.
+
+    ``${headline:}`` is the metric that stands for a run, ``${by_task:a,b}`` is a for classification
+    and b for detection, ``${length:list}`` counts.
+    """
     OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
-    OmegaConf.register_new_resolver("evaluates_on", _evaluates_on, replace=True)
+    OmegaConf.register_new_resolver("headline", _headline, replace=True)
+    OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
+    OmegaConf.register_new_resolver("length", len, replace=True)
     register_run_name()

@@ -13,17 +13,17 @@ from bnnbench.blocks import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.config import to_dict
-from bnnbench.data.base import ClassificationData
+from bnnbench.data.base import ImageData
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.sweep.store import SCHEMA
-from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)
 # Of a stage's record: the rest is the same for all stages of a run.
 STAGE_KEYS = ("metrics", "epochs", "time", "config", "statistics")
 
 
-def identity(cfg: DictConfig, task: Classification) -> dict[str, Any]:
+def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
     """Which run this is, and with which code and versions."""
     structure: Structure = task.net.structure  # pyright: ignore
     sides = structure.quantizer.weight((1, 1, 1, 1)), structure.quantizer.activation(1)
@@ -48,7 +48,7 @@ def identity(cfg: DictConfig, task: Classification) -> dict[str, Any]:
 
 
 def measured(
-    task: Classification, data: ClassificationData, trainer: L.Trainer, last: Mapping[str, float]
+    task: Task, data: ImageData, trainer: L.Trainer, last: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a finished training measured; ``last`` are the metrics of the last epoch's weights."""
     history = _callback(trainer, History)
@@ -57,8 +57,9 @@ def measured(
             "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
         )
     statistics = _callback(trainer, WeightStatistics)
+    best = history.best(f"{data.evaluates_on}/{task.headline}")
     return {
-        "metrics": {"last": dict(last), "best": history.best(f"{data.evaluates_on}/acc")},
+        "metrics": {"last": dict(last), "best": best},
         "history": history.columns(),
         "epochs": len(history.epochs),
         "statistics": statistics.as_dict() if statistics else {"layers": []},
@@ -90,11 +91,6 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
         "epochs": sum(record["epochs"] for record in records),
         "time": time,
     }
-
-
-def headline(result: Mapping[str, Any]) -> str:
-    """Name of a classification's headline metric: ``test/acc``, or ``val/acc``."""
-    return next(name for name in result["metrics"]["last"] if name.endswith("/acc"))
 
 
 def _joined(histories: list[dict[str, list[float]]]) -> dict[str, list[float | None]]:

@@ -24,7 +24,7 @@ from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.metrics import count_operations
 from bnnbench.stages import Stage, stages
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.sweep.store import read_record, write_json
+from bnnbench.sweep.store import headline_key, read_record, write_json
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
-    """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's accuracy.
+    """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's headline.
 
     ``trainer.max_epochs=0`` only counts operations and sizes, without data; it returns nan.
     """
@@ -100,7 +100,7 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
     result = results.combined(records) | whole
     rank_zero_only(write_json)(folder / "result.json", result)
-    return result["metrics"]["last"][results.headline(result)]
+    return result["metrics"]["last"][headline_key(result["metrics"]["last"]) or ""]
 
 
 def _train_stage(stage: Stage, previous: Stage | None, quiet: bool, name: str) -> dict[str, Any]:
@@ -146,8 +146,9 @@ def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     metrics = trainer.test(task, data, verbose=False)[0]
     record = {"checkpoint": Path(cfg.ckpt_path).name, "images": data.test_images, **metrics}
     write_json(folder / "evaluation.json", record)
-    print(f"{cfg.ckpt_path}: {100 * metrics['test/acc']:.2f} % on {data.test_images} test images")
-    return metrics["test/acc"]
+    score = metrics[f"test/{task.headline}"]
+    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {data.test_images} test images")
+    return score
 
 
 def _input_size(cfg: DictConfig) -> tuple[int, int, int]:

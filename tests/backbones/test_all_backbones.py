@@ -1,4 +1,4 @@
-"""Every quantizer in every backbone: builds, runs, trains; the call is timm's."""
+"""Every quantizer in every classifier: builds, runs, trains; the call is timm's."""
 
 import pytest
 import torch
@@ -7,9 +7,11 @@ from torch import nn
 from bnnbench.config import build_backbone, options
 from bnnbench.layers import BinaryConv2d, binary_layers
 
-BACKBONES, QUANTIZERS = options("backbone"), options("quantizer")
-LAYERS = {"resnet18": 16, "resnet20": 18, "vgg_small": 5, "wrn22": 18, "wrn40": 36}
-PAIRS = [(b, q) for b in BACKBONES for q in QUANTIZERS if b != "wrn40" or q in ("fp32", "bonn")]
+BACKBONES = [name for name in options("backbone") if not name.startswith("ssd300_")]
+QUANTIZERS = options("quantizer")
+LAYERS = {"resnet18": 16, "resnet20": 18, "vgg16": 13, "vgg_small": 5, "wrn22": 18, "wrn40": 36}
+FEW = {"wrn40": ("fp32", "bonn"), "vgg16": ("fp32", "birealnet")}  # large, and like another one
+PAIRS = [(b, q) for b in BACKBONES for q in FEW.get(b, QUANTIZERS)]
 
 
 def _train_once(net: nn.Module, channels: int, size: int, classes: int) -> None:
@@ -67,12 +69,17 @@ def test_features_and_head_are_timms(backbone):
 
 
 @pytest.mark.parametrize("size", [0, 7, 65, 127])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "vgg16"])
 def test_image_sizes_the_networks_were_not_made_for_are_refused(backbone, size):
     with pytest.raises(
         ValueError, match=f"backbone={backbone} is for .*8 to 64 pixels, got {size}"
     ):
         build_backbone(backbone, image_size=size)
+
+
+def test_vgg16_is_for_large_images_as_well():
+    with pytest.raises(ValueError, match="vgg16 is for images of 8 pixels and more, got 7"):
+        build_backbone("vgg16", image_size=7)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ElementTree, SubElement
 
 import numpy as np
 import pytest
 import torchvision
+from PIL import Image
 
 from bnnbench.data.sources import SOURCES
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
+Drawn = tuple[str, tuple[int, int, int, int], int]  # colour, first and last pixel from 1 on, mark
 
 
 @pytest.fixture
@@ -86,3 +91,64 @@ def write_fashion() -> Callable[[Path, dict], Path]:
         return raw
 
     return write
+
+
+def _annotation(size: tuple[int, int], objects: Sequence[Drawn]) -> ElementTree:
+    root = Element("annotation")
+    for key, value in zip(("width", "height"), size, strict=True):
+        parent = root.find("size")
+        SubElement(SubElement(root, "size") if parent is None else parent, key).text = str(value)
+    for name, box, difficult in objects:
+        element = SubElement(root, "object")
+        SubElement(element, "name").text = name
+        SubElement(element, "difficult").text = str(difficult)
+        bounds = SubElement(element, "bndbox")
+        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+            SubElement(bounds, key).text = str(value)
+    return ElementTree(root)
+
+
+@pytest.fixture
+def write_tree() -> Callable[..., Path]:
+    """Writes a tree of VOC's layout: grey images on which each object is a patch of its colour."""
+
+    def write(
+        tree: Path,
+        images: Mapping[str, Sequence[Drawn]],
+        splits: Mapping[str, Sequence[str]],
+        size: tuple[int, int] = (60, 40),
+    ) -> Path:
+        for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+            (tree / folder).mkdir(parents=True)
+        for name, objects in images.items():
+            image = Image.new("RGB", size, (128, 128, 128))
+            for colour, (left, top, right, bottom), _ in objects:
+                image.paste(colour, (left - 1, top - 1, right, bottom))
+            image.save(tree / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
+            _annotation(size, objects).write(tree / "Annotations" / f"{name}.xml")
+        for split, names in splits.items():
+            (tree / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+        return tree
+
+    return write
+
+
+@pytest.fixture
+def dataset_option() -> Callable[..., Any]:
+    """The data module of one yaml file: ``dataset_option("shapes", data_dir, seed=1)``."""
+    from omegaconf import OmegaConf
+
+    from bnnbench import data, resolvers
+
+    resolvers.register()
+
+    def build(name: str, data_dir: Path, **options: Any) -> Any:
+        root = {"recipe": {"batch_size": {name: 4}}, "paths": {"data_dir": str(data_dir)}}
+        root["seed"] = 3  # type: ignore[assignment]
+        keys = {key: options.pop(key) for key in ("classes", "num_classes") if key in options}
+        cfg = OmegaConf.merge(root, {"dataset": OmegaConf.load(CONF / f"{name}.yaml")})
+        OmegaConf.update(cfg, "dataset", keys)
+        plain: dict[str, Any] = OmegaConf.to_container(cfg.dataset, resolve=True)  # type: ignore
+        return getattr(data, plain.pop("_target_").rpartition(".")[2])(**plain | options)
+
+    return build

@@ -25,6 +25,7 @@ class Backbone(nn.Module):
         structure: what the network was built of.
     """
 
+    task = "classification"
     fc: nn.Module
 
     def __init__(self, num_features: int, num_classes: int, structure: Structure) -> None:
@@ -41,6 +42,10 @@ class Backbone(nn.Module):
     def pool(self, features: Tensor) -> Tensor:
         """The last feature map to one vector an image, (N, num_features)."""
         return features.mean(dim=(2, 3))
+
+    def remove_head(self) -> None:
+        """Leave the body alone, for a detector."""
+        self.head_norm, self.fc = nn.Identity(), nn.Identity()
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """The last feature map to logits (N, classes), or to penultimate features (N, F)."""

@@ -60,7 +60,14 @@ class ResNet(Backbone):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) to (N, widths[-1], h, w)."""
-        return self.stages(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
+        return self.forward_maps(x)[-1]
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """Images (N, C, H, W) to the output of every stage."""
+        maps = [self.maxpool(self.act1(self.bn1(self.conv1(x))))]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
 
 
 def _resnet(

@@ -211,7 +211,7 @@ class BayesianFeature(Regularizer):
         sigma_floor: lower bound of sigma.
     """
 
-    name = "feature"
+    name, task = "feature", "classification"
     _state_keys = ("center", "sigma")
 
     def __init__(

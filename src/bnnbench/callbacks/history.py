@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,17 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, "lr": lr, **metrics})
         if trainer.is_global_zero:
-            progress = {"epoch": trainer.current_epoch + 1, "max_epochs": trainer.max_epochs}
+            progress = {"epoch": trainer.current_epoch + 1, "max_epochs": _epochs(trainer)}
             write_json(self.folder / "progress.json", {**progress, "metrics": metrics})
 
-    def columns(self) -> dict[str, list[float]]:
-        """The history as one list a metric."""
-        names = self.epochs[0] if self.epochs else {}
-        return {name: [row[name] for row in self.epochs] for name in names}
+    def columns(self) -> dict[str, list[float | None]]:
+        """The history as one list a metric; None where an epoch does not have it."""
+        names = dict.fromkeys(name for row in self.epochs for name in row)
+        return {name: [row.get(name) for row in self.epochs] for name in names}
 
     def best(self, metric: str) -> dict[str, float]:
         """The epoch with the highest ``metric``: the first, where several tie."""
-        row = max(self.epochs, key=lambda row: row[metric])
+        row = max((row for row in self.epochs if metric in row), key=lambda row: row[metric])
         return {metric: row[metric], "epoch": row["epoch"]}
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,3 +72,11 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
             setattr(self, key, value)
+
+
+def _epochs(trainer: L.Trainer) -> int | None:
+    """How many epochs a run has, also where it is limited by steps."""
+    if trainer.max_steps < 0:
+        return trainer.max_epochs
+    limited = math.ceil(trainer.max_steps / trainer.num_training_batches)
+    return limited if (trainer.max_epochs or -1) < 0 else min(limited, trainer.max_epochs or 0)

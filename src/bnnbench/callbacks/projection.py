@@ -118,7 +118,7 @@ class Compactness(Regularizer):
     which the source refers to: ``c += center_lr * sum(f - c) / (1 + n)``, from 0.
     """
 
-    name = "compactness"
+    name, task = "compactness", "classification"
     _state_keys = ("center",)
 
     def __init__(self, weight: float = 1e-3, center_lr: float = 0.5) -> None:
@@ -132,11 +132,12 @@ class Compactness(Regularizer):
 
     def __call__(self, context: StepContext) -> Tensor:
         features = context.features.float()
-        if self.center is None:
-            self.center = features.new_zeros(context.logits.shape[1], features.shape[1])
-        self.center = self.center.to(features.device)
+        center = self.center
+        if center is None:
+            center = features.new_zeros(context.logits.shape[1], features.shape[1])
+        self.center = center = center.to(features.device)
         self._batch = features.detach(), context.targets
-        total = compactness_loss(features, context.targets, self.center)
+        total = compactness_loss(features, context.targets, center)
         return self.weight / (2 * len(features)) * total
 
     @torch.no_grad()

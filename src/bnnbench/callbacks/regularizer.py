@@ -17,7 +17,8 @@ class Regularizer(L.Callback):
 
     name: str
     weight: float
-    _state_keys: tuple[str, ...]
+    task: str | None = None  # the only task it makes sense for
+    _state_keys: tuple[str, ...] = ()
 
     def attach(self, pl_module: Any) -> None:
         """Register the term with ``pl_module``. Raises ValueError where it makes no sense."""
@@ -25,6 +26,11 @@ class Regularizer(L.Callback):
             raise TypeError(
                 f"{type(self).__name__} needs a module with add_loss_term(name, term), such as "
                 f"bnnbench.tasks.classification.Classification; got {type(pl_module).__name__}"
+            )
+        if self.task not in (None, getattr(pl_module, "task", self.task)):
+            raise ValueError(
+                f"{type(self).__name__} is a loss term of {self.task}, this is {pl_module.task}: "
+                "choose another loss, or set its weight to 0"
             )
         pl_module.add_loss_term(self.name, self)
 

@@ -1,4 +1,4 @@
-"""What the data modules of all classification sets share: parts, counts, the held-out part."""
+"""What the data modules of all sets share: parts, counts, the held-out part."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from torch import Tensor
 
 from bnnbench.data.sources import stratified_split
 
 
-class ClassificationData(L.LightningDataModule):
-    """A classification set of the parts ``train``, ``test`` and, where held out, ``val``.
+class ImageData(L.LightningDataModule):
+    """A set of images with the parts ``train``, ``test`` and, where held out, ``val``.
 
     The headline protocol trains on the whole training set and evaluates on the test set. With
-    ``val_fraction`` a stratified part of the training set is held out and evaluated on instead; the
-    split is the same for every run.
+    ``val_fraction`` a part of the training set is held out and evaluated on instead; the split is
+    the same for every run.
 
     Attributes:
-        parts: images (in the form of the set) and labels int64 (N,) by part; filled by ``setup``.
+        task: what a network is to do with the images.
+        num_classes, in_channels, image_size: what a network needs to know, set by each module.
+        parts: images and what is known of them, in the form of the set and equally long, by part;
+            filled by ``setup``.
     """
 
-    task = "classification"
+    task: str
+    num_classes: int
+    in_channels: int
+    image_size: int
 
     def __init__(self, val_fraction: float, seed: int, batch_size: int) -> None:
         super().__init__()
@@ -31,7 +39,7 @@ class ClassificationData(L.LightningDataModule):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
         self.val_fraction, self.seed, self.batch_size = val_fraction, seed, batch_size
-        self.parts: dict[str, tuple[Any, Tensor]] = {}
+        self.parts: dict[str, tuple[Any, Any]] = {}
 
     @property
     def evaluates_on(self) -> str:
@@ -53,25 +61,44 @@ class ClassificationData(L.LightningDataModule):
         """Number of images that a training is evaluated on; known after ``setup``."""
         return len(self.parts[self.evaluates_on][1])
 
-    def hold_out(self, images: Any, labels: Tensor) -> dict[str, tuple[Any, Tensor]]:
+    def hold_out(self, images: Any, truths: Any) -> dict[str, tuple[Any, Any]]:
         """The training set as ``train``, or as ``train`` and ``val``.
+
+        Both arguments are indexed by int64 tensors.
 
         Raises:
             ValueError: ``val_fraction`` would leave one of the two empty.
         """
         if self.val_fraction == 0:
-            return {"train": (images, labels)}
-        count = round(self.val_fraction * len(labels))
-        if not 0 < count < len(labels):
+            return {"train": (images, truths)}
+        count = round(self.val_fraction * len(truths))
+        if not 0 < count < len(truths):
             raise ValueError(
                 f"dataset.val_fraction={self.val_fraction} would hold out {count} of "
-                f"{len(labels)} training images"
+                f"{len(truths)} training images"
             )
-        rest, held_out = stratified_split(labels, count)
+        rest, held_out = self.split(truths, count)
         return {
-            "train": (images[rest], labels[rest]),
-            "val": (images[held_out], labels[held_out]),
+            "train": (images[rest], truths[rest]),
+            "val": (images[held_out], truths[held_out]),
         }
+
+    def split(self, truths: Any, count: int) -> tuple[Tensor, Tensor]:
+        """Sorted indices of the rest and of a random part of ``count`` images."""
+        # numpy guarantees this generator's stream: a split never changes
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(truths)))
+        return order[count:].sort().values, order[:count].sort().values
+
+
+class ClassificationData(ImageData):
+    """A classification set: labels int64 (N,) are known, and the held-out part is stratified."""
+
+    task = "classification"
+    parts: dict[str, tuple[Any, Tensor]]
+
+    def split(self, truths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Sorted indices of the rest and of a part of ``count`` that keeps the classes' shares."""
+        return stratified_split(truths, count)
 
 
 def check_normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> None:

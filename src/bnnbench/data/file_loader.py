@@ -1,16 +1,19 @@
-"""Batches of image files: worker processes decode, crop and mirror; the device normalises.
+"""Batches of image files: worker processes decode and augment; the device normalises.
 
-The random crop of an image follows (seed, epoch, image) alone, so that neither a resume nor the
-numbers of workers and devices change it.
+The random augmentation of an image follows (seed, epoch, image) alone, so that neither a resume nor
+the numbers of workers and devices change it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
@@ -19,29 +22,31 @@ from bnnbench.data import sharding
 from bnnbench.data.sources import DatasetDamaged
 
 Key = tuple[int, int]  # epoch and number of an image
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Any]  # images and what is known of them
+Transform = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-class ImageFiles(Dataset[tuple[Tensor, int]]):
+class ImageFiles(Dataset[tuple[Tensor, Any]]):
     """Decoded and transformed images of a list of files.
 
     Args:
         files: paths as bytes (N,): strings would be copied into every worker, one by one.
-        labels: int64 (N,).
-        transform: of one uint8 image (3, H, W); its random numbers follow (seed, epoch, image).
+        truths: what is known of the images: labels int64 (N,), or what ``truth`` reads.
+        transform: of one uint8 image (3, H, W) together with what is known of it; its random
+            numbers follow (seed, epoch, image).
         seed: not negative.
     """
 
-    def __init__(
-        self, files: np.ndarray, labels: Tensor, transform: Callable[[Tensor], Tensor], seed: int
-    ) -> None:
-        self.files, self.labels, self.transform, self.seed = files, labels, transform, seed
+    collate: Callable[[list[Any]], Batch] | None = None  # None: torch's, which stacks labels
+
+    def __init__(self, files: np.ndarray, truths: Any, transform: Transform, seed: int) -> None:
+        self.files, self.truths, self.transform, self.seed = files, truths, transform, seed
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        """Image uint8 (3, size, size) and label; raises DatasetDamaged, which names the file."""
+    def __getitem__(self, key: Key) -> tuple[Tensor, Any]:
+        """Image uint8 (3, size, size) and truth; raises DatasetDamaged, which names the file."""
         epoch, index = key
         path = os.fsdecode(self.files[index])
         try:
@@ -49,10 +54,19 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         except RuntimeError as error:
             reason = str(error).rsplit(", ", 1)[-1]
             raise DatasetDamaged(f"{path} cannot be read ({reason}): replace it") from error
+        truth = self.truth(index, image)
         with torch.random.fork_rng(devices=[]):
             # the CPU's generator alone: torch.manual_seed would seed the GPU's as well
             torch.default_generator.manual_seed(sharding.hashed(self.seed, epoch, 1 + index))
-            return self.transform(image), int(self.labels[index])
+            return self.transform(image, truth)
+
+    def truth(self, index: int, image: Tensor) -> Any:
+        """What is known of an image, here its label."""
+        return int(self.truths[index])
+
+    def unpack(self, truths: Any) -> Any:
+        """What a batch holds of the truths that ``collate`` made, moved to the device."""
+        return truths
 
 
 class Plan:
@@ -83,28 +97,39 @@ class FileLoader:
     """Iterates over normalised batches on the device; a pass reads its epoch when it starts.
 
     Args:
-        loader: batches of uint8 images, as ``plan`` lists them.
-        plan: told the epoch before each pass.
+        images: the files, and what is known of them.
+        batch_size: images a batch and rank; evaluation evens its batches out below this.
+        train: shuffle, drop the last short batch (unless it is the only one).
         mean, std: per channel, of pixels scaled to [0, 1].
-        device: where the batches go.
-        epoch_fn: the current epoch; without it each pass over the loader is the next epoch.
+        workers: processes that decode (0: this one); ``auto`` shares the CPU's cores among the
+            devices.
+        trainer: knows the device, the ranks and the epoch; without one each pass over the loader is
+            the next epoch, on one CPU.
         channels_last: memory format of the batches.
+
+    Raises:
+        ValueError: fewer images than the ranks need to get one a batch.
     """
 
     def __init__(
         self,
-        loader: DataLoader[tuple[Tensor, int]],
-        plan: Plan,
+        images: ImageFiles,
+        batch_size: int,
+        train: bool,
         mean: Sequence[float],
         std: Sequence[float],
-        device: torch.device,
-        epoch_fn: Callable[[], int] | None,
+        workers: int | str,
+        trainer: L.Trainer | None,
         channels_last: bool,
     ) -> None:
-        self.loader, self.plan, self.epoch_fn, self.device = loader, plan, epoch_fn, device
+        ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        self.images, self.trainer = images, trainer
+        self.plan = Plan(len(images), batch_size, train, images.seed, *ranks)
+        self.device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        self.loader = worker_loader(images, self.plan, worker_count(workers, trainer), self.device)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        scale = torch.tensor(std, device=device).view(1, -1, 1, 1) * 255
-        shift = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
+        scale = torch.tensor(std, device=self.device).view(1, -1, 1, 1) * 255
+        shift = torch.tensor(mean, device=self.device).view(1, -1, 1, 1) * 255
         self._scale, self._shift = 1 / scale, -shift / scale
         self._passes = 0
 
@@ -113,21 +138,44 @@ class FileLoader:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Images float (B, 3, size, size) and labels int64 (B,)."""
+        """Images float (B, 3, size, size) and what is known of them, labels int64 (B,) say."""
         # Read with the first batch: a resumed trainer makes its iterator before it knows its epoch,
         # and worker processes read ahead from the moment they have an iterator.
-        self.plan.epoch = self.epoch_fn() if self.epoch_fn else self._passes
+        self.plan.epoch = self.trainer.current_epoch if self.trainer else self._passes
         self._passes += 1
-        for images, labels in self.loader:
-            floats = images.to(self.device, non_blocking=True).float()
-            floats = floats.mul_(self._scale).add_(self._shift)
-            floats = floats.contiguous(memory_format=self.memory_format)
-            yield floats, labels.to(self.device, non_blocking=True)
+        for images, truths in self.loader:
+            yield self._normalised(images), self._moved(truths)
+
+    def close(self) -> None:
+        """End the worker processes; a later pass starts new ones.
+
+        Left to the garbage collector, it takes 5 seconds a worker: their queues are collected first
+        and the message to end does not reach them.
+        """
+        iterator, self.loader._iterator = self.loader._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        floats = images.to(self.device, non_blocking=True).float()
+        floats = floats.mul_(self._scale).add_(self._shift)
+        return floats.contiguous(memory_format=self.memory_format)
+
+    def _moved(self, truths: Any) -> Any:
+        return self.images.unpack(move_data_to_device(truths, self.device))
+
+
+def worker_count(workers: int | str, trainer: L.Trainer | None) -> int:
+    """``workers``, or for ``auto`` this device's share of the CPU's cores."""
+    if workers != "auto":
+        return int(workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // (trainer.num_devices if trainer else 1))
 
 
 def worker_loader(
     images: ImageFiles, plan: Plan, workers: int, device: torch.device
-) -> DataLoader[tuple[Tensor, int]]:
+) -> DataLoader[tuple[Tensor, Any]]:
     """Batches of uint8 images, decoded by ``workers`` processes (0: by this one)."""
     return DataLoader(
         images,
@@ -135,5 +183,6 @@ def worker_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
+        collate_fn=images.collate,
         generator=torch.Generator(),  # else each pass would draw from the global one
     )

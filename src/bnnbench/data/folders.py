@@ -12,14 +12,15 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
-from bnnbench.data.base import ClassificationData, check_normalisation, check_whole
-from bnnbench.data.file_loader import FileLoader, ImageFiles, Plan, worker_loader
+from bnnbench.data.base import ClassificationData
+from bnnbench.data.file_data import FileData
+from bnnbench.data.file_loader import ImageFiles
 from bnnbench.data.sources import DatasetDamaged, DatasetMissing
 
 FOLDERS = {"train": "train", "test": "val"}  # ImageNet's labelled validation set is the test set
 
 
-class FolderDataModule(ClassificationData):
+class FolderDataModule(FileData, ClassificationData):
     """Images in ``<data_dir>/<folder>/{train,val}/<class>/``; ``val`` is the test set.
 
     Args:
@@ -28,15 +29,10 @@ class FolderDataModule(ClassificationData):
         data_dir: where the sets are.
         batch_size: training images a step and device.
         num_classes: length of the logits; checked against the class folders.
-        in_channels: 3, images are read as RGB.
         image_size: pixels of the square crop: in training a random part of the image, in evaluation
             the centre of the image resized to 256 / 224 of it.
-        mean, std: per channel, of pixels scaled to [0, 1].
-        workers: processes that decode; ``auto`` shares the CPU's cores among the devices.
-        val_fraction: held-out part of the training set, in [0, 1).
-        seed: of shuffling and augmentation.
-        channels_last: memory format of the batches.
-        eval_batch_size: images a step in evaluation.
+        in_channels, mean, std, workers, val_fraction, seed, channels_last, eval_batch_size: see
+            ``FileData``.
 
     Raises:
         ValueError: an argument out of range, or one that does not fit the set.
@@ -59,18 +55,20 @@ class FolderDataModule(ClassificationData):
         channels_last: bool = False,
         eval_batch_size: int = 256,
     ) -> None:
-        super().__init__(val_fraction, seed, batch_size)
-        if in_channels != 3:
-            raise ValueError(f"dataset.in_channels={in_channels}: image files are read as RGB, 3")
-        check_normalisation(in_channels, mean, std)
-        check_whole("image_size", image_size, 1, "use at least 1 pixel")
-        check_whole("eval_batch_size", eval_batch_size, 1, "use at least 1")
-        if workers != "auto" and (isinstance(workers, str) or workers < 0):
-            raise ValueError(f"dataset.workers={workers}: use auto or a number from 0 on")
+        super().__init__(
+            batch_size,
+            in_channels,
+            image_size,
+            mean,
+            std,
+            workers,
+            val_fraction,
+            seed,
+            channels_last,
+            eval_batch_size,
+        )
         self.source, self.root = name, Path(data_dir).expanduser() / Path(folder).expanduser()
-        self.num_classes, self.in_channels, self.image_size = num_classes, in_channels, image_size
-        self.mean, self.std, self.workers = tuple(mean), tuple(std), workers
-        self.eval_batch_size, self.channels_last = eval_batch_size, channels_last
+        self.num_classes = num_classes
 
     def prepare_data(self) -> None:
         """Nothing is downloaded: refuse a set that is not there. Raises DatasetMissing."""
@@ -106,39 +104,9 @@ class FolderDataModule(ClassificationData):
                 f"{self.num_classes}: set dataset.num_classes={len(train)}"
             )
 
-    def _loader(self, part: str, train: bool) -> FileLoader:
-        trainer = self.trainer
-        images = ImageFiles(*self.parts[part], transform(self.image_size, train), self.seed)
-        plan = Plan(
-            len(images),
-            self.batch_size if train else self.eval_batch_size,
-            train,
-            self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
-        device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        epoch_fn = (lambda: trainer.current_epoch) if trainer else None
-        loader = worker_loader(images, plan, self._worker_count(), device)
-        return FileLoader(loader, plan, self.mean, self.std, device, epoch_fn, self.channels_last)
-
-    def _worker_count(self) -> int:
-        if self.workers != "auto":
-            return int(self.workers)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, (cores or 1) // (self.trainer.num_devices if self.trainer else 1))
-
-    def train_dataloader(self) -> FileLoader:
-        """Shuffled, augmented batches of the training set."""
-        return self._loader("train", train=True)
-
-    def val_dataloader(self) -> FileLoader:
-        """Batches of the held-out part, or of the test set where nothing is held out."""
-        return self._loader(self.evaluates_on, train=False)
-
-    def test_dataloader(self) -> FileLoader:
-        """Batches of the whole test set."""
-        return self._loader("test", train=False)
+    def files(self, part: str, train: bool) -> ImageFiles:
+        """The images of a part with their labels."""
+        return ImageFiles(*self.parts[part], transform(self.image_size, train), self.seed)
 
 
 def transform(size: int, train: bool) -> v2.Transform:

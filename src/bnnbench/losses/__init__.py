@@ -19,14 +19,20 @@ __all__ = [
 
 
 def task_loss(task: str, label_smoothing: float = 0.0) -> nn.Module:
-    """The loss that follows the dataset's task: cross entropy for classification.
+    """The loss that follows the dataset's task: cross entropy, or MultiBox for detection.
 
     Args:
-        task: ``classification``.
-        label_smoothing: mass spread evenly over all classes, in [0, 1).
+        task: ``classification`` or ``detection``.
+        label_smoothing: mass spread evenly over all classes, in [0, 1); of classification.
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"loss.label_smoothing={label_smoothing} must be in [0, 1)")
-    if task != "classification":
+    if task == "classification":
+        return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    if task != "detection":
         raise ValueError(f"there is no task loss for {task!r}")
-    return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+    if label_smoothing:
+        raise ValueError(f"loss.label_smoothing={label_smoothing} is for classification: set it 0")
+    from bnnbench.losses.multibox import MultiBox  # torchvision takes a second
+
+    return MultiBox()

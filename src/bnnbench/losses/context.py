@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -15,16 +16,16 @@ class StepContext:
     """One training step, after the forward.
 
     Attributes:
-        logits: (N, classes).
-        features: penultimate features (N, D).
-        targets: class of each image (N,).
+        logits: (N, classes); of a detector the ``HeadOutputs``.
+        features: penultimate features (N, D); of a detector the list of its source maps.
+        targets: class of each image (N,); of a detector a list with one dictionary an image.
         layers: names and modules of the binarized layers: ``weight`` is the latent weight,
             ``quantized`` the detached quantized weight of this forward.
     """
 
-    logits: Tensor
-    features: Tensor
-    targets: Tensor
+    logits: Any
+    features: Any
+    targets: Any
     layers: Sequence[tuple[str, BinaryLayer]]
 
 

@@ -12,7 +12,9 @@ from bnnbench.report.published import datasets, distinct, is_matchable, is_plain
 from bnnbench.report.rows import Row, by_backbone
 
 _WIDTHS, _LOSS_WEIGHTS = "backbone.widths", ("loss.lambda", "loss.theta")
-_NO_STRUCTURE = (_WIDTHS, "backbone.dropout")  # `stages` tells the one, the other is a regulariser
+# `stages` tells the widths, dropout is a regulariser; the shortcut is what `variant` tells
+_NO_STRUCTURE = (_WIDTHS, "backbone.dropout")
+_SHORTCUT = "backbone.shortcut"
 
 
 def with_published(
@@ -22,10 +24,11 @@ def with_published(
 
     The appended ones stand after the last row of their backbone.
     """
-    structural = [
-        key for key in manifest["swept"] if key.startswith("backbone.") and key not in _NO_STRUCTURE
-    ]
     entries = distinct(published["rows"])
+    told = [*_NO_STRUCTURE, *([_SHORTCUT] if any("variant" in entry for entry in entries) else [])]
+    structural = [
+        key for key in manifest["swept"] if key.startswith("backbone.") and key not in told
+    ]
     matched: list[int] = []
     for row in rows:
         # A row that changes a network's structure is not the network that was published.
@@ -64,15 +67,29 @@ def _match(
         entry
         for entry in entries
         if is_matchable(entry)
-        and entry["method"] == row.choice("quantizer")
+        and entry["method"] == _method(row)
         and entry["backbone"] == row.choice("backbone")
         and (not several or entry_dataset(entry, published) == row.choice("dataset"))
         and all(_same_bits(entry, result) for result in row.results)
         and _same_stages(entry, row)
+        and _same_variant(entry, row)
         and _same_losses(entry, row)
     ]
     # Two candidates (a network whose widths are not known) cannot be told apart: none is claimed.
     return found[0] if len(found) == 1 else None
+
+
+def _method(row: Row) -> str | None:
+    """The quantizer; BiDet is Bi-Real Net's with losses of its own."""
+    pair = row.choice("quantizer"), row.choice("loss")
+    return "bidet" if pair == ("birealnet", "multibox_bidet") else pair[0]
+
+
+def _same_variant(entry: dict[str, Any], row: Row) -> bool:
+    """SC: a VGG-16 with shortcuts. Other networks have no such variant."""
+    if not str(row.choice("backbone")).endswith("vgg16"):
+        return "variant" not in entry
+    return (entry.get("variant") == "sc") == (row.setting(_SHORTCUT) == "conv")
 
 
 def _same_bits(entry: dict[str, Any], result: dict[str, Any]) -> bool:

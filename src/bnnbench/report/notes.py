@@ -21,16 +21,23 @@ _STRUCTURE = {
     "padding_value": "padding",
     "first": "first layer",
     "last": "last layer",
+    "projection": "1x1 shortcuts",
+    "conv7": "conv7",
+    "extras": "extra maps",
 }
 
 
 # Settings that make rows incomparable where they differ, by their key in the config.
 _SETTINGS = {
     "backbone.stem": "stem",
+    "dataset.augmentation": "augmentation",
+    "dataset.interpolation": "average precision",
     "recipe.init_std": "kernels start at std",
     "loss.lambda": "lambda",
     "loss.theta": "theta",
     "loss.nu": "nu",
+    "loss.beta": "beta",
+    "loss.gamma": "gamma",
 }
 
 

@@ -13,7 +13,7 @@ from bnnbench.report.rows import lookup
 def promote(
     name: str, sweeps_dir: Path, runs_dir: Path, results_dir: Path, allow_dirty: bool = False
 ) -> list[Path]:
-    """Copy a sweep's manifest and its finished results; returns the files written.
+    """Copy a sweep's manifest, its finished results and their pictures; returns what was written.
 
     Histories stay in the results, so that tables and curves can be drawn again from them.
     Cells that are not finished are left out and show as missing.
@@ -39,6 +39,11 @@ def promote(
         )
     copies = {results_dir / "sweeps" / f"{name}.json": manifest_path}
     copies |= {results_dir / "runs" / f"{run}.json": path for run, path in finished.items()}
+    copies |= {
+        results_dir / "figures" / f"{run}_{picture.name}": picture
+        for run, path in finished.items()
+        for picture in sorted((path.parent / "pictures").glob("*.png"))
+    }
     for target, source in copies.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-Result = dict[str, Any]
+from bnnbench.sweep import store
 
-# Where the headline of a run may stand in result["metrics"]; runs with held-out data have val/*.
-_HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
+Result = dict[str, Any]
 
 
 @dataclass
@@ -105,8 +104,7 @@ def lookup(result: Result, *path: str) -> Any:
 
 def headline_key(result: Result) -> str | None:
     """Name of a run's headline metric, e.g. "test/acc"; None if it has none."""
-    last = lookup(result, "metrics", "last") or {}
-    return next((key for key in _HEADLINES if key in last), None)
+    return store.headline_key(lookup(result, "metrics", "last") or {})
 
 
 def _last_line(text: str) -> str:

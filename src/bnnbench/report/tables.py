@@ -136,13 +136,14 @@ def _score_columns(
     columns: list[Column] = [
         (f"{metric} % (last epoch)", lambda row: _last(row, hashes)),
         (f"best epoch %{MARKS['best']}", lambda row: spread(row.headline("best"))),
+        ("COCO mAP %", _coco),
         ("seeds", _seeds),
     ]
     if not published:
         return columns
     what = published["metric"]
     unit = "%" if what["unit"] == "percent" else what["name"]
-    columns.insert(0, (f"published {unit}", lambda row: _published(row, published)))
+    columns.insert(0, (f"published {unit}", lambda row: _published(row, what["name"])))
     if any(_delta(row, manifest, published) != MISSING for row in rows):
         columns.insert(2, ("delta", lambda row: _delta(row, manifest, published)))
     return columns
@@ -154,8 +155,13 @@ def _last(row: Row, hashes: dict[str, str]) -> str:
     return spread(row.headline("last")) + (MARKS["stale"] if is_stale(row, hashes) else "")
 
 
-def _published(row: Row, published: dict[str, Any]) -> str:
-    name = published["metric"]["name"]
+def _coco(row: Row) -> str:
+    """Of detectors: COCO's mean over IoU 0.5 to 0.95."""
+    split = (headline_key(row.results[0]) or "").split("/")[0] if row.results else ""
+    return spread([100 * value for value in row.numbers("metrics", "last", f"{split}/coco_map")])
+
+
+def _published(row: Row, name: str) -> str:
     if not row.published or name not in row.published["values"]:
         return MISSING
     mark = MARKS["swept"] if row.published.get("best_of_sweep") else ""
@@ -228,4 +234,6 @@ def _compression(with_scales: bool) -> Column:
 _EXTRA_COLUMNS: dict[str, Column] = {
     "compression": _compression(with_scales=False),
     "compression_with_scales": _compression(with_scales=True),
+    "published_params_mb": ("published params MB", lambda row: _published(row, "params_mb")),
+    "published_mflops": ("published MFLOPs", lambda row: _published(row, "mflops")),
 }

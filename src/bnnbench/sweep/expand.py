@@ -14,7 +14,13 @@ from typing import Any
 Split = Callable[[Sequence[str]], list[dict[str, str]]]
 
 TABLE_KEYS = {"name", "title", "published", "notes", "columns", "common", "sweep", "scales"}
-TABLE_COLUMNS = {"compression", "compression_with_scales"}  # beside those of every table
+# Beside those of every table; published_* are numbers that papers print of sizes and operations.
+TABLE_COLUMNS = {
+    "compression",
+    "compression_with_scales",
+    "published_params_mb",
+    "published_mflops",
+}
 TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
 NOT_OF_A_JOB = ("table", "scale")  # what a table's cells are made of, not part of any of them

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from bnnbench.sweep.store import headline_key
+
 POLL = 1.0  # seconds between two looks at the folders
 LOG_EVERY = 30.0  # seconds between two lines where the output is not a terminal
 _WATCHED = ("result.json", "error.txt", "progress.json")
@@ -97,5 +99,5 @@ class Progress:
 
 
 def _accuracy(metrics: dict[str, Any]) -> list[str]:
-    found = next((v for k, v in metrics.items() if k in ("test/acc", "val/acc")), None)
-    return [] if found is None else [f"{100 * found:.1f} %"]
+    key = headline_key(metrics)
+    return [] if key is None else [f"{100 * metrics[key]:.1f} %"]

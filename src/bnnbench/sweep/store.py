@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 SCHEMA = 1
 # A list of numbers: hundreds of lines of a result, if each had its own.
 _NUMBERS = re.compile(r"\[\s+(?:[-+.\dEe]+|null)(?:,\s+(?:[-+.\dEe]+|null))*\s+\]")
+# Where the headline of a run may stand in its metrics; runs with held-out data have val/*.
+HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
 State = Literal["finished", "failed", "interrupted", "missing"]
 
 
@@ -38,6 +41,11 @@ def read_result(run_dir: Path | str) -> dict[str, Any] | None:
 def read_record(file: Path) -> dict[str, Any] | None:
     """A result, or a stage's record of the same form; None where there is none."""
     return _load(file) if file.exists() else None
+
+
+def headline_key(metrics: Mapping[str, Any]) -> str | None:
+    """Name of the headline among a run's metrics, such as "test/acc"; None without one."""
+    return next((key for key in HEADLINES if key in metrics), None)
 
 
 def read_error(run_dir: Path | str) -> str | None:

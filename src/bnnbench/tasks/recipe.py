@@ -31,8 +31,9 @@ class Recipe:
         schedule: ``cosine`` or ``linear`` to 0, ``step`` (times ``gamma`` at each of the
             ``milestones``), ``onecycle`` (cosine up over the first 30 %, then down, with cycled
             momentum; arXiv 1708.07120), or ``constant``.
-        warmup: fraction of all steps of linear warm-up (not for onecycle, which has its own).
-        milestones: fractions of the run, rising, for ``step``.
+        warmup: linear warm-up (not for onecycle, which has its own): a fraction of all steps, or
+            from 1 on a number of steps.
+        milestones: for ``step``, rising: fractions of the run, or whole numbers of steps.
         gamma: factor at each milestone.
         groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
             (in place of the recipe's); a role that is not named has the recipe's own. The latent
@@ -55,9 +56,11 @@ class Recipe:
         for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, key) not in valid:
                 raise ValueError(f"recipe.{key}={getattr(self, key)!r}: choose one of {valid}")
-        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.warmup < 1:
+        warmup_fits = 0 <= self.warmup < 1 or (isinstance(self.warmup, int) and self.warmup >= 1)
+        if self.lr <= 0 or self.weight_decay < 0 or not warmup_fits:
             raise ValueError(
-                "recipe: lr must be above 0, weight_decay at least 0 and warmup in [0, 1); got "
+                "recipe: lr must be above 0, weight_decay at least 0 and warmup a fraction of the "
+                "run or a whole number of steps; got "
                 f"lr={self.lr}, weight_decay={self.weight_decay}, warmup={self.warmup}"
             )
         self._check_milestones()
@@ -65,9 +68,12 @@ class Recipe:
 
     def _check_milestones(self) -> None:
         marks = list(self.milestones)
-        if marks != sorted(marks) or not all(0 < mark < 1 for mark in marks):
+        fractions = all(0 < mark < 1 for mark in marks)
+        steps = all(isinstance(mark, int) and mark >= 1 for mark in marks)
+        if marks != sorted(marks) or not (fractions or steps):
             raise ValueError(
-                f"recipe.milestones={marks} must be rising fractions of the run, between 0 and 1"
+                f"recipe.milestones={marks} must rise, and be either fractions of the run between "
+                "0 and 1 or whole numbers of steps"
             )
         if (self.schedule == "step") != bool(marks):
             raise ValueError(
@@ -107,7 +113,7 @@ class Recipe:
             scheduler = optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total_steps)
         else:
             scheduler = optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: self.factor(step / total_steps)
+                optimizer, lambda step: self.factor(step, total_steps)
             )
         return {
             "optimizer": optimizer,
@@ -138,13 +144,18 @@ class Recipe:
         kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
         return kind(parameters, **shared)
 
-    def factor(self, progress: float) -> float:
-        """Learning rate over ``lr`` at ``progress`` in [0, 1] of the run."""
-        if progress < self.warmup:
-            return progress / self.warmup
-        left = 1 - (progress - self.warmup) / (1 - self.warmup)
+    def factor(self, step: int, total_steps: int) -> float:
+        """Learning rate over ``lr`` at ``step`` of a run of ``total_steps``."""
+        warmup = _in_steps(self.warmup, total_steps)
+        if step < warmup:
+            return step / warmup
+        left = 1 - (step - warmup) / (total_steps - warmup)
         if self.schedule == "cosine":
             return (1 - math.cos(math.pi * left)) / 2
         if self.schedule == "step":
-            return self.gamma ** sum(progress >= mark for mark in self.milestones)
+            return self.gamma ** sum(step >= _in_steps(m, total_steps) for m in self.milestones)
         return left if self.schedule == "linear" else 1.0
+
+
+def _in_steps(mark: float, total_steps: int) -> float:
+    return mark if isinstance(mark, int) and mark > 0 else mark * total_steps

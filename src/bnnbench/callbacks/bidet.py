@@ -1,0 +1,123 @@
+"""BiDet's loss terms (arXiv 2003.03961) for a binarized SSD, switched on late in the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from bnnbench.backbones.ssd import BinarySSD, HeadOutputs
+from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.losses.bidet import information_bottleneck, sparse_object_prior
+from bnnbench.losses.context import StepContext
+from bnnbench.losses.multibox import Targets
+
+
+class LateTerm(Regularizer):
+    """A term of detection that is 0 up to a fraction ``start`` of the run.
+
+    Args:
+        weight: of the term.
+        start: in [0, 1); the released script starts at the first drop of the learning rate.
+    """
+
+    task = "detection"
+
+    def __init__(self, weight: float, start: float) -> None:
+        if weight < 0 or not 0 <= start < 1:
+            raise ValueError(
+                f"loss: a weight must not be negative and start in [0, 1); got {weight}, {start}"
+            )
+        self.weight, self.start, self.on = weight, start, False
+        self._first_step = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._first_step = self.start * float(trainer.estimated_stepping_batches)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, i: int
+    ) -> None:
+        self.on = trainer.global_step >= self._first_step
+
+    def __call__(self, context: StepContext) -> Tensor:
+        if not self.on:
+            return context.logits.class_logits.new_zeros(())
+        return self.weight * self.term(context)
+
+    def term(self, context: StepContext) -> Tensor:
+        """The term of one step, without its weight."""
+        raise NotImplementedError
+
+
+class InformationBottleneck(LateTerm):
+    """``weight`` times the mean square of the source maps."""
+
+    name = "bottleneck"
+
+    def __init__(self, weight: float = 0.1, start: float = 0.1) -> None:
+        super().__init__(weight, start)
+
+    def term(self, context: StepContext) -> Tensor:
+        return information_bottleneck(context.features)
+
+
+class SparseObjectPrior(LateTerm):
+    """``weight`` times the entropy of detections beyond the number of objects.
+
+    Args:
+        weight: of the term.
+        start: fraction of the run.
+        score: least score of a detection.
+        overlap: IoU above which a detection suppresses a lower one of its class.
+        candidates: at most so many detections of a class in an image.
+    """
+
+    name = "sparsity"
+
+    def __init__(
+        self,
+        weight: float = 0.2,
+        start: float = 0.1,
+        score: float = 0.03,
+        overlap: float = 0.45,
+        candidates: int = 200,
+    ) -> None:
+        super().__init__(weight, start)
+        self.score, self.overlap, self.candidates = score, overlap, candidates
+        self._net: BinarySSD | None = None
+
+    def attach(self, pl_module: Any) -> None:
+        super().attach(pl_module)
+        self._net = pl_module.net
+
+    def term(self, context: StepContext) -> Tensor:
+        assert self._net is not None
+        truths = _truths(context.targets, context.logits.class_logits.shape[2])
+        scores, groups = self._detections(self._net, context.logits, truths)
+        return sparse_object_prior(scores, groups, truths)
+
+    def _detections(
+        self, net: BinarySSD, outputs: HeadOutputs, truths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores and groups of what survives suppression, of groups that have a truth."""
+        probabilities = outputs.class_logits.float().softmax(dim=2)
+        classes = probabilities.shape[2]
+        present = truths.nonzero().squeeze(1)
+        of_groups = probabilities.transpose(1, 2)[present // classes, present % classes]
+        best, boxes = of_groups.topk(min(self.candidates, len(net.anchors)))
+        keep = (best > self.score).nonzero(as_tuple=True)
+        scores, box, groups = best[keep], boxes[keep], present[keep[0]]
+        with torch.no_grad():
+            offsets = outputs.offsets[groups // classes, box].float()
+            found = net.box_coder.decode_single(offsets, net.anchors[box])
+            kept = batched_nms(found, scores, groups, self.overlap)
+        return scores[kept], groups[kept]
+
+
+def _truths(targets: Targets, classes: int) -> Tensor:
+    """Objects of each class in each image, (images * classes,); class 0 has none."""
+    counts = [torch.bincount(target["labels"], minlength=classes) for target in targets]
+    return torch.cat(counts).float()

@@ -1,0 +1,180 @@
+"""LightningDataModules of object detection sets in PASCAL VOC's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from bnnbench.data import voc, voc_tree
+from bnnbench.data.detection_transforms import AUGMENTATIONS, BoxTransform, DetectionFiles
+from bnnbench.data.file_data import FileData
+from bnnbench.data.file_loader import ImageFiles
+from bnnbench.data.shapes import Shapes
+
+INTERPOLATIONS = ("11point", "area")
+
+
+class DetectionDataModule(FileData):
+    """Images with boxes around objects, in a tree or several trees of VOC's layout.
+
+    Batches are images float32 (B, 3, image_size, image_size) and a list of B dicts of ``boxes``
+    float32 (n, 4), x1 y1 x2 y2 in pixels of that square, ``labels`` int64 (n,) from 1 on and
+    ``difficult`` bool (n,). An image may have no object.
+
+    Args:
+        name: of the set, for messages.
+        data_dir: where the sets are.
+        folder: that the trees lie in, or the one tree: in ``data_dir``, or an absolute path.
+        train, test: splits, ``<tree>/<split>`` or ``<split>`` of the one tree.
+        classes: names of the objects: label i is the i-th from 1 on.
+        num_classes: number of classes without background.
+        image_size: pixels of the square that every image is warped to.
+        augmentation: ``ssd`` (colours, zoom out, crop, flip), ``flip`` or ``none``.
+        train_difficult: whether to train on difficult objects; evaluation always has them, marked.
+        bad_boxes: ``error`` refuses boxes without area, ``drop`` leaves them out.
+        interpolation: of the precision that this set is judged by, ``11point`` or ``area``.
+        in_channels, mean, std, batch_size, workers, val_fraction, seed, channels_last,
+            eval_batch_size: see ``FileData``.
+        task: ``detection``.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    task = "detection"
+    parts: dict[str, tuple[Any, voc.Truths]]
+
+    def __init__(
+        self,
+        name: str,
+        data_dir: str | Path,
+        folder: str,
+        train: Sequence[str],
+        test: Sequence[str],
+        classes: Sequence[str],
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        augmentation: str = "ssd",
+        train_difficult: bool = True,
+        bad_boxes: str = "error",
+        interpolation: str = "11point",
+        workers: int | str = "auto",
+        val_fraction: float = 0.0,
+        seed: int = 0,
+        channels_last: bool = False,
+        eval_batch_size: int = 32,
+        task: str = "detection",
+    ) -> None:
+        super().__init__(
+            batch_size,
+            in_channels,
+            image_size,
+            mean,
+            std,
+            workers,
+            val_fraction,
+            seed,
+            channels_last,
+            eval_batch_size,
+        )
+        _check_choice("task", task, (self.task,))
+        _check_choice("augmentation", augmentation, AUGMENTATIONS)
+        _check_choice("bad_boxes", bad_boxes, ("error", "drop"))
+        _check_choice("interpolation", interpolation, INTERPOLATIONS)
+        self.source, self.data_dir = name, Path(data_dir).expanduser()
+        self.root = self.data_dir / Path(folder).expanduser()
+        self.splits = {"train": _split_names("train", train), "test": _split_names("test", test)}
+        self.class_names = list(classes)
+        self._check_classes(num_classes)
+        self.num_classes, self.interpolation = num_classes, interpolation
+        self.augmentation, self.train_difficult = augmentation, train_difficult
+        self.bad_boxes = bad_boxes
+
+    def _check_classes(self, num_classes: int) -> None:
+        names = self.class_names
+        if not names:
+            found = voc.find_classes(self.root, [*self.splits["train"], *self.splits["test"]])
+            raise ValueError(
+                f"dataset.classes is empty; {self.root} holds objects of these: set "
+                f"dataset.classes=[{','.join(found)}]"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"dataset.classes={names} names a class twice")
+        if num_classes != len(names):
+            raise ValueError(
+                f"dataset.num_classes={num_classes}, but dataset.classes has {len(names)} names: "
+                "leave num_classes to them"
+            )
+
+    def prepare_data(self) -> None:
+        """Nothing is downloaded: refuse splits that are not there. Raises DatasetMissing."""
+        for split in (*self.splits["train"], *self.splits["test"]):
+            voc_tree.list_images(voc_tree.split_list(self.root, split))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check all annotations once; raises DatasetMissing or DatasetDamaged."""
+        if self.parts:
+            return
+        files = {
+            part: voc.read_splits(self.root, splits, self.class_names, self.bad_boxes)
+            for part, splits in self.splits.items()
+        }
+        if both := len(set(files["train"][0]) & set(files["test"][0])):
+            rank_zero_warn(f"{both} test images of {self.source} are trained on as well")
+        parts = {**self.hold_out(*files["train"]), "test": files["test"]}
+        if not self.train_difficult:
+            images, truths = parts["train"]
+            parts["train"] = images, truths.without_difficult()
+        self.parts = parts
+
+    def files(self, part: str, train: bool) -> ImageFiles:
+        """The images of a part with their objects."""
+        augmentation = self.augmentation if train else "none"
+        transform = BoxTransform(self.image_size, augmentation, self.mean)
+        return DetectionFiles(*self.parts[part], transform, self.seed)
+
+
+class VOCDataModule(DetectionDataModule):
+    """PASCAL VOC itself: the years 2007 and 2012 are downloaded unless they are there."""
+
+    def prepare_data(self) -> None:
+        """Download the years that are absent. Raises DatasetMissing where that fails."""
+        voc_tree.download(self.root, [*self.splits["train"], *self.splits["test"]])
+        super().prepare_data()
+
+
+class ShapesDataModule(DetectionDataModule):
+    """The generated set of ``shapes``, written into ``data_dir`` as a tree of VOC's layout.
+
+    Args:
+        generate: arguments of ``Shapes``; each set of them has a tree of its own.
+        data_dir, options: as of ``DetectionDataModule``, ``folder`` excepted.
+    """
+
+    def __init__(self, generate: dict[str, Any], data_dir: str | Path, **options: Any) -> None:
+        self.shapes = Shapes(**generate)
+        folder = str(Path("shapes") / self.shapes.folder)
+        super().__init__(data_dir=data_dir, folder=folder, **options)
+
+    def prepare_data(self) -> None:
+        """Write the tree unless it is there."""
+        self.shapes.write(self.root)
+        super().prepare_data()
+
+
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"dataset.{key}={value}: choose from {', '.join(choices)}")
+
+
+def _split_names(key: str, splits: Sequence[str]) -> list[str]:
+    if isinstance(splits, str) or not splits:
+        raise ValueError(f"dataset.{key}={splits}: give a list of splits, such as [trainval]")
+    return list(splits)

@@ -1,0 +1,101 @@
+"""What the LightningModules of all tasks share: loss terms, their callbacks, the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from bnnbench.callbacks.progress import QuantizerProgress
+from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.layers import BinaryLayer, binary_layers
+from bnnbench.losses.context import LossTerm, StepContext
+from bnnbench.tasks.recipe import Recipe
+from bnnbench.tasks.roles import parameters_by_role
+
+
+class Task(L.LightningModule):
+    """Trains ``net`` with a task's loss plus named terms; knows nothing of any method.
+
+    Works in anybody's Trainer: the regularizers and the callback that drives scheduled quantizers
+    come with it. ``train/loss`` is the task's loss alone; each term is logged as ``train/<name>``.
+
+    Attributes:
+        task: the data it is for.
+        headline: the metric that stands for a run.
+    """
+
+    task: str
+    headline: str
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        recipe: Recipe,
+        evaluates_on: str,
+        terms: Mapping[str, LossTerm | Regularizer] | None,
+    ) -> None:
+        super().__init__()
+        self.net, self.loss, self.recipe, self.evaluates_on = net, loss, recipe, evaluates_on
+        self.terms: dict[str, LossTerm] = {}
+        self.regularizers: list[Regularizer] = []
+        self._layers: list[tuple[str, BinaryLayer]] = list(binary_layers(net))
+        for name, term in (terms or {}).items():
+            self._add(name, term)
+
+    def _add(self, name: str, term: LossTerm | Regularizer) -> None:
+        if not isinstance(term, Regularizer):
+            self.add_loss_term(name, term)
+        elif term.weight:
+            self.regularizers.append(term)
+            term.attach(self)  # what makes no sense fails here, before any training
+
+    def add_loss_term(self, name: str, term: LossTerm) -> None:
+        """Add ``term(context)``, a weighted scalar, to the loss of every training step.
+
+        A term that is a module is trained with the network, under the role ``prior``.
+        """
+        self.terms[name] = term
+        if isinstance(term, nn.Module):
+            self.add_module(f"term_{name}", term)
+
+    def forward(self, x: Tensor) -> Any:
+        """What the network says of images (N, C, H, W)."""
+        return self.net(x)
+
+    def _run(self, images: Tensor, targets: Any) -> tuple[Any, Tensor | None]:
+        """The network's output, and the sum of all terms where there are any."""
+        if not self.training:
+            # forward itself is never compiled: evaluation would pay for a compilation of its own
+            return self.net.forward(images), None
+        if not self.terms:
+            return self.net(images), None
+        outputs, features = self.net(images, return_features=True)
+        return outputs, self._terms(StepContext(outputs, features, targets, self._layers))
+
+    def _terms(self, context: StepContext) -> Tensor:
+        """The sum of all terms; the mean of each over the epoch is logged on its own."""
+        values = {name: term(context) for name, term in self.terms.items()}
+        for name, value in values.items():
+            self._log_mean(f"train/{name}", value, len(context.targets))
+        return torch.stack(list(values.values())).sum()
+
+    def _log_mean(self, name: str, value: Tensor, images: int) -> None:
+        mean = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": images}
+        self.log(name, value.detach(), **mean)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # else a run of steps ends without an evaluation
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """The regularizers, and the callback without which scheduled quantizers stand still."""
+        return [QuantizerProgress(), *self.regularizers]
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return self.recipe.build(parameters_by_role(self), steps)

@@ -1,0 +1,113 @@
+"""Object detection: an SSD, a loss, a recipe, PASCAL VOC's average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.detection import MeanAveragePrecision
+
+from bnnbench.backbones.ssd import BinarySSD, HeadOutputs
+from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.losses.context import LossTerm
+from bnnbench.losses.multibox import MultiBox, MultiBoxParts, Targets
+from bnnbench.metrics import VOCAveragePrecision
+from bnnbench.tasks.base import Task
+from bnnbench.tasks.recipe import Recipe
+
+Batch = tuple[Tensor, Targets]
+
+
+class Detection(Task):
+    """Trains ``net`` with ``loss(net, outputs, targets)`` plus named terms, in anybody's Trainer.
+
+    ``test/map`` and ``test/ap/<class>`` are VOC's average precision at an IoU of 0.5; a test run
+    also logs COCO's ``test/coco_map``, where objects marked ``difficult`` are crowds.
+
+    Args:
+        net: images (N, 3, S, S) to class logits and offsets.
+        loss: their loss in its parts, ``MultiBox()``.
+        recipe: optimiser and schedule.
+        classes: names of the labels from 1 on.
+        evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
+        interpolation: of the average precision, ``11point`` (VOC 2007) or ``area``.
+        terms: further loss terms by name: functions of the step, or regularizers.
+    """
+
+    task, headline = "detection", "map"
+    net: BinarySSD
+
+    def __init__(
+        self,
+        net: BinarySSD,
+        loss: MultiBox,
+        recipe: Recipe,
+        classes: Sequence[str],
+        evaluates_on: str = "test",
+        interpolation: Literal["11point", "area"] = "11point",
+        terms: Mapping[str, LossTerm | Regularizer] | None = None,
+    ) -> None:
+        super().__init__(net, loss, recipe, evaluates_on, terms)
+        self.classes = tuple(classes)
+        self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
+        self.average_precision = VOCAveragePrecision(0.5, interpolation)
+        self.coco = MeanAveragePrecision(backend="pycocotools")
+        self.coco.warn_on_many_detections = False  # COCO's own limit is 100
+
+    def _losses(self, batch: Batch) -> tuple[MultiBoxParts, Tensor | None, HeadOutputs]:
+        images, targets = batch
+        outputs, terms = self._run(images, targets)
+        return self.loss(self.net, outputs, targets), terms, outputs
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        parts, terms, _ = self._losses(batch)
+        for name, part in parts._asdict().items():
+            self._log_mean(f"train/{name}", part, len(batch[1]))
+        loss = parts.classification + parts.localization
+        self.train_loss.update(loss.detach(), weight=len(batch[1]))
+        return loss if terms is None else loss + terms
+
+    def on_train_epoch_end(self) -> None:
+        self._log_loss("train", self.train_loss)
+
+    def _evaluate(self, batch: Batch) -> list[dict[str, Tensor]]:
+        parts, _, outputs = self._losses(batch)
+        self.eval_loss.update(sum(parts), weight=len(batch[1]))
+        found = self.net.detect(outputs)
+        self.average_precision.update(found, batch[1])
+        if self.trainer.state.fn != "fit":  # seconds an epoch on a large set
+            crowds = [{**target, "iscrowd": target["difficult"].int()} for target in batch[1]]
+            self.coco.update(found, crowds)
+        return found
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
+        """Returns boxes, scores and labels of each image, as ``net.detect`` does."""
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
+        """Returns boxes, scores and labels of each image, as ``net.detect`` does."""
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation(self.evaluates_on)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, prefix: str) -> None:
+        self._log_loss(prefix, self.eval_loss)
+        found = self.average_precision.compute()
+        self.log(f"{prefix}/map", torch.nan_to_num(found["map"]).float())
+        for label, value in found["ap"].items():
+            self.log(f"{prefix}/ap/{self.classes[label - 1]}", value.float())
+        self.average_precision.reset()
+        if self.trainer.state.fn != "fit":
+            self.log(f"{prefix}/coco_map", self.coco.compute()["map"])
+            self.coco.reset()
+
+    def _log_loss(self, prefix: str, metric: MeanMetric) -> None:
+        self.log(f"{prefix}/loss", metric.compute())
+        metric.reset()
