@@ -73,6 +73,16 @@ def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -
     json.dumps(result)  # plain data all through
 
 
+def test_epochs_without_an_evaluation_repeat_none(compose: Compose, short: list[str]) -> None:
+    result = execute(compose(*short, "+trainer.check_val_every_n_epoch=2"))
+    accuracies = result["history"]["test/acc"]
+    assert [value is None for value in accuracies] == [True, False, True]
+    assert result["metrics"]["best"] == {"test/acc": accuracies[1], "epoch": 1}
+    never = execute(compose(*short, "+trainer.check_val_every_n_epoch=5", "force=true"))
+    assert never["metrics"]["best"] == {}
+    assert never["metrics"]["last"]["test/acc"] > 0
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(
     compose: Compose, short: list[str]
 ) -> None:

@@ -31,13 +31,8 @@ def build_datamodule(cfg: DictConfig) -> ImageData:
 
 def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
     """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
-    task = cfg.dataset.get("task", "classification")
+    task = _task_of(cfg)
     net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
-    if net.task != task:
-        raise ValueError(
-            f"backbone={cfg.backbone.name} is for {net.task}, dataset={cfg.dataset.name} for "
-            f"{task}: ssd300_* go with shapes, voc0712 and voc_folder, and nothing else does"
-        )
     if cfg.recipe.init_std is not None:
         start_small(net, cfg.recipe.init_std)
     if cfg.init_from is not None:
@@ -50,6 +45,17 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
     module = _task(cfg.dataset, net, loss, recipe, evaluates_on, terms)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def _task_of(cfg: DictConfig) -> str:
+    """What data and network are for. Raises ValueError where they differ."""
+    wanted, built = (node.get("task", "classification") for node in (cfg.dataset, cfg.backbone))
+    if wanted != built:
+        raise ValueError(
+            f"backbone={cfg.backbone.name} is for {built}, dataset={cfg.dataset.name} for "
+            f"{wanted}: ssd300_* go with shapes, voc0712 and voc_folder, and nothing else does"
+        )
+    return wanted
 
 
 def _task(dataset: DictConfig, net: Any, loss: Any, recipe: Recipe, *rest: Any) -> Task:
@@ -102,7 +108,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     options = to_dict(cfg.trainer)
     options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
     if steps := cfg.recipe.get("steps"):
-        options["max_steps"] = steps
+        options.setdefault("max_steps", steps)
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 RENAMED = (
@@ -81,22 +82,21 @@ def _renamed(key: str) -> str:
 
 
 def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
-    """Load the tensors of ``path`` into ``net``; those of a classifier into a detector's body.
+    """Load the tensors of ``path`` into ``net``.
 
     Args:
         net: the network.
         path: a checkpoint of the suite or of a published layout.
         strict: False lets the method's own state (quantizers, nonlinearities, head norm) differ:
-            a binary network may start from a full-precision one.
+            a binary network may start from a full-precision one. A detector may then start from a
+            classifier, which becomes its body, or from a detector of other classes.
 
     Raises:
         BadCheckpoint: unreadable, or of another network; the message names the first differences.
     """
     state = read_state_dict(path)
-    detector = any(name == "backbone.body" for name, _ in net.named_modules())
-    if detector and not any(key.startswith("backbone.") for key in state):
-        net = net.get_submodule("backbone.body")
-        state = {key: v for key, v in state.items() if not key.startswith(("fc.", "head_norm."))}
+    if not strict and any(name == "backbone.body" for name, _ in net.named_modules()):
+        net, state = _detector_start(net, state)
     for key, value in net.state_dict().items():  # states that published layouts do not store
         if "schedule." in key or key.endswith("num_batches_tracked"):
             state.setdefault(key, value)
@@ -105,6 +105,21 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
         net.load_state_dict(state, strict=False)
     except ValueError as error:
         raise BadCheckpoint(f"{path}: {error}") from error
+
+
+def _detector_start(
+    net: nn.Module, state: dict[str, Tensor]
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The part of a detector that ``state`` is for, and what fits of it."""
+    if not any(key.startswith("backbone.") for key in state):
+        body = {key: v for key, v in state.items() if not key.startswith(("fc.", "head_norm."))}
+        return net.get_submodule("backbone.body"), body
+    own = net.state_dict()
+    heads = [key for key in state if key.startswith("head.classification.")]
+    if any(key in own and own[key].shape != state[key].shape for key in heads):
+        rank_zero_warn("the checkpoint is of other classes: the classification heads start anew")
+        state |= {key: own[key] for key in heads if key in own}
+    return net, state
 
 
 def check_state(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool) -> None:

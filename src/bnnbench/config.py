@@ -76,8 +76,7 @@ def load_quantizer(name: str, **overrides: Any) -> QuantizerSpec:
 
 def backbone_from_config(node: DictConfig, quantizer: QuantizerSpec) -> Backbone:
     """The network that ``cfg.backbone`` describes, binarized with ``quantizer``."""
-    config = to_dict(node)
-    del config["name"]
+    config = {k: value for k, value in to_dict(node).items() if k not in ("name", "task")}
     return target(config)(quantizer)
 
 

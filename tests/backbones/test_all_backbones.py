@@ -9,8 +9,17 @@ from bnnbench.layers import BinaryConv2d, binary_layers
 
 BACKBONES = [name for name in options("backbone") if not name.startswith("ssd300_")]
 QUANTIZERS = options("quantizer")
-LAYERS = {"resnet18": 16, "resnet20": 18, "vgg16": 13, "vgg_small": 5, "wrn22": 18, "wrn40": 36}
-FEW = {"wrn40": ("fp32", "bonn"), "vgg16": ("fp32", "birealnet")}  # large, and like another one
+LAYERS = {
+    "resnet18": 16,
+    "resnet20": 18,
+    "resnet34": 32,
+    "vgg16": 13,
+    "vgg_small": 5,
+    "wrn22": 18,
+    "wrn40": 36,
+}
+# Large, and each like another one.
+FEW = {"resnet34": ("xnor",), "wrn40": ("fp32", "bonn"), "vgg16": ("fp32", "birealnet")}
 PAIRS = [(b, q) for b in BACKBONES for q in FEW.get(b, QUANTIZERS)]
 
 

@@ -184,6 +184,34 @@ def test_a_classifier_starts_a_detector(tmp_path):
         load_weights(ssd("ssd300_resnet34", "birealnet"), path, strict=False)
 
 
+def test_an_evaluation_takes_no_classifier_for_a_detector(tmp_path):
+    path = tmp_path / "classifier.pt"
+    torch.save(
+        build_backbone("resnet18", "xnor", image_size=64, stem="imagenet").state_dict(), path
+    )
+    with pytest.raises(BadCheckpoint, match="another network"):
+        load_weights(ssd(), path)
+
+
+def test_a_detector_of_other_classes_starts_all_but_the_class_heads(tmp_path):
+    other = build_backbone("ssd300_resnet18", "xnor", num_classes=5, image_size=64)
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    net = ssd()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(BadCheckpoint, match="other shape"):
+        load_weights(net, tmp_path / "other.pt")
+    with pytest.warns(UserWarning, match="of other classes"):
+        load_weights(net, tmp_path / "other.pt", strict=False)
+    for key, value in net.state_dict().items():
+        start = before if key.startswith("head.classification.") else other.state_dict()
+        assert torch.equal(value, start[key]), key
+
+
+def test_binary_heads_pad_as_the_body_does():
+    layers = dict(binary_layers(ssd(last="binary", padding_value=-1)))
+    assert {layer.padding_value for layer in layers.values()} == {-1}
+
+
 def test_a_vgg16_classifier_starts_a_detector(tmp_path):
     classifier = build_backbone("vgg16", "birealnet", image_size=32, shortcut="conv")
     torch.save(classifier.state_dict(), tmp_path / "vgg.pt")

@@ -40,6 +40,33 @@ def test_widths_tell_the_networks_of_a_method_apart(make_manifest):
     assert claimed(make_manifest, "bonn_cifar", *cells) == [87.34, 92.36, 81.9, 88.52, None]
 
 
+def test_shortcuts_and_losses_tell_the_detectors_apart(make_manifest):
+    network = "backbone=ssd300_vgg16 dataset=voc0712"
+    cells = [
+        f"{network} quantizer={quantizer} loss={loss} backbone.shortcut={shortcut}"
+        for quantizer, loss, shortcut in (
+            ("adabin", "task", "none"),
+            ("adabin", "task", "conv"),
+            ("birealnet", "task", "conv"),
+            ("birealnet", "task", "none"),
+            ("birealnet", "multibox_bidet", "none"),
+            ("birealnet", "multibox_bidet", "conv"),
+            ("xnor", "multibox_bidet", "conv"),
+        )
+    ]
+    cells.append(f"{network} quantizer=fp32 loss=task")
+    found = claimed(make_manifest, "adabin_voc", *cells)
+    assert found == [64.0, 69.4, 63.8, None, 52.4, 66.0, None, 72.4]
+
+
+def test_another_network_is_no_vgg16(make_manifest):
+    cells = [
+        f"backbone=ssd300_resnet18 quantizer=adabin backbone.shortcut={shortcut}"
+        for shortcut in ("conv", "block")
+    ]
+    assert claimed(make_manifest, "adabin_voc", *cells) == [None, None]
+
+
 def test_widths_come_from_the_results_config_too(make_manifest, make_result):
     cell = "backbone=wrn22 quantizer=xnor dataset=cifar10"
     assert claimed(make_manifest, "bonn_cifar", cell) == [None]  # narrow or wide: not known yet

@@ -37,6 +37,15 @@ def test_copies_the_manifest_and_finished_results(folders, finish) -> None:
     assert json.loads(copied[0].read_text())["name"] == "a_sweep"
 
 
+def test_pictures_go_along(folders, finish) -> None:
+    source = finish("quantizer=bnn", commit="abc", dirty=False)
+    (source.parent / "pictures").mkdir()
+    (source.parent / "pictures" / "boxes.png").write_bytes(b"picture")
+    promote("a_sweep", **folders)
+    copied = folders["results_dir"] / "figures" / "quantizer=bnn_boxes.png"
+    assert copied.read_bytes() == b"picture"
+
+
 @pytest.mark.parametrize(
     ("git", "why"),
     [

@@ -23,7 +23,8 @@ TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.st
 STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
 COMPARISONS = [table for table in TABLES if table not in STUDIES]
 BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
-COMPARISONS = [table for table in COMPARISONS if table not in BONN]
+VOC = "adabin_voc"  # likewise, of detectors
+COMPARISONS = [table for table in COMPARISONS if table not in (*BONN, VOC)]
 COUNTED = "bonn_efficiency"  # trains nothing
 SCALES = ["demo", "quick", "full"]
 STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm")
@@ -98,6 +99,24 @@ def test_scales_set_data_length_and_seeds(expand: Expand, table: str) -> None:
     assert len(full) == len(seeds) * len(quick)
 
 
+def test_scales_of_the_detection_table(expand: Expand, composed: Composed) -> None:
+    """Generated images and a small network, a short run on VOC, and the authors' iterations."""
+    cells = {scale: expand(VOC, scale) for scale in SCALES}
+    cfgs = {
+        s: [composed(tuple(f"{k}={v}" for k, v in c.items())) for c in cells[s]] for s in SCALES
+    }
+    assert {cfg.dataset.name for cfg in cfgs["demo"]} == {"shapes"}
+    assert {cfg.backbone.name for cfg in cfgs["demo"]} == {"ssd300_resnet18"}
+    for scale in ("quick", "full"):
+        names = {(cfg.dataset.name, cfg.backbone.name) for cfg in cfgs[scale]}
+        assert names == {("voc0712", "ssd300_vgg16")}
+    assert {cfg.trainer.max_epochs for cfg in cfgs["quick"]} == {10}
+    steps = {cfg.quantizer.name: cfg.recipe.steps for cfg in cfgs["full"]}
+    assert steps.pop("fp32") == 120000
+    assert set(steps.values()) == {300000}
+    assert len(cells["full"]) == 3 * len(cells["quick"]) == 3 * 9
+
+
 def test_the_sweep_over_lambda_and_theta_has_28_runs(expand: Expand) -> None:
     cells = expand("bonn_lambda_theta", "full")
     keys = ("backbone", "dataset", "loss.lambda", "loss.theta")
@@ -135,10 +154,8 @@ def test_a_method_of_the_paper_has_a_row_where_it_was_published(expand: Expand) 
     assert measured == {(method, net) for method, net in rows if method in options}
 
 
-@pytest.mark.parametrize("table", BONN)
-def test_every_setting_of_the_bonn_paper_that_can_be_run_has_its_row(
-    expand: Expand, table: str
-) -> None:
+@pytest.mark.parametrize("table", [*BONN, VOC])
+def test_every_setting_of_the_paper_that_can_be_run_has_its_row(expand: Expand, table: str) -> None:
     """All published rows of the methods that exist here, and no number stands beside two cells."""
     published = load_published(CONF.parent / "results" / "published" / f"{table}.yaml")
     options = {option.stem for option in (CONF / "quantizer").glob("*.yaml")}

@@ -25,6 +25,21 @@ def test_cosine_falls_from_lr_to_zero() -> None:
     assert learning_rates(Recipe("sgd", 0.1), 20) == pytest.approx(expected)
 
 
+def test_warmup_and_milestones_count_in_steps_as_well() -> None:
+    """Whole numbers from 1 on; those behind the end are never reached."""
+    steps = {"schedule": "step", "warmup": 2, "milestones": [5, 8, 1000]}
+    fractions = {"schedule": "step", "warmup": 0.2, "milestones": [0.5, 0.8]}
+    rates = learning_rates(Recipe("sgd", 1.0, **steps), 10)
+    assert rates == pytest.approx(learning_rates(Recipe("sgd", 1.0, **fractions), 10))
+    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_warmup_as_long_as_the_run_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"has 4 steps and never reaches \[4, 30\]"):
+        rates = learning_rates(Recipe("sgd", 1.0, schedule="step", warmup=4, milestones=[2, 30]), 4)
+    assert rates == pytest.approx([0, 0.25, 0.5, 0.75])
+
+
 def test_linear_with_warmup() -> None:
     rates = learning_rates(Recipe("adam", 1.0, schedule="linear", warmup=0.2), 10)
     assert rates == pytest.approx([0, 0.5, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
@@ -101,9 +116,14 @@ def test_bayesbinn_learns_latent_weights_and_leaves_the_rest_to_adam() -> None:
         ({"optimizer": "sgd", "lr": 1, "schedule": "step"}, "step needs milestones"),
         ({"optimizer": "sgd", "lr": 1, "milestones": [0.5]}, "only step has any"),
         (
-            {"optimizer": "sgd", "lr": 1, "schedule": "step", "milestones": [60, 120]},
+            {"optimizer": "sgd", "lr": 1, "schedule": "step", "milestones": [0.5, 120]},
             "fractions of the run",
         ),
+        (
+            {"optimizer": "sgd", "lr": 1, "schedule": "step", "milestones": [120, 60]},
+            "must rise",
+        ),
+        ({"optimizer": "sgd", "lr": 1, "warmup": 1.5}, "warmup=1.5"),
         ({"optimizer": "sgd", "lr": 1, "groups": {"sign": {"lr": 1}}}, "recipe.groups.sign"),
         ({"optimizer": "sgd", "lr": 1, "groups": {"norm": {"decay": 0}}}, "'decay'"),
         ({"optimizer": "sgd", "lr": 0}, "lr=0"),

@@ -1,8 +1,9 @@
 """ResNets (He et al., arXiv 1512.03385), for small images in the variants of IR-Net and AdaBin.
 
 ``resnet20``: 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 4 stages of 2 blocks,
-64-128-256-512 channels. Behind the small stem, one 3x3 convolution, the stages see the image's own
-size; behind ImageNet's, a strided 7x7 convolution and a max pool, a quarter of it.
+64-128-256-512 channels; ``resnet34``: of 3, 4, 6 and 3 blocks. Behind the small stem, one 3x3
+convolution, the stages see the image's own size; behind ImageNet's, a strided 7x7 convolution and a
+max pool, a quarter of it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,13 @@ def _is_imagenet_stem(name: str, stem: str, image_size: int) -> bool:
 def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:
     """CIFAR ResNet-20; options: the keys of conf/backbone/resnet20.yaml."""
     return _resnet("resnet20", (16, 32, 64), (3, 3, 3), {"quantizer": quantizer, **options})
+
+
+def resnet34(quantizer: QuantizerSpec, **options: Any) -> ResNet:
+    """ResNet-34; options: the keys of conf/backbone/resnet34.yaml."""
+    return _resnet(
+        "resnet34", (64, 128, 256, 512), (3, 4, 6, 3), {"quantizer": quantizer, **options}
+    )
 
 
 def resnet18(quantizer: QuantizerSpec, **options: Any) -> ResNet:

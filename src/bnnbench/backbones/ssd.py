@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -169,7 +170,9 @@ class DetectionHead(nn.Module):
     def _scores(
         channels: Sequence[int], boxes: Sequence[int], columns: int, structure: SSDStructure
     ) -> SSDScoringHead:
-        conv = structure.quantizer.conv2d if structure.last == "binary" else nn.Conv2d
+        conv: Any = nn.Conv2d
+        if structure.last == "binary":
+            conv = partial(structure.quantizer.conv2d, padding_value=structure.padding_value)
         convs = [conv(c, b * columns, 3, padding=1) for c, b in zip(channels, boxes, strict=True)]
         return SSDScoringHead(nn.ModuleList(convs), columns)
 

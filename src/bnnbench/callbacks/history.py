@@ -30,9 +30,10 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         self.images = 0
         self._epoch_start = 0.0
         self._eval_s = 0.0
+        self._evaluated = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_start, self._eval_s = time.perf_counter(), 0.0
+        self._epoch_start, self._eval_s, self._evaluated = time.perf_counter(), 0.0, False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
@@ -44,12 +45,17 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._eval_s += time.perf_counter()
+        self._evaluated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         elapsed = time.perf_counter() - self._epoch_start
         self.wall_s += elapsed
         self.train_s += elapsed - self._eval_s
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if self._evaluated or not name.startswith(("test/", "val/"))  # of an earlier epoch
+        }
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, "lr": lr, **metrics})
         if trainer.is_global_zero:
@@ -62,8 +68,11 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         return {name: [row.get(name) for row in self.epochs] for name in names}
 
     def best(self, metric: str) -> dict[str, float]:
-        """The epoch with the highest ``metric``: the first, where several tie."""
-        row = max((row for row in self.epochs if metric in row), key=lambda row: row[metric])
+        """The epoch with the highest ``metric``, the first of equal ones; {} if none has it."""
+        rows = [row for row in self.epochs if metric in row]
+        if not rows:
+            return {}
+        row = max(rows, key=lambda row: row[metric])
         return {metric: row[metric], "epoch": row["epoch"]}
 
     def state_dict(self) -> dict[str, Any]:

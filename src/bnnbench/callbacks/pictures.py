@@ -25,6 +25,8 @@ class DetectionPictures(L.Callback):
     """
 
     def __init__(self, folder: str | Path, images: int = 8, score: float = 0.4) -> None:
+        if images < 1:
+            raise ValueError(f"callbacks.pictures.images={images}: at least 1, or pictures=null")
         self.folder, self.images, self.score = Path(folder) / "pictures", images, score
         self._pictures: list[Picture] = []
 

@@ -32,6 +32,7 @@ _SETTINGS = {
     "backbone.stem": "stem",
     "dataset.augmentation": "augmentation",
     "dataset.interpolation": "average precision",
+    "dataset.train_difficult": "difficult objects trained on",
     "recipe.init_std": "kernels start at std",
     "loss.lambda": "lambda",
     "loss.theta": "theta",

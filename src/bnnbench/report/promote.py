@@ -42,7 +42,7 @@ def promote(
     copies |= {
         results_dir / "figures" / f"{run}_{picture.name}": picture
         for run, path in finished.items()
-        for picture in sorted((path.parent / "pictures").glob("*.png"))
+        for picture in sorted(path.parent.glob("**/pictures/*.png"))  # the last stage's stay
     }
     for target, source in copies.items():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 GROUPS: dict[str, tuple[str, ...]] = {
     "quantizer": (),
     "loss": (),
-    "backbone": (),
-    "dataset": ("data_dir", "workers"),
+    "backbone": ("task",),
+    "dataset": ("data_dir", "workers", "task"),
     # trainer.max_epochs and dataset.batch_size hold this dataset's entry: a recipe that
     # gains another dataset must not make finished runs look new.
     "recipe": ("epochs", "batch_size"),

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
-from torchmetrics.detection import MeanAveragePrecision
 
 from bnnbench.backbones.ssd import BinarySSD, HeadOutputs
 from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import LossTerm
 from bnnbench.losses.multibox import MultiBox, MultiBoxParts, Targets
-from bnnbench.metrics import VOCAveragePrecision
+from bnnbench.metrics.coco_ap import COCOAveragePrecision
+from bnnbench.metrics.voc_ap import VOCAveragePrecision
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.recipe import Recipe
 
@@ -54,8 +53,7 @@ class Detection(Task):
         self.classes = tuple(classes)
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
         self.average_precision = VOCAveragePrecision(0.5, interpolation)
-        self.coco = MeanAveragePrecision(backend="pycocotools")
-        self.coco.warn_on_many_detections = False  # COCO's own limit is 100
+        self.coco = COCOAveragePrecision()
 
     def _losses(self, batch: Batch) -> tuple[MultiBoxParts, Tensor | None, HeadOutputs]:
         images, targets = batch
@@ -79,8 +77,7 @@ class Detection(Task):
         found = self.net.detect(outputs)
         self.average_precision.update(found, batch[1])
         if self.trainer.state.fn != "fit":  # seconds an epoch on a large set
-            crowds = [{**target, "iscrowd": target["difficult"].int()} for target in batch[1]]
-            self.coco.update(found, crowds)
+            self.coco.update(found, [_with_crowds(target) for target in batch[1]])
         return found
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Tensor]]:
@@ -100,7 +97,7 @@ class Detection(Task):
     def _log_evaluation(self, prefix: str) -> None:
         self._log_loss(prefix, self.eval_loss)
         found = self.average_precision.compute()
-        self.log(f"{prefix}/map", torch.nan_to_num(found["map"]).float())
+        self.log(f"{prefix}/map", found["map"].float())
         for label, value in found["ap"].items():
             self.log(f"{prefix}/ap/{self.classes[label - 1]}", value.float())
         self.average_precision.reset()
@@ -111,3 +108,8 @@ class Detection(Task):
     def _log_loss(self, prefix: str, metric: MeanMetric) -> None:
         self.log(f"{prefix}/loss", metric.compute())
         metric.reset()
+
+
+def _with_crowds(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    difficult = target.get("difficult")
+    return target if difficult is None else {**target, "iscrowd": difficult.int()}

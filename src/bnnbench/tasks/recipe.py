@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn, optim
 
 from bnnbench.optim.bayesbinn import BayesBiNN
@@ -107,6 +108,12 @@ class Recipe:
             parameters: by role, as ``parameters_by_role`` gives them.
             total_steps: optimiser steps of the run.
         """
+        late = [mark for mark in (self.warmup, *self.milestones) if mark >= total_steps]
+        if late:
+            rank_zero_warn(
+                f"the run has {total_steps} steps and never reaches {late} of recipe.warmup and "
+                "recipe.milestones: set these to steps, or fractions, of this run"
+            )
         optimizer = self._optimizer(self.parameter_groups(parameters))
         if self.schedule == "onecycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
@@ -149,11 +156,11 @@ class Recipe:
         warmup = _in_steps(self.warmup, total_steps)
         if step < warmup:
             return step / warmup
-        left = 1 - (step - warmup) / (total_steps - warmup)
-        if self.schedule == "cosine":
-            return (1 - math.cos(math.pi * left)) / 2
         if self.schedule == "step":
             return self.gamma ** sum(step >= _in_steps(m, total_steps) for m in self.milestones)
+        left = 1 - (step - warmup) / max(total_steps - warmup, 1)
+        if self.schedule == "cosine":
+            return (1 - math.cos(math.pi * left)) / 2
         return left if self.schedule == "linear" else 1.0
 
 
