@@ -32,14 +32,14 @@ def contents(tree: Path) -> dict[str, bytes]:
 def test_the_default_set_never_changes(tree):
     """Results of different versions are comparable only while these counts stay."""
     for split, images, labels, difficult in (
-        ("trainval", 1024, [0, 696, 700, 676], 210),
-        ("test", 96, [0, 58, 74, 63], 22),
+        ("trainval", 1024, [0, 1325, 1351, 1392], 396),
+        ("test", 96, [0, 124, 138, 124], 44),
     ):
         files, truths = voc.read_splits(tree, [split], CLASSES)
         assert (len(files), len(truths)) == (images, images)
         assert truths.labels.bincount().tolist() == labels
         assert int(truths.difficult.sum()) == difficult
-        assert (int(truths.counts.min()), int(truths.counts.max())) == (1, 3)
+        assert (int(truths.counts.min()), int(truths.counts.max())) == (2, 6)
     sizes = [tuple(row) for row in voc.read_splits(tree, ["trainval"], CLASSES)[1].sizes.tolist()]
     assert set(sizes) == {(96, 96), (96, 72), (72, 96), (96, 120), (120, 96)}
 
@@ -68,20 +68,22 @@ def test_the_xml_files_hold_what_is_drawn(tree):
 
 
 def test_boxes_are_around_the_pixels_of_their_colour(tree):
-    """The image's colours next to that of the middle of its only object lie within the box."""
-    files, truths = voc.read_splits(tree, ["test"], CLASSES)
-    alone = (truths.counts == 1).nonzero().flatten()
-    part, checked = truths[alone], 0
-    for file, box, difficult in zip(files[alone], part.boxes, part.difficult, strict=True):
-        if not difficult:
-            pixels = np.asarray(Image.open(file.decode())).astype(float)
-            left, top, right, bottom = box.int().tolist()
+    """In images with two shapes of different classes, and so colours, that do not touch."""
+    files, truths = voc.read_splits(tree, ["trainval"], CLASSES)
+    two, checked = (truths.counts == 2).nonzero().flatten(), 0
+    part = truths[two]
+    pairs = zip(part.boxes.split(2), part.labels.split(2), part.difficult.split(2), strict=True)
+    for file, (boxes, labels, difficult) in zip(files[two], pairs, strict=True):
+        if labels[0] == labels[1] or difficult.any() or box_iou(boxes, boxes)[0, 1] > 0:
+            continue
+        pixels = np.asarray(Image.open(file.decode())).astype(float)
+        for left, top, right, bottom in boxes.int().tolist():
             colour = pixels[(top + bottom) // 2, (left + right) // 2]
             rows, columns = np.where(np.abs(pixels - colour).max(2) < 60)
             seen = [columns.min(), rows.min(), columns.max(), rows.max()]
-            assert np.abs(np.array(seen) - [left, top, right, bottom]).max() <= 2  # JPEG
+            assert np.abs(np.array(seen) - [left, top, right, bottom]).max() <= 4  # JPEG, a tip
             checked += 1
-    assert checked > 20
+    assert checked > 40
 
 
 @pytest.mark.parametrize("name", CLASSES)
