@@ -50,7 +50,7 @@ def test_every_quantizer_loads_under_its_own_name_with_its_block(name):
 
 @pytest.mark.parametrize("name", options("backbone"))
 def test_every_backbone_builds_under_its_own_name(name):
-    assert isinstance(bnnbench.build_backbone(name), nn.Module)
+    assert isinstance(bnnbench.build_backbone(name, image_size=64), nn.Module)
     assert load_option("backbone", name, {}).name == name
 
 

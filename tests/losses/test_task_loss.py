@@ -20,5 +20,5 @@ def test_cross_entropy_with_label_smoothing() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="label_smoothing=1"):
         task_loss("classification", label_smoothing=1)
-    with pytest.raises(ValueError, match="detection"):
-        task_loss("detection")
+    with pytest.raises(ValueError, match="segmentation"):
+        task_loss("segmentation")

@@ -9,6 +9,8 @@ import bnnbench
 from bnnbench.config import build_backbone, load_quantizer, options
 from bnnbench.metrics import NetworkCost, count_operations
 
+CLASSIFIERS = [name for name in options("backbone") if not name.startswith("ssd300_")]
+
 
 def _count(backbone: str, quantizer: str, size: int = 32, **overrides) -> NetworkCost:
     return count_operations(build_backbone(backbone, quantizer, **overrides), (3, size, size))
@@ -37,7 +39,7 @@ def test_resnet20s_counts_are_exact():
 
 
 @pytest.mark.parametrize("size", [8, 28, 32])
-@pytest.mark.parametrize("backbone", options("backbone"))
+@pytest.mark.parametrize("backbone", CLASSIFIERS)
 def test_full_precision_macs_are_half_of_torchs_flops(backbone, size):
     net = build_backbone(backbone, "fp32", image_size=size).eval()
     counter = FlopCounterMode(display=False)
@@ -50,7 +52,7 @@ def test_full_precision_macs_are_half_of_torchs_flops(backbone, size):
     assert cost.packed_bytes == 4 * cost.params
 
 
-@pytest.mark.parametrize("backbone", options("backbone"))
+@pytest.mark.parametrize("backbone", CLASSIFIERS)
 def test_binarization_moves_macs_and_loses_none(backbone):
     full, binary = _count(backbone, "fp32"), _count(backbone, "bnn")
     assert binary.fp_macs + binary.binary_macs == full.fp_macs
