@@ -11,8 +11,10 @@ from bnnbench.layers import set_progress
 from bnnbench.quantizers.base import Decomposition, Side
 
 ALL = options("quantizer")
-BITS = {"fp32": (32, 32), "bbb": (32, 32), "bayesbinn": (1, 32), "mcn": (1, 32)}  # else (1, 1)
-BINARY = [name for name in ALL if BITS.get(name) != (32, 32)]
+BITS = {"fp32": (32, 32), "bbb": (32, 32), "twn": (2, 32)}  # else (1, 1)
+BITS |= dict.fromkeys(("bayesbinn", "bwn", "mcn"), (1, 32))
+BASES = {"ienet": (1, 2)}  # else (1, 1)
+BINARY = [name for name in ALL if 1 in BITS.get(name, (1, 1))]
 SHAPE = (5, 3, 3, 3)  # 27 weights a filter: not a multiple of any vector length
 
 
@@ -28,7 +30,7 @@ def _binary_sides(name: str, shape: tuple[int, ...] = SHAPE) -> list[tuple[Side,
 
 def _inputs(dtype: torch.dtype) -> list[Tensor]:
     torch.manual_seed(0)
-    return [0.05 * torch.randn(SHAPE, dtype=dtype), torch.randn(2, 3, 7, 7, dtype=dtype)]
+    return [0.5 * torch.randn(SHAPE, dtype=dtype), torch.randn(2, 3, 7, 7, dtype=dtype)]
 
 
 def _perturbed(side: Side) -> Side:
@@ -67,7 +69,10 @@ def test_value_is_one_of_two_exactly(name):
 @pytest.mark.parametrize("name", BINARY)
 def test_code_at_the_threshold_is_plus_one(name, zero):
     threshold = 0.5 if name == "dorefa" else zero
-    centred = torch.tensor([0.5, zero, -0.5]).view(1, 3, 1, 1)  # mean 0 over every axis
+    # mean 0 over every axis, and within half a period of BiPer's wave
+    centred = torch.tensor([0.05, zero, -0.05]).view(1, 3, 1, 1)
+    if name == "siman":  # the threshold of its weights is a magnitude, here 0.05
+        centred = centred[:, [0, 2, 1]]
     inputs = [centred, torch.tensor([1.0, threshold, -1.0]).view(1, 3, 1, 1)]
     for side, which in _binary_sides(name, (1, 3, 1, 1)):
         x = inputs[which]
@@ -115,13 +120,13 @@ def test_state_dict_carries_everything_over(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_bits_and_bases_are_stated(name):
-    for side, bits in zip(_sides(name), BITS.get(name, (1, 1)), strict=True):
-        assert (side.bits, side.bases) == (bits, 1)
+    expected = zip(BITS.get(name, (1, 1)), BASES.get(name, (1, 1)), strict=True)
+    assert [(side.bits, side.bases) for side in _sides(name)] == list(expected)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_symmetric_says_whether_a_relu_may_stand_before_the_layer(name):
-    activation = load_quantizer(name).activation(3)
+    activation = load_quantizer(name).activation(3).eval()  # FDA-BNN trains with noise
     positive = torch.rand(2, 3, 4, 4) + 1e-3
     is_constant = activation(positive).unique().numel() == 1
     assert activation.symmetric == is_constant

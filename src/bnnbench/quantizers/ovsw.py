@@ -1,0 +1,84 @@
+"""OvSW: overcoming silent weights (Xiang et al., ECCV 2024, arXiv 2407.05257).
+
+Code: JingyangXiang/OvSW. Weights ``E|v| sign(w)`` per filter, v the standardised filter; the scale
+has no gradient, the sign is straight-through: ``G = E|v| g``. Two changes of that gradient, per
+filter and per weight: adaptive gradient scaling, ``G <- G max(1, delta ||w|| / ||G||)`` with the
+norms at least 1e-3 and 1e-6, then silence awareness decaying, ``G <- G + decay * w`` for weights
+whose flip state is below 1e-4, a moving average (0.999) of the flips of their sign. Activations as
+in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed: both
+are part of the backward, so that they see this layer's gradient before other loss terms, and each
+process its own; the first step's flips are not seen; sign(0) = +1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, per_filter, scaled_sign
+from bnnbench.quantizers.recu import spread
+from bnnbench.quantizers.surrogate import sign
+
+MOMENTUM, SILENT = 0.999, 1e-4
+
+
+def standardized_magnitude(weight: Tensor) -> Tensor:
+    """``E|v|`` of each standardised filter, without gradient, shape ``(out, 1, ...)``."""
+    weight = weight.detach()
+    centred = weight - weight.mean(dim=per_filter(weight), keepdim=True)
+    return mean_magnitude(centred) / spread(centred)
+
+
+class _Awakened(torch.autograd.Function):
+    """``scale * sign(w)`` whose gradient is scaled and decayed."""
+
+    @staticmethod
+    def forward(
+        ctx, weight: Tensor, scale: Tensor, flips: Tensor, delta: float, decay: float
+    ) -> Tensor:
+        ctx.save_for_backward(weight, scale, flips)
+        ctx.delta, ctx.decay = delta, decay
+        return scale * sign(weight)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, scale, flips = ctx.saved_tensors
+        grad, axes = grad * scale, per_filter(weight)
+        norms = [z.square().sum(dim=axes, keepdim=True).sqrt() for z in (weight, grad)]
+        factor = ctx.delta * norms[0].clamp(min=1e-3) / norms[1].clamp(min=1e-6)
+        silent = flips.lt(SILENT).to(weight.dtype)
+        grad = grad * factor.clamp(min=1) + ctx.decay * silent * weight
+        return grad, None, None, None, None
+
+
+class OvSWWeight(Side):
+    """``E|v| * sign(w)`` per filter."""
+
+    signs: Tensor
+    flips: Tensor
+
+    def __init__(self, shape: Sequence[int], delta: float = 0.04, decay: float = 9e-4) -> None:
+        super().__init__()
+        self.delta, self.decay = delta, decay
+        self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: none yet
+        self.register_buffer("flips", torch.zeros(tuple(shape)))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Binary weights, same shape as ``weight``."""
+        scale = standardized_magnitude(weight)
+        return _Awakened.apply(  # pyright: ignore[reportReturnType]
+            weight, scale, self.flips, self.delta, self.decay
+        )
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        return scaled_sign(x, standardized_magnitude(x))
+
+    @torch.no_grad()
+    def after_step(self, weight: Tensor) -> None:
+        """Average the flips of the step."""
+        signs = sign(weight).to(self.signs.dtype)
+        flipped = (signs * self.signs).eq(-1).to(self.flips.dtype)
+        self.flips.lerp_(flipped, 1 - MOMENTUM)
+        self.signs.copy_(signs)

@@ -1,0 +1,91 @@
+"""SiMaN: sign-to-magnitude binarization (Lin et al., TPAMI 2023, arXiv 2102.07981).
+
+Code: lmbxmu/SiMaN. Each filter is standardised, ``v = (w - E w) / std(w)``; the larger half of its
+magnitudes, ``floor(n / 2)`` of n, is +1, the rest -1 (the paper's {0, 1}, rescaled). The gradient
+is straight-through to ``|v|``: ``sign(v) g``. After each step the weights are centred and their
+magnitudes clipped to the layer's p-th and (100 - p)-th percentile, p falling from 15 to 0.
+Activations ``sign(x - mean)`` with ApproxSign, mean and std of the sample in training and in
+evaluation. One learned scale an output channel. std: unbiased, ``sqrt(var + 1e-5)``. Changed: the
+code is computed, not stored; weights are clipped after a step, not in every forward, so not before
+the first; equal magnitudes at the cut are all +1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bnnbench.quantizers.base import Decomposition, Schedule, Side, per_filter, scaled_sign
+from bnnbench.quantizers.surrogate import approx_sign, identity, sign, sign_ste
+
+
+def standardized(x: Tensor) -> Tensor:
+    """Each filter, or sample, with zero mean and unit standard deviation."""
+    axes = per_filter(x)
+    centred = x - x.mean(dim=axes, keepdim=True)
+    return centred / (centred.var(dim=axes, keepdim=True) + 1e-5).sqrt()
+
+
+class PercentSchedule(Schedule):
+    """``first * (1 - progress)`` percent."""
+
+    percent: Tensor
+
+    def __init__(self, first: float) -> None:
+        super().__init__()
+        if not 0 <= first < 50:
+            raise ValueError(f"quantizer.percent={first}: choose 0 to 50, 50 excluded")
+        self.first = first
+        self.register_buffer("percent", torch.tensor(float(first)))
+
+    def set_progress(self, progress: float) -> None:
+        """Clip less."""
+        self.percent.fill_(self.first * (1 - progress))
+
+
+class SiMaNWeight(Side):
+    """+1 for the larger half of each filter's magnitudes."""
+
+    def __init__(self, shape: Sequence[int], percent: float = 15.0) -> None:
+        super().__init__()
+        self.schedule = PercentSchedule(percent)
+
+    @staticmethod
+    def _above(weight: Tensor) -> Tensor:
+        """Magnitudes less the smallest that is +1."""
+        magnitude = standardized(weight).abs()
+        flat = magnitude.detach().flatten(1)
+        larger = flat.topk(max(flat.shape[1] // 2, 1), dim=1, sorted=False).values
+        return magnitude - larger.amin(dim=1).view(-1, *(1,) * (weight.dim() - 1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Binary weights, same shape as ``weight``."""
+        return sign_ste(self._above(weight), identity)
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        return scaled_sign(self._above(x))
+
+    @torch.no_grad()
+    def after_step(self, weight: Tensor) -> None:
+        """Centre the latent weights and clip their magnitudes, in place."""
+        weight.sub_(weight.mean(dim=per_filter(weight), keepdim=True))
+        share = self.schedule.percent.to(weight.dtype) / 100
+        magnitude = weight.abs()
+        low, high = magnitude.quantile(torch.stack([share, 1 - share]))
+        weight.copy_(sign(weight) * magnitude.clamp(low, high))
+
+
+class SiMaNActivation(Side):
+    """``sign(x - mean of the sample)``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Signs of the centred ``x`` (N, ...), same shape."""
+        return sign_ste(standardized(x), approx_sign)
+
+    def decompose(self, x: Tensor) -> Decomposition:
+        return scaled_sign(standardized(x))
