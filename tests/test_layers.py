@@ -28,8 +28,8 @@ GEOMETRIES = {
 
 def _value(side: Side, x: Tensor) -> Tensor:
     """The quantized value, from the decomposition where there is one."""
-    if side.bits == 32:
-        return x
+    if side.bits != 1:  # a value without a binary code
+        return side(x)
     scale, code, offset = side.decompose(x)
     return scale * code + offset
 
@@ -49,7 +49,10 @@ def test_convolution_is_torchs_over_the_quantized_values(name, geometry):
     plain.weight.data = _value(conv.weight_quantizer, conv.weight).detach()
     if conv.bias is not None:
         plain.bias = conv.bias
-    torch.testing.assert_close(conv(x), plain(_value(conv.activation_quantizer, x)))
+    expected = plain(_value(conv.activation_quantizer, x))
+    if conv.output is not None:  # a learned scale
+        expected = conv.output(expected, x)
+    torch.testing.assert_close(conv(x), expected)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -60,7 +63,8 @@ def test_gradients_flow_through_every_geometry(name, geometry):
     x = _image().float().requires_grad_()
     out = conv(x)
     out.backward(torch.randn_like(out))
-    for tensor in (x, *conv.parameters()):
+    used = (p for key, p in conv.named_parameters() if not key.endswith(".u"))  # RBONN's: 2nd step
+    for tensor in (x, *used):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
         assert tensor.grad.abs().sum() > 0
@@ -105,16 +109,20 @@ def test_linear_is_torchs_over_the_quantized_values(name):
     out = layer(x)
     torch.testing.assert_close(out, expected)
     out.square().sum().backward()
-    used = (p for key, p in layer.named_parameters() if not key.endswith("rho"))  # of training
+    of_training = ("rho", ".u", ".fc1", ".fc2")
+    used = (p for key, p in layer.named_parameters() if not key.endswith(of_training))
     for tensor in (x, *used):
         assert tensor.grad is not None
         assert tensor.grad.abs().sum() > 0
 
 
-ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn")  # of the layer, not of each filter
+# Of the layer, not of each filter.
+ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn", "reste", "twn", "dsq")
+RANDOM = ("ienet", "rbonn", "rebnn")  # scales start at random
+CENTRED = ("siman",)  # activations, by the mean of all channels
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ONE_SCALE])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ONE_SCALE + RANDOM + CENTRED])
 def test_statistics_of_a_grouped_filter_are_its_own(name):
     """A grouped convolution is two convolutions side by side, where the scale is per filter."""
     spec = load_quantizer(name)
@@ -124,6 +132,7 @@ def test_statistics_of_a_grouped_filter_are_its_own(name):
     outputs = []
     for half, weight, part in zip(halves, conv.weight.chunk(2), x.chunk(2, dim=1), strict=True):
         half.weight.data = weight.detach()
+        half.output = conv.output = None
         outputs.append(half(part))
     torch.testing.assert_close(conv(x), torch.cat(outputs, dim=1))
 

@@ -114,7 +114,7 @@ def test_scales_of_the_detection_table(expand: Expand, composed: Composed) -> No
     steps = {cfg.quantizer.name: cfg.recipe.steps for cfg in cfgs["full"]}
     assert steps.pop("fp32") == 120000
     assert set(steps.values()) == {300000}
-    assert len(cells["full"]) == 3 * len(cells["quick"]) == 3 * 9
+    assert len(cells["full"]) == 3 * len(cells["quick"]) == 3 * 10
 
 
 def test_the_sweep_over_lambda_and_theta_has_28_runs(expand: Expand) -> None:

@@ -2,9 +2,10 @@
 
 OPs = full-precision MACs + binary MACs / 64 (Bi-Real Net, arXiv 1808.00278; ReActNet): a MAC of
 ``w`` x ``a`` bits over several bases counts as ``w * a * bases`` binary MACs where both sides are
-quantized, else as one full-precision MAC. Convolutions and linear layers are counted. Packed size:
-binarized weights at their bits, everything else in 4 bytes; the scales and offsets that a method
-derives from its latent weights are listed apart (``scale_bytes``), because papers leave them out.
+quantized, else as one full-precision MAC. Convolutions and linear layers are counted; parameters of
+training alone (noise, uncertainties) are not. Packed size: binarized weights at their bits,
+everything else in 4 bytes; the scales and offsets that a method derives from its latent weights are
+listed apart (``scale_bytes``), because papers leave them out.
 """
 
 from __future__ import annotations
@@ -140,6 +141,16 @@ def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, out: Tensor) -> LayerCo
     )
 
 
+def training_only_parameters(net: nn.Module) -> list[nn.Parameter]:
+    """What the quantizers of ``net`` need in training alone: noise, uncertainties."""
+    return [
+        parameter
+        for module in net.modules()
+        for name, parameter in module.named_parameters()
+        if name.split(".")[0] in getattr(module, "training_only", ())
+    ]
+
+
 @torch.no_grad()
 def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
     """Operations, parameters and sizes of ``net`` for one image.
@@ -166,4 +177,5 @@ def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
             module.training = training
         for hook in hooks:
             hook.remove()
-    return NetworkCost(layers, sum(p.numel() for p in net.parameters()))
+    dropped = sum(p.numel() for p in training_only_parameters(net))
+    return NetworkCost(layers, sum(p.numel() for p in net.parameters()) - dropped)

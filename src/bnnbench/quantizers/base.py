@@ -36,6 +36,11 @@ class Side(nn.Module):
         bases: how many binary tensors the value is a sum of.
         symmetric: the codes are signs of the input itself, so an input that is never negative
             (the output of a ReLU) would carry no information.
+
+    A side may also have ``training_only``, names of parameters (or of modules with parameters) that
+    no trained network needs, and a weight side hooks, which ``callbacks/progress.py`` calls in this
+    order: ``epoch_start(weight)``, ``after_backward(weight)`` once the gradient of an optimiser
+    step is complete, ``after_step(weight)``.
     """
 
     bits: int = 1

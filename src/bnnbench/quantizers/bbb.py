@@ -22,6 +22,7 @@ class BBBWeight(Side):
     """A sample of N(m, softplus(rho)^2) in training, m in evaluation."""
 
     bits = 32
+    training_only = ("rho",)
 
     def __init__(self, shape: Sequence[int], rho: float = -5.0) -> None:
         super().__init__()

@@ -63,6 +63,8 @@ class NoiseAdaptation(Schedule):
 class FDAWeight(Side):
     """``E|w| * sign(w)`` per filter."""
 
+    training_only = ("noise",)
+
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
         self.noise = NoiseAdaptation(math.prod(shape[1:]))
@@ -82,6 +84,7 @@ class FDAActivation(Side):
     """``sign(x)``."""
 
     symmetric = True
+    training_only = ("noise",)
 
     def __init__(self, channels: int) -> None:
         super().__init__()

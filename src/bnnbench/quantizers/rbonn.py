@@ -46,6 +46,8 @@ class _Bilinear(torch.autograd.Function):
 class RBONNWeight(Side):
     """``0.02 * |alpha| * sign(w)`` per filter, in training of backtracked weights."""
 
+    training_only = ("u",)
+
     previous: Tensor
 
     def __init__(self, shape: Sequence[int], threshold: float = 0.6) -> None:
