@@ -11,19 +11,24 @@ import bnnbench
 from bnnbench.callbacks.progress import QuantizerProgress
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.quantizers.base import Side
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
+
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+}
 
 
 def fitted(quantizer: str, callbacks: list[L.Callback], **trainer: object) -> Classification:
     net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
     task = Classification(net, task_loss("classification"), Recipe("sgd", 50.0), 10)
     data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    options |= {"enable_model_summary": False, "accelerator": "cpu"}
-    L.Trainer(callbacks=callbacks, **options, **trainer).fit(
-        task, DataLoader(data, batch_size=None)
-    )
+    L.Trainer(callbacks=callbacks, **QUIET, **trainer).fit(task, DataLoader(data, batch_size=None))
     return task
 
 
@@ -56,3 +61,47 @@ def test_the_module_brings_the_callback() -> None:
     net = bnnbench.build_backbone("resnet20", image_size=8)
     task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
     assert any(isinstance(callback, QuantizerProgress) for callback in task.configure_callbacks())
+
+
+class Watched(Side):
+    """A weight side that writes down when its hooks are called, and with which gradient."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        self.log.append("forward")
+        return weight * 1.0
+
+    def _note(self, hook: str, weight: torch.Tensor) -> None:
+        assert not torch.is_grad_enabled()
+        self.log.append(hook)
+        self.latent, self.grad = weight.clone(), None if weight.grad is None else weight.grad.norm()
+
+    def epoch_start(self, weight: torch.Tensor) -> None:
+        self._note("epoch_start", weight)
+
+    def after_backward(self, weight: torch.Tensor) -> None:
+        self._note("after_backward", weight)
+        assert self.grad > 1e-3  # clipped to 1e-9 afterwards
+
+    def after_step(self, weight: torch.Tensor) -> None:
+        before = self.latent
+        self._note("after_step", weight)
+        assert not torch.equal(before, weight)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_hooks_are_called_in_order_once_a_step(accumulate: int) -> None:
+    log: list[str] = []
+    net = bnnbench.build_backbone("resnet20", quantizer="birealnet", image_size=8)
+    _, layer = next(binary_layers(net))
+    layer.weight_quantizer = Watched(log)
+    task = Classification(net, task_loss("classification"), Recipe("sgd", 1e6), 10)
+    data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
+    L.Trainer(
+        max_epochs=2, gradient_clip_val=1e-9, accumulate_grad_batches=accumulate, **QUIET
+    ).fit(task, DataLoader(data, batch_size=None))
+    batches = ["forward"] * accumulate + ["after_backward", "after_step"]
+    assert log == (["epoch_start"] + batches * (2 // accumulate)) * 2

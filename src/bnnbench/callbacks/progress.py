@@ -1,40 +1,64 @@
-"""Drives the scheduled and post-step state of quantizers."""
+"""Drives the state of quantizers: schedules at an epoch's start, and the hooks of weight sides."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning as L
-from torch import nn
+import torch
 
 from bnnbench.layers import BinaryLayer, binary_layers, set_progress
 
+HOOKS = ("epoch_start", "after_backward", "after_step")
+
 
 class QuantizerProgress(L.Callback):
-    """Calls ``set_progress`` at each epoch's start and ``after_step`` of the weight sides.
+    """Calls ``set_progress`` of every schedule and the hooks of weight sides that have any.
+
+    In this order, layer by layer, always without gradient, with the latent weight:
+
+    * ``epoch_start``: before the first batch of an epoch, the schedules already moved;
+    * ``after_backward``: before each optimiser step, ``weight.grad`` complete and not yet clipped;
+    * ``after_step``: after it. Batches that only accumulate gradients call neither.
 
     A run limited by steps instead of epochs moves by its finished fraction of all steps.
     """
 
     def __init__(self) -> None:
-        self._after_step: list[BinaryLayer] = []
+        self._hooked: dict[str, list[BinaryLayer]] = {hook: [] for hook in HOOKS}
+        self._stepped = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         layers = [layer for _, layer in binary_layers(pl_module)]
-        self._after_step = [x for x in layers if hasattr(x.weight_quantizer, "after_step")]
+        self._hooked = {
+            hook: [layer for layer in layers if hasattr(layer.weight_quantizer, hook)]
+            for hook in HOOKS
+        }
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         set_progress(pl_module, *self._position(trainer))
+        self._call("epoch_start")
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
+        self._call("after_backward")
+        self._stepped = True
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        if self._stepped:
+            self._call("after_step")
+            self._stepped = False
+
+    @torch.no_grad()
+    def _call(self, hook: str) -> None:
+        for layer in self._hooked[hook]:
+            getattr(layer.weight_quantizer, hook)(layer.weight)
 
     @staticmethod
     def _position(trainer: L.Trainer) -> tuple[float, float]:
         if trainer.max_epochs is not None and trainer.max_epochs > 0 and trainer.max_steps < 0:
             return trainer.current_epoch, trainer.max_epochs
         return trainer.global_step, float(trainer.estimated_stepping_batches)
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
-    ) -> None:
-        for layer in self._after_step:
-            after_step: nn.Module | Any = layer.weight_quantizer.after_step
-            after_step(layer.weight)
