@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test lint format bench reproduce-tables report clean
+.PHONY: help install test lint format bench reproduce-tables report docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -39,6 +39,9 @@ reproduce-tables: install ## train and render every table: SCALE=demo (default) 
 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py
+
+docs: install ## the same, and docs/methods.md with its plots from the code of the methods
+	$(BIN)/python src/report.py docs=true
 
 clean: ## remove the environment and the logs; data and results stay
 	rm -rf $(VENV) logs .pytest_cache .ruff_cache

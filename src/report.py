@@ -2,6 +2,7 @@
 
 python src/report.py                          # logs/sweeps/*, results/sweeps/*
 python src/report.py promote=adabin_cifar10   # copy a finished sweep into results/ first
+python src/report.py docs=true                # docs/methods.md and its plots as well
 """
 
 from pathlib import Path
@@ -32,6 +33,10 @@ def main(cfg: DictConfig) -> None:
             render(manifest, [runs], manifest.parent, results / "published")
             print(manifest.parent / "table.md")
         render_results(results)
+        if cfg.docs:
+            from bnnbench.report.methods import write_page  # with torch
+
+            print(write_page(Path(cfg.paths.root_dir) / "docs", results / "published"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
 

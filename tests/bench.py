@@ -2,7 +2,10 @@
 
 Variants are interleaved step by step in one process on one thread, so that a noisy host slows all
 of them alike; medians and quartiles of step time are printed, ratios are of medians. ResNet-20,
-32 x 32 pixels; each method against its twin: full precision in the same structure.
+32 x 32 pixels; each method against its twin: full precision in the same structure. A step is
+forward, backward, SGD and what the method does to its weights around them.
+
+python tests/bench.py --parts eager --methods adabin,xnor --rounds 5   # some methods, one part
 """
 
 from __future__ import annotations
@@ -26,16 +29,34 @@ from bnnbench.allocator import keep_freed_memory
 from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.config import options
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.layers import binary_layers
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 Step = Callable[[], None]
-CLIP_BAR, POLYNOMIAL_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 1.4, 2.0, 1.05
+STEP_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 2.0, 1.05
 REGULARIZER_BAR = 1.1
-REASONS = {
-    "irnet": "tanh in the backward of every activation",
-    "adabin": "two learned levels: gradients of centre and distance on top of ApproxSign",
+# Why a method may cost more than STEP_BAR.
+WHY = {
+    "abbnn": "weight statistics, power-of-two RPReLU, adaptive gradient clipping",
+    "adabin": "weight statistics, gradients of two learned levels",
+    "bayesbinn": "weights are sampled, logarithms and tanh each step",
+    "biper": "sine of the weights, std of every sample",
+    "dsq": "learned ranges: five gradients through tanh, on both sides",
+    "fda": "noise branch: two linear layers and a sine on every activation",
+    "ienet": "two bases, std of every sample of both, output scale",
+    "irnet": "weight statistics, tanh in the backward of every activation",
+    "ovsw": "norms of each filter's gradient, flips counted, std of every sample",
+    "pcnn": "products with every element of the projection",
+    "rbnn": "weights are rotated, activations standardised with gradient, output scale",
+    "rbonn": "learned thresholds, bilinear gradient and backtracking",
     "reactnet": "a learned threshold per channel on top of ApproxSign",
+    "rebnn": "learned thresholds, reconstruction gradient, flips counted",
+    "recu": "weight statistics, std of every sample inside the gradient, output scale",
+    "reste": "powers in the backward of every activation",
+    "sibnn": "learned threshold and slope per channel",
+    "siman": "median and percentiles of the weights, activations centred by sample",
+    "xnorpp": "output map times an outer product of learned vectors",
 }
 
 
@@ -59,6 +80,7 @@ def make_step(net: nn.Module, batch: int, channels_last: bool, compiled: bool) -
     """One training step: forward, backward, SGD."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net = net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    prepare, finish = hooks(net, "after_backward"), hooks(net, "after_step")
     images = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
     labels = torch.randint(10, (batch,))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
@@ -67,10 +89,24 @@ def make_step(net: nn.Module, batch: int, channels_last: bool, compiled: bool) -
 
     def step() -> None:
         F.cross_entropy(net(images), labels).backward()
+        prepare()
         optimizer.step()
+        finish()
         optimizer.zero_grad()
 
     return step
+
+
+def hooks(net: nn.Module, name: str) -> Step:
+    """What the weight sides of ``net`` do at ``name``, as ``callbacks/progress.py`` calls it."""
+    layers = [layer for _, layer in binary_layers(net) if hasattr(layer.weight_quantizer, name)]
+
+    @torch.no_grad()
+    def call() -> None:
+        for layer in layers:
+            getattr(layer.weight_quantizer, name)(layer.weight)
+
+    return call
 
 
 def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -86,42 +122,33 @@ def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def row(name: str, times: list[float], base: list[float], note: str = "") -> None:
-    """Print one line: median, quartiles, ratio to ``base``."""
+def row(name: str, times: list[float], base: list[float], why: str = "") -> None:
+    """Print one line: median, quartiles, ratio to ``base``; ``why`` above the bar."""
     low, median, high = statistics.quantiles(times, n=4)
     ratio = median / statistics.median(base)
     print(
         f"  {name:<12} {median * 1e3:7.0f} ms ({low * 1e3:.0f}-{high * 1e3:.0f})"
-        f"  {ratio:5.2f}  {note}",
+        f"  {ratio:5.2f}  {why if ratio > STEP_BAR else ''}",
         flush=True,
     )
 
 
-def surrogate_kind(quantizer: str) -> str:
-    """How the activations' surrogate is computed, with the bar it is held to."""
-    if quantizer in REASONS:
-        return f"no bar: {REASONS[quantizer]}"
-    if quantizer == "birealnet":
-        return f"polynomial, bar {POLYNOMIAL_BAR}"
-    return f"clip, bar {CLIP_BAR}"
-
-
 def bench_steps(arguments: argparse.Namespace, channels_last: bool, compiled: bool) -> None:
-    """Step cost of every method over its full-precision twin."""
+    """Step cost of every method over its full-precision twin, step by step in turn."""
     layout = "channels last" if channels_last else "NCHW"
     print(
         f"\nStep time over the full-precision twin, {'compiled' if compiled else 'eager'}, "
-        f"{layout}, batch {arguments.batch}"
+        f"{layout}, batch {arguments.batch}\n  method       median (quartiles)   ratio  "
+        f"why (above {STEP_BAR})"
     )
-    for quantizer in arguments.quantizers:
+    for quantizer in arguments.methods:
         nets = {"twin": network("fp32", like=quantizer), quantizer: network(quantizer)}
         steps = {
             name: make_step(net, arguments.batch, channels_last, compiled)
             for name, net in nets.items()
         }
         times = interleaved(steps, arguments.rounds)
-        plain = not channels_last and not compiled
-        row(quantizer, times[quantizer], times["twin"], surrogate_kind(quantizer) if plain else "")
+        row(quantizer, times[quantizer], times["twin"], WHY.get(quantizer, "not known"))
 
 
 def saved_bytes(net: nn.Module, batch: int) -> int:
@@ -144,7 +171,7 @@ def saved_bytes(net: nn.Module, batch: int) -> int:
 def bench_memory(arguments: argparse.Namespace) -> None:
     """Memory kept for backward over the twin's."""
     print(f"\nMemory kept for backward over the full-precision twin (bar {MEMORY_BAR})")
-    for quantizer in arguments.quantizers:
+    for quantizer in arguments.methods:
         own = saved_bytes(network(quantizer), arguments.batch)
         base = saved_bytes(network("fp32", like=quantizer), arguments.batch)
         print(f"  {quantizer:<12} {own / 2**20:6.0f} MiB  {own / base:5.2f}")
@@ -291,14 +318,22 @@ def bare_loop(net: nn.Module, loader: DeviceLoader, recipe: Recipe) -> None:
         total += loss.detach()
 
 
+def methods(names: str) -> list[str]:
+    """The methods of a list with commas; ``all`` is every option but fp32."""
+    known = [name for name in options("quantizer") if name != "fp32"]
+    chosen = known if names == "all" else names.split(",")
+    if unknown := sorted(set(chosen) - set(known)):
+        raise argparse.ArgumentTypeError(f"unknown {unknown}; choose among {known}")
+    return chosen
+
+
 def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
     parts += ("regularizers",)
-    binarized = [name for name in options("quantizer") if name != "fp32"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--quantizers", nargs="+", choices=binarized, default=binarized)
+    parser.add_argument("--methods", type=methods, default="all", help="a,b,...")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ from bnnbench.checkpoints import BadCheckpoint, load_weights, read_state_dict
 from bnnbench.config import build_backbone, load_quantizer, options
 from bnnbench.layers import set_progress
 
-CLASSIFIERS = [name for name in options("backbone") if not name.startswith("ssd300_")]
+CLASSIFIERS = [name for name in options("backbone") if not name.startswith(("ssd300_", "timm"))]
 
 REFERENCE = load_quantizer("adabin", activation_center="reference")
 
@@ -191,8 +191,11 @@ def test_strictness_is_the_default(tmp_path):
 def test_full_precision_weights_start_every_method(backbone, tmp_path):
     full = _perturbed(build_backbone(backbone, "fp32", image_size=8))
     path = _save(tmp_path / "fp32.ckpt", {"state_dict": full.state_dict()})
+    downsample = full.structure.downsample  # parameter-free in some methods
+    same = {"downsample": downsample} if downsample else {}
     for quantizer in options("quantizer"):
-        net = build_backbone(backbone, quantizer, image_size=8)
+        norms = {"norm": "batch"} if quantizer == "abbnn" else {}
+        net = build_backbone(backbone, load_quantizer(quantizer, **norms), image_size=8, **same)
         load_weights(net, path, strict=False)
         started = net.state_dict()
         for key, value in full.state_dict().items():

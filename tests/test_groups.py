@@ -34,6 +34,7 @@ NEEDS = {
     "recipe=ssd300_fp32": SSD,
     "recipe=ssd300_bnn": SSD,
     **{f"backbone={name}": DETECTION for name in options("backbone") if name[:3] == "ssd"},
+    "backbone=timm": ["backbone.name=resnet10t"],
     "loss=pcnn": ["quantizer=pcnn"],
     "loss=mcn": ["quantizer=mcn"],
     "loss=bbb": ["quantizer=bbb"],
@@ -81,9 +82,13 @@ def test_losses_of_any_quantizer_train_one_step(
 
 
 @pytest.mark.parametrize("quantizer", [name for name in options("quantizer") if name != "fp32"])
-@pytest.mark.parametrize("backbone", [name for name in options("backbone") if name not in LARGE])
+@pytest.mark.parametrize(
+    "backbone", [name for name in options("backbone") if name not in (*LARGE, "timm")]
+)
 def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) -> None:
     needs = NEEDS.get(f"quantizer={quantizer}", [])
+    if quantizer == "abbnn" and not backbone.startswith("resnet"):
+        needs = ["quantizer.norm=batch"]  # only ResNets exist without norms
     data = DETECTION if backbone.startswith("ssd") else ["dataset=cifar100"]
     cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", *data, *needs)
     net = run.build_task(cfg).net

@@ -117,8 +117,8 @@ def test_linear_is_torchs_over_the_quantized_values(name):
 
 
 # Of the layer, not of each filter.
-ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn", "reste", "twn", "dsq")
-RANDOM = ("ienet", "rbonn", "rebnn")  # scales start at random
+ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn", "reste", "twn", "dsq", "lab")
+RANDOM = ("ienet", "rbonn", "rebnn", "rbnn")  # scales or rotations start at random
 CENTRED = ("siman",)  # activations, by the mean of all channels
 
 

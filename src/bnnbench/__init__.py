@@ -7,18 +7,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bnnbench.config import build_backbone, load_quantizer
+    from bnnbench.convert import binarize
     from bnnbench.layers import set_progress
 
 # Imported on first use: the sweeper's plugin runs at every start and must not load torch.
 _PUBLIC = {
     "load_quantizer": "bnnbench.config",
     "build_backbone": "bnnbench.config",
+    "binarize": "bnnbench.convert",
     "set_progress": "bnnbench.layers",
     "losses": "bnnbench.losses",
     "metrics": "bnnbench.metrics",
 }
 
-__all__ = ["__version__", "build_backbone", "load_quantizer", "set_progress"]
+__all__ = ["__version__", "binarize", "build_backbone", "load_quantizer", "set_progress"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnbench.layers import QuantizerSpec
+from bnnbench.norm_free import StandardizedConv2d
 from bnnbench.quantizers import NONLINEARITIES
 
 SHORTCUTS = ("conv", "block")  # one identity shortcut per convolution, or per two
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 # Before a sign, a learned slope changes nothing: in pre-activation blocks these follow it.
 BEFORE_CONVOLUTION = ("relu", "hardtanh")
 
@@ -40,22 +42,27 @@ class PadShortcut(nn.Module):
 
 
 def _conv_shortcut(
-    in_channels: int, out_channels: int, stride: int, pool: bool, conv: Callable[..., nn.Conv2d]
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    pool: bool,
+    conv: Callable[..., nn.Conv2d] = nn.Conv2d,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
 ) -> nn.Module:
-    """1x1 convolution and batch norm, strided or behind an average pool."""
+    """1x1 convolution and norm, strided or behind an average pool."""
     layers: dict[str, nn.Module] = {}  # named, so that either form loads the other's weights
     if pool and stride > 1:
         layers["pool"] = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
     layers["conv"] = conv(in_channels, out_channels, 1, 1 if pool else stride, bias=False)
-    layers["bn"] = nn.BatchNorm2d(out_channels)
+    layers["bn"] = norm(out_channels)
     return nn.Sequential(OrderedDict(layers))
 
 
 DOWNSAMPLES: dict[str, Callable[..., nn.Module]] = {
-    "pad": lambda i, o, s, conv=nn.Conv2d: PadShortcut(i, o, s, pool=False),
-    "avgpool_pad": lambda i, o, s, conv=nn.Conv2d: PadShortcut(i, o, s, pool=True),
-    "conv": lambda i, o, s, conv=nn.Conv2d: _conv_shortcut(i, o, s, False, conv),
-    "avgpool_conv": lambda i, o, s, conv=nn.Conv2d: _conv_shortcut(i, o, s, True, conv),
+    "pad": lambda i, o, s, *_: PadShortcut(i, o, s, pool=False),
+    "avgpool_pad": lambda i, o, s, *_: PadShortcut(i, o, s, pool=True),
+    "conv": lambda i, o, s, *conv_norm: _conv_shortcut(i, o, s, False, *conv_norm),
+    "avgpool_conv": lambda i, o, s, *conv_norm: _conv_shortcut(i, o, s, True, *conv_norm),
 }
 
 
@@ -84,8 +91,14 @@ class Structure:
     first: str = "fp32"
     last: str = "fp32"
     projection: ClassVar[str] = "fp32"  # behind the fields: a detector's structure makes it one
+    norms: ClassVar[tuple[str, ...]] = ("batch",)  # what the backbone can be built with
 
     def __post_init__(self) -> None:
+        if self.norm not in self.norms:
+            raise ValueError(
+                f"quantizer={self.quantizer.name} has norm={self.norm}, this backbone one of "
+                f"{self.norms}: set quantizer.norm=batch, or take a ResNet for norm=none"
+            )
         choices: dict[str, tuple[str, ...]] = {
             "first": ("fp32", "binary"),
             "last": ("fp32", "binary"),
@@ -107,6 +120,16 @@ class Structure:
                 f"backbone.nonlinearity=identity with quantizer={self.quantizer.name}: a network "
                 "with real activations and no nonlinearity is linear; choose relu, for instance"
             )
+
+    @property
+    def norm(self) -> str:
+        """``batch``, or ``none`` where the method is one of networks without norms."""
+        return self.quantizer.config.get("norm", "batch")
+
+    @property
+    def norm_start(self) -> float:
+        """Of the scales of batch norms; a method may have its branches start at 0."""
+        return self.quantizer.config.get("norm_start", 1.0)
 
     def as_dict(self) -> dict[str, Any]:
         """The switches, without the method."""
@@ -133,7 +156,10 @@ class Structure:
             return nn.Identity()
         assert self.downsample is not None
         conv = self.quantizer.conv2d if self.projection == "binary" else nn.Conv2d
-        return DOWNSAMPLES[self.downsample](in_channels, out_channels, stride, conv)
+        if self.norm == "none":  # what keeps the scale then is the method's own standardisation
+            conv = self.quantizer.weight_only().conv2d
+        shape = in_channels, out_channels, stride
+        return DOWNSAMPLES[self.downsample](*shape, conv, NORMS[self.norm])
 
     def stem3x3(self, in_channels: int, out_channels: int) -> nn.Conv2d:
         """The first convolution of small images: full precision, or binary weights alone."""
@@ -146,7 +172,8 @@ class Structure:
     def _stem(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
         arguments: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
         if self.first == "fp32":
-            return nn.Conv2d(in_channels, out_channels, kernel, **arguments)
+            conv = StandardizedConv2d if self.norm == "none" else nn.Conv2d
+            return conv(in_channels, out_channels, kernel, **arguments)
         weight_only = self.quantizer.weight_only()  # the image stays real
         return weight_only.conv2d(in_channels, out_channels, kernel, **arguments)
 
@@ -155,6 +182,17 @@ class Structure:
         if self.last == "fp32":
             return nn.Linear(features, num_classes)
         return self.quantizer.linear(features, num_classes)
+
+
+class ResNetStructure(Structure):
+    """Of the networks that exist without norms as well (A&B BNN)."""
+
+    norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm == "none" and self.shortcut != "conv":
+            raise ValueError(f"backbone.shortcut={self.shortcut}: choose conv with norm=none")
 
 
 class BasicBlock(nn.Module):

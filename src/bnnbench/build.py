@@ -37,7 +37,7 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
         start_small(net, cfg.recipe.init_std)
     if cfg.init_from is not None:
         load_weights(net, cfg.init_from, strict=False)
-    loss = task_loss(task, cfg.loss.label_smoothing)
+    loss = task_loss(task, cfg.loss.get("label_smoothing", 0.0), cfg.loss.get("kind", "task"))
     plain = to_dict(cfg.recipe)
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
     check_optimizer(net, recipe)

@@ -140,6 +140,14 @@ def test_each_methods_own_structure_is_the_default():
     )
 
 
+def test_batch_norms_start_where_the_method_says():
+    def starts(name):
+        norms = [m for m in build_backbone("resnet20", name).modules() if type(m) is nn.BatchNorm2d]
+        return torch.cat([norm.weight.detach() for norm in norms]).unique().tolist()
+
+    assert (starts("irnet"), starts("rbnn")) == ([1.0], [pytest.approx(1e-8)])
+
+
 def test_fp32_resnet_is_the_plain_one():
     """Against a network written out with functional calls: conv, norm, relu, add."""
     net = build_backbone("resnet20").eval()

@@ -9,7 +9,7 @@ import bnnbench
 from bnnbench.config import build_backbone, load_quantizer, options
 from bnnbench.metrics import NetworkCost, count_operations
 
-CLASSIFIERS = [name for name in options("backbone") if not name.startswith("ssd300_")]
+CLASSIFIERS = [name for name in options("backbone") if not name.startswith(("ssd300_", "timm"))]
 
 
 def _count(backbone: str, quantizer: str, size: int = 32, **overrides) -> NetworkCost:

@@ -75,6 +75,8 @@ def test_code_at_the_threshold_is_plus_one(name, zero):
         centred = centred[:, [0, 2, 1]]
     inputs = [centred, torch.tensor([1.0, threshold, -1.0]).view(1, 3, 1, 1)]
     for side, which in _binary_sides(name, (1, 3, 1, 1)):
+        if name == "rbnn" and which == 0:
+            side.theta.data.zero_()  # not rotated
         x = inputs[which]
         assert side.decompose(x).code.flatten().tolist() == [1, 1, -1]
         assert side(x).flatten()[0] == side(x).flatten()[1]

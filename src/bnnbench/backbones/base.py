@@ -7,9 +7,14 @@ from torch import Tensor, nn
 from bnnbench.blocks import Structure
 
 
-def initialize(net: nn.Module) -> None:
-    """Kaiming-normal weights for all layers, full precision and binary alike (fan out)."""
+def initialize(net: nn.Module, structure: Structure) -> None:
+    """Kaiming-normal weights for all layers, full precision and binary alike (fan out).
+
+    Scales of batch norms start where the method says.
+    """
     for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, structure.norm_start)
         if isinstance(module, nn.Conv2d | nn.Linear):
             mode = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")

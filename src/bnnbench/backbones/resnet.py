@@ -3,7 +3,7 @@
 ``resnet20``: 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 4 stages of 2 blocks,
 64-128-256-512 channels; ``resnet34``: of 3, 4, 6 and 3 blocks. Behind the small stem, one 3x3
 convolution, the stages see the image's own size; behind ImageNet's, a strided 7x7 convolution and a
-max pool, a quarter of it.
+max pool, a quarter of it. Without norms (``norm_free.py``) the stem is a convolution alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.blocks import BasicBlock, Structure
+from bnnbench.blocks import BasicBlock, ResNetStructure, Structure
 from bnnbench.layers import QuantizerSpec
+from bnnbench.norm_free import NormFreeBlock, expected_variances
 
 STEMS = ("auto", "small", "imagenet")
 IMAGENET_FROM = 128  # pixels: what stem=auto takes for a large image
@@ -45,19 +46,23 @@ class ResNet(Backbone):
         super().__init__(widths[-1], num_classes, structure)
         stem = structure.stem7x7 if imagenet_stem else structure.stem3x3
         self.conv1 = stem(in_channels, widths[0])
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.act1 = structure.act(widths[0])
+        has_norms = structure.norm == "batch"
+        self.bn1 = nn.BatchNorm2d(widths[0]) if has_norms else nn.Identity()
+        self.act1 = structure.act(widths[0]) if has_norms else nn.Identity()
         self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
         self.stages = nn.Sequential()
-        channels = widths[0]
+        channels, variances = widths[0], expected_variances(depths)
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             stage = nn.Sequential()
             for block in range(depth):
                 stride = 2 if index > 0 and block == 0 else 1
-                stage.append(BasicBlock(channels, width, stride, structure))
+                shape = channels, width, stride, structure
+                stage.append(
+                    BasicBlock(*shape) if has_norms else NormFreeBlock(*shape, next(variances))
+                )
                 channels = width
             self.stages.append(stage)
-        initialize(self)
+        initialize(self, structure)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) to (N, widths[-1], h, w)."""
@@ -77,7 +82,7 @@ def _resnet(
     size, stem = options.pop("image_size"), options.pop("stem", "small")
     large = _is_imagenet_stem(name, stem, size)
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
-    return ResNet(widths, depths, classes, channels, Structure(**options), large)
+    return ResNet(widths, depths, classes, channels, ResNetStructure(**options), large)
 
 
 def _is_imagenet_stem(name: str, stem: str, image_size: int) -> bool:

@@ -217,7 +217,7 @@ class BinarySSD(SSD):
         image = ImageList(torch.empty(1, 3, image_size, image_size), [self.image_shape])
         maps = [torch.empty(1, 1, side, side) for side in pyramid.sides]
         self.register_buffer("anchors", generator(image, maps)[0], persistent=False)
-        initialize(self)
+        initialize(self, structure)
         for conv in self.head.modules():
             if isinstance(conv, nn.Conv2d):
                 nn.init.xavier_uniform_(conv.weight)

@@ -37,7 +37,7 @@ class VGGSmall(Backbone):
             self.features.add_module(f"bn{index}", nn.BatchNorm2d(width))
             self.features.add_module(f"act{index}", structure.act(width))
             channels = width
-        initialize(self)
+        initialize(self, structure)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, C, S, S) to (N, 512, S // 8, S // 8)."""
@@ -110,7 +110,7 @@ class VGG16(Backbone):
         conv = structure.conv if conv7 == "binary" else partial(nn.Conv2d, bias=False)
         self.conv7 = conv(1024, 1024, 1)
         self.bn7, self.act7 = nn.BatchNorm2d(1024), structure.act(1024)
-        initialize(self)
+        initialize(self, structure)
 
     @staticmethod
     def _down(channels: int, width: int, structure: Structure) -> nn.Module:

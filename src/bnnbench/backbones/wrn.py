@@ -62,7 +62,7 @@ class WideResNet(Backbone):
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)
         self.act = structure.act(channels)
-        initialize(self)
+        initialize(self, structure)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) to (N, widths[-1], h, w)."""

@@ -4,8 +4,7 @@ Code: edmav4/BiPer, built on ReCU and followed here; the paper was read as abstr
 ``sin(f w)``, real, in stage 1, and ``sign(sin(f w))``, a square wave, in stage 2, which starts from
 stage 1's weights; both have the sine's gradient ``f cos(f w)``. Activations and the learned scale
 of each output channel are ReCU's (``recu.py``, ``channel_scale.py``), its clamp is not used.
-Changed: sign(0) = +1; the penalty ``tau * E[sin^2(f w)]`` of the CIFAR code is no part of the
-quantizer.
+Changed: sign(0) = +1. The penalty ``tau * sum_l E[sin^2(f w)]`` of the CIFAR code is loss=biper.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""Any image classifier of timm, binarized by ``bnnbench.binarize``: docs/any_network.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from bnnbench.backbones.base import Backbone
+from bnnbench.convert import NEVER_NEGATIVE, Keep, binarize, replacement
+from bnnbench.layers import BinaryConv2d, BinaryLinear, QuantizerSpec
+
+
+@dataclass(frozen=True)
+class OwnStructure:
+    """What a converted network is built of, as reports ask for it.
+
+    Attributes:
+        quantizer: the method.
+        nonlinearity: what stands where ReLUs stood; ``own`` where nothing was replaced.
+        first, last: ``fp32`` or ``binary``, of the first and last layer registered.
+        padding_value: zeros around binarized maps.
+    """
+
+    quantizer: QuantizerSpec
+    nonlinearity: str
+    first: str
+    last: str
+    padding_value: float = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts, without the method."""
+        return {key: value for key, value in vars(self).items() if key != "quantizer"}
+
+
+class TimmBackbone(Backbone):
+    """A model of timm by its name; options: the keys of conf/backbone/timm.yaml.
+
+    Its parameters are those of timm's model under ``model.``, initialised as timm does.
+    """
+
+    def __init__(
+        self,
+        quantizer: QuantizerSpec,
+        model: str,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        pretrained: bool = False,
+        keep: Keep | None = None,
+        nonlinearity: str | None = "auto",
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        nn.Module.__init__(self)
+        options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+        name = model.removeprefix("timm/")
+        net = _create(name, image_size, pretrained, options | (kwargs or {}))
+        replaced = any(isinstance(module, NEVER_NEGATIVE) for module in net.modules())
+        own = replacement(quantizer, nonlinearity) if replaced else None
+        size = (in_channels, image_size, image_size)
+        self.model = binarize(net, quantizer, keep, nonlinearity, size)
+        layers = [m for m in self.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        ends = [_precision(layers[0]), _precision(layers[-1])]
+        self.structure = OwnStructure(quantizer, own or "own", *ends)  # pyright: ignore
+        self.num_features: int = self.model.head_hidden_size  # pyright: ignore
+
+    @property
+    def fc(self) -> nn.Module:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The classifier. Raises ValueError for the few models that have several."""
+        classifier = self.model.get_classifier()  # pyright: ignore[reportCallIssue]
+        if not isinstance(classifier, nn.Module):
+            raise ValueError(f"{type(self.model).__name__} has no one classifier to take apart")
+        return classifier
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to the model's last map or tokens."""
+        return self.model.forward_features(x)  # pyright: ignore[reportCallIssue]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """The last map to logits (N, classes), or to penultimate features (N, num_features)."""
+        return self.model.forward_head(features, pre_logits=pre_logits)  # pyright: ignore
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits (N, classes); with ``return_features`` also the penultimate features."""
+        return super().forward(x, True) if return_features else self.model(x)
+
+
+def _precision(layer: nn.Module) -> str:
+    return "binary" if isinstance(layer, BinaryConv2d | BinaryLinear) else "fp32"
+
+
+def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    """timm's model; ``image_size`` reaches those that are built for one size."""
+    if not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), n=5)
+        meant = f"did you mean {', '.join(close)}? " if close else ""
+        raise ValueError(f"backbone.name={name}: timm has no such model; {meant}timm.list_models()")
+    config = get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        options = {"img_size": image_size} | options
+    if not pretrained:
+        return timm.create_model(name, **options)
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:
+        raise RuntimeError(
+            f"backbone.pretrained=true: the weights of {name} cannot be had ({error}); they come "
+            "from the Hugging Face hub or its local cache; pretrained=false starts at random"
+        ) from error

@@ -1,0 +1,257 @@
+"""Native recipes and networks against what their sources state, written down from these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from torch import nn, optim
+
+from bnnbench import run
+from bnnbench.backbones.base import Backbone
+from bnnbench.config import options
+from bnnbench.layers import binary_layers
+from bnnbench.quantizers.biper import BiPerWeight
+from bnnbench.stages import stages
+from bnnbench.sweep.store import read_result
+from bnnbench.tasks.base import Task
+from bnnbench.tasks.roles import parameters_by_role
+
+Compose = Callable[..., DictConfig]
+
+
+class Published(NamedTuple):
+    """A training and a network: ``warmup`` is the epoch at which the rate is ``lr``."""
+
+    lr: float
+    decay: float
+    epochs: int
+    batch: int
+    structure: tuple[str | None, str | None, str, bool]  # shortcut, downsample, act, head norm
+    warmup: int = 0
+    schedule: str = "cosine"
+    drops: tuple[int, ...] = ()  # epochs of schedule step
+    gamma: float = 0.1
+    spared: bool = False  # no decay of latent weights and of learned scales
+
+
+def vgg(act: str) -> tuple[None, None, str, bool]:
+    return None, None, act, False
+
+
+ADABIN = Published(0.1, 1e-4, 400, 128, ("conv", "conv", "maxout", True))
+RECU = Published(0.1, 5e-4, 600, 256, ("conv", "avgpool_pad", "hardtanh", True), warmup=4)
+OVSW = RECU._replace(warmup=5)
+IENET = Published(0.1, 1e-4, 400, 128, ("conv", "avgpool_pad", "hardtanh", True))
+RBNN = Published(0.1, 1e-4, 1000, 256, ("conv", "pad", "hardtanh", True), warmup=4)
+RESTE = RBNN._replace(structure=("block", "pad", "identity", True))
+SIMAN = Published(0.1, 5e-4, 400, 256, ("conv", "pad", "prelu", True), 4, spared=True)
+BONN = Published(
+    0.01, 5e-4, 200, 128, ("conv", "conv", "prelu", False), 0, "step", (60, 120, 180), 0.2
+)
+SLB = Published(0.1, 1e-4, 500, 100, ("conv", "pad", "prelu", False), schedule="onecycle")
+TABLE = {
+    "adabin_cifar10_resnet18": ADABIN,
+    "adabin_cifar10_resnet20": ADABIN._replace(structure=("conv", "pad", "maxout", True)),
+    "irnet_cifar10_resnet20": IENET._replace(structure=("conv", "pad", "hardtanh", True)),
+    "irnet_cifar10_vgg_small": IENET._replace(lr=0.007, epochs=300, structure=vgg("hardtanh")),
+    "reste_cifar10_resnet20": RESTE,
+    "reste_cifar10_resnet18": RESTE._replace(
+        epochs=2000, batch=96, structure=("block", "conv", "identity", True)
+    ),
+    "reste_cifar10_vgg_small": RESTE._replace(structure=vgg("identity")),
+    "recu_cifar10_resnet20": RECU,
+    "recu_cifar10_resnet18": RECU._replace(structure=("block", "avgpool_pad", "hardtanh", True)),
+    "recu_cifar10_vgg_small": RECU._replace(structure=vgg("hardtanh")),
+    "siman_cifar10_resnet20": SIMAN,
+    "siman_cifar10_resnet18": SIMAN._replace(structure=("block", "conv", "hardtanh", True)),
+    "siman_cifar10_vgg_small": SIMAN._replace(structure=vgg("prelu")),
+    "biper_cifar10_resnet18": Published(
+        0.021, 1.6e-3, 600, 256, ("block", "avgpool_pad", "hardtanh", True), 4
+    ),
+    "ienet_cifar10_resnet20": IENET,
+    "ienet_cifar10_resnet18": IENET._replace(structure=("block", "conv", "hardtanh", True)),
+    "ienet_cifar10_vgg_small": IENET._replace(structure=vgg("hardtanh")),
+    "ovsw_cifar10_resnet20": OVSW,
+    "ovsw_cifar10_resnet18": OVSW._replace(structure=("block", "conv", "hardtanh", True)),
+    "ovsw_cifar10_vgg_small": OVSW._replace(structure=vgg("hardtanh")),
+    "rbnn_cifar10_resnet20": RBNN,
+    "rbnn_cifar10_resnet18": RBNN._replace(structure=("block", "conv", "hardtanh", True)),
+    "rbnn_cifar10_vgg_small": RBNN._replace(structure=vgg("hardtanh")),
+    "slb_cifar10_resnet20": SLB,
+    "slb_cifar10_vgg_small": SLB._replace(lr=0.02, decay=5e-4, structure=vgg("prelu")),
+    "bonn_cifar10_wrn22": BONN,
+    "bonn_cifar10_wrn40": BONN,
+    "bonn_cifar100_wrn22": BONN,
+    "bonn_cifar100_wrn40": BONN,
+    "bonn_imagenet_resnet18": BONN._replace(
+        lr=0.1,
+        decay=1e-4,
+        epochs=70,
+        batch=256,
+        drops=(30, 60),
+        gamma=0.1,
+        structure=("conv", "avgpool_conv", "prelu", False),
+    ),
+}
+NEEDS = {"biper": ["loss=biper"]}  # beside the recipe
+
+
+def choices(name: str) -> list[str]:
+    quantizer, dataset, backbone = name.split("_", 2)
+    chosen = [f"quantizer={quantizer}", f"dataset={dataset}", f"backbone={backbone}"]
+    return [*chosen, *NEEDS.get(quantizer, []), "recipe=native"]
+
+
+def without_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks as they are built, without the seconds that drawing their weights takes."""
+    for name in ("kaiming_normal_", "normal_", "kaiming_uniform_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+def rates(optimizer: optim.Optimizer, scheduler: Any, epochs: int) -> list[float]:
+    """The first group's learning rate in every epoch of one step."""
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def expected_rate(published: Published, epoch: int) -> float:
+    if published.schedule == "step":
+        return published.lr * published.gamma ** sum(epoch >= drop for drop in published.drops)
+    done = (epoch - published.warmup) / (published.epochs - published.warmup)
+    return published.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def spared_parameters(net: nn.Module) -> Iterator[int]:
+    for _, layer in binary_layers(net):
+        yield id(layer.weight)
+        yield from map(id, layer.output.parameters())
+
+
+def check_training(task: Task, cfg: DictConfig, published: Published) -> None:
+    built = task.recipe.build(parameters_by_role(task), published.epochs)
+    optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
+    assert type(optimizer) is optim.SGD
+    assert (cfg.trainer.max_epochs, cfg.dataset.batch_size) == (published.epochs, published.batch)
+    decays = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    spared = set(spared_parameters(task.net)) if published.spared else set()
+    for number, group in decays.items():
+        assert group["weight_decay"] == (0.0 if number in spared else published.decay)
+        assert group["momentum"] == 0.9 or published.schedule == "onecycle"  # which cycles it
+    found = rates(optimizer, scheduler, published.epochs)
+    if published.schedule == "onecycle":
+        assert max(found) == pytest.approx(published.lr, rel=1e-3)
+        return
+    middle = (published.warmup + published.epochs) // 2
+    for epoch in (published.warmup, middle, published.epochs - 1):
+        assert found[epoch] == pytest.approx(expected_rate(published, epoch)), epoch
+    assert found[: published.warmup] == sorted(found[: published.warmup])
+
+
+def check_structure(net: nn.Module, published: Published) -> None:
+    assert isinstance(net, Backbone)
+    built = net.structure
+    found = built.shortcut, built.downsample, built.nonlinearity, built.head_norm
+    assert found == published.structure
+
+
+def test_every_file_has_its_row() -> None:
+    stems = [name.split("_", 2) for name in options("recipe/native")]
+    combinations = {"_".join(stem) for stem in stems if len(stem) == 3}
+    assert combinations == set(TABLE)
+    structures = {name.removeprefix("native_") for name in options("recipe/structure")}
+    assert structures < combinations
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_is_the_published(compose: Compose, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    without_values(monkeypatch)
+    cfg = stages(compose(*choices(name)))[0].cfg
+    task = run.build_task(cfg)
+    check_training(task, cfg, TABLE[name])
+    check_structure(task.net, TABLE[name])
+
+
+def test_bipers_second_stage(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 epochs at 0.0037 with signs in place of sines; the penalty's weight 0.0468, not 0.037."""
+    without_values(monkeypatch)
+    first, second = stages(compose(*choices("biper_cifar10_resnet18")))
+    published = TABLE["biper_cifar10_resnet18"]._replace(lr=0.0037, decay=1.6e-4, epochs=300)
+    assert (first.continues, second.continues) == (False, True)
+    for stage, number, tau in ((first, 1, 0.037), (second, 2, 0.0468)):
+        task = run.build_task(stage.cfg)
+        assert [term.weight for term in task.regularizers] == [tau]
+        sides = [layer.weight_quantizer for _, layer in binary_layers(task.net)]
+        assert all(isinstance(side, BiPerWeight) and side.stage == number for side in sides)
+        assert {side.frequency for side in sides} == {20.0}
+    check_training(task, second.cfg, published)
+    check_structure(task.net, published)
+
+
+def test_quantizers_own_settings(compose: Compose) -> None:
+    irnet = compose(*choices("irnet_cifar10_vgg_small")).quantizer
+    assert irnet.weight.t_min == irnet.activation.t_min == 0.1
+    for backbone, start in (("resnet20", 0.4), ("vgg_small", 0.3)):
+        slb = compose(*choices(f"slb_cifar10_{backbone}")).quantizer
+        assert slb.weight.sharpness == pytest.approx(1.03 ** ((0.9 - start) * 500), rel=1e-3)
+        assert (slb.start, slb.end) == (start, 0.9)
+
+
+def test_the_command_line_wins(compose: Compose) -> None:
+    arguments = choices("siman_cifar10_resnet18")
+    cfg = compose(*arguments, "backbone.shortcut=conv", "recipe.lr=0.3", "trainer.max_epochs=2")
+    assert (cfg.backbone.shortcut, cfg.recipe.lr, cfg.trainer.max_epochs) == ("conv", 0.3, 2)
+
+
+def test_other_recipes_and_combinations_keep_their_network(compose: Compose) -> None:
+    siman = choices("siman_cifar10_resnet18")
+    for changed in ("recipe=unified", "dataset=cifar100"):
+        cfg = compose(*siman, changed)
+        assert (cfg.recipe.optimizer, cfg.backbone.shortcut) == ("adam", "conv")
+
+
+def write_noise(folder: Path) -> None:
+    """CIFAR-10's form with 32 images."""
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    arrays = {f"{part}_images": images for part in ("train", "test")}
+    folder.mkdir()
+    arrays |= {f"{part}_labels": np.arange(32) % 10 for part in ("train", "test")}
+    np.savez(folder / "cifar10.npz", **arrays)
+
+
+SHORT = ["trainer.max_epochs=1", "dataset.batch_size=16", "logger=none", "compile=false"]
+SHORT += ["trainer.accelerator=cpu", "trainer.precision=32-true"]
+
+
+def train_two_steps(cfg: DictConfig) -> dict[str, Any]:
+    write_noise(Path(cfg.paths.data_dir))
+    folder = Path(cfg.paths.output_dir)
+    run.execute(cfg, folder, quiet=True)
+    result = read_result(folder)
+    assert result is not None
+    assert np.isfinite(result["history"]["train/loss"]).all()
+    return result
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.endswith("resnet20")])
+def test_trains_two_steps(compose: Compose, name: str) -> None:
+    result = train_two_steps(compose(*choices(name), *SHORT))
+    assert result["config"]["recipe"]["lr"] == TABLE[name].lr
+
+
+def test_biper_trains_both_stages(compose: Compose) -> None:
+    """Its stages in a ResNet-20, which is small."""
+    recipe = ["+recipe/native@recipe=biper_cifar10_resnet18", "recipe.sign_epochs=1"]
+    arguments = ["quantizer=biper", "dataset=cifar10", "backbone=resnet20", "loss=biper"]
+    result = train_two_steps(compose(*arguments, *recipe, *SHORT))
+    assert [stage["config"]["quantizer"]["stage"] for stage in result["stages"]] == [1, 2]
+    assert result["history"]["train/periodic"][1] < result["history"]["train/periodic"][0] * 2
