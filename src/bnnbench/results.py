@@ -14,7 +14,7 @@ from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
-from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
+from bnnbench.sweep.fingerprint import choice, fingerprint, fingerprinted, run_name
 from bnnbench.sweep.store import SCHEMA
 from bnnbench.tasks.base import Task
 
@@ -31,7 +31,7 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": run_name(cfg),
-        "choices": {name: cfg[name].name for name in names},
+        "choices": {name: choice(cfg, name) for name in names},
         "overrides": provenance.task_overrides(),
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),

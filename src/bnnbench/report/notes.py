@@ -102,6 +102,7 @@ def notes_of(
 
 def _facts(options: list[str]) -> list[Fact]:
     shown = {key.removeprefix("quantizer.").removeprefix("backbone.") for key in options}
+    shown |= {"backbone"} if "backbone.name" in options else set()
     facts: list[Fact] = [(g, lambda r, g=g: lookup(r, "choices", g)) for g in _CHOICES]
     facts += [(name, lambda r, k=k: lookup(r, "structure", k)) for k, name in _STRUCTURE.items()]
     facts = [

@@ -24,9 +24,10 @@ class Row:
 
     def choice(self, group: str) -> str | None:
         """Name of the option chosen in a config group; None where no result or override says."""
-        if group in self.options:
-            return self.options[group]
-        return next((r["choices"][group] for r in self.results if group in r["choices"]), None)
+        typed = self.options.get(group)
+        found = (r["choices"][group] for r in self.results if group in r["choices"])
+        run = next(found, None)
+        return run if typed is None or str(run).startswith(f"{typed}/") else typed
 
     def setting(self, key: str) -> Any:
         """Value of an option such as "loss.lambda": as run, else as typed; None: neither says."""

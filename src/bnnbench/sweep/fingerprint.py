@@ -64,8 +64,13 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
 
 def run_name(cfg: DictConfig) -> str:
     """The run's folder: its choices and seed, readable, and eight digits of its fingerprint."""
-    choices = [cfg[g].name for g in ("dataset", "backbone", "quantizer", "loss", "recipe")]
-    return "_".join([*choices, f"s{cfg.seed}", fingerprint(cfg)[:8]])
+    choices = [choice(cfg, g) for g in ("dataset", "backbone", "quantizer", "loss", "recipe")]
+    return "_".join([*choices, f"s{cfg.seed}", fingerprint(cfg)[:8]]).replace("/", "-")
+
+
+def choice(cfg: DictConfig, group: str) -> str:
+    """The option of a group by its name; `timm/<name>` of a library's models."""
+    return str(cfg[group].get("model") or cfg[group].name)
 
 
 def register_resolvers() -> None:
