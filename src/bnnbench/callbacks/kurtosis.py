@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer, binarized_layers
+from bnnbench.callbacks.regularizer import (
+    Regularizer,
+    binarized_layers,
+    equally_large,
+    stacked_weights,
+)
 from bnnbench.layers import BinaryLayer
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.kurtosis import kurtosis
@@ -34,15 +39,14 @@ class Kurtosis(Regularizer):
                 f"is; got {weight}, {target}"
             )
         self.weight, self.target = weight, target
-        self.groups: list[list[BinaryLayer]] = []  # equally large layers: one stacked tensor each
+        self.groups: list[list[BinaryLayer]] = []
 
     def attach(self, pl_module: Any) -> None:
         layers = binarized_layers(pl_module, "loss=kurtosis", "loss=task")
-        sizes = dict.fromkeys(layer.weight.numel() for layer in layers)
-        self.groups = [[x for x in layers if x.weight.numel() == size] for size in sizes]
+        self.groups = equally_large(layers)
         super().attach(pl_module)
 
     def __call__(self, context: StepContext) -> Tensor:
-        stacked = [torch.stack([x.weight.flatten() for x in group]) for group in self.groups]
+        stacked = map(stacked_weights, self.groups)
         values = torch.cat([kurtosis(rows) for rows in stacked])
         return self.weight * (values - self.target).square().mean()

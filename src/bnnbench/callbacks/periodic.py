@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.callbacks.regularizer import Regularizer, equally_large, stacked_weights
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import StepContext
 
@@ -27,16 +27,15 @@ class Periodic(Regularizer):
                 f"loss: tau must not be negative and frequency above 0; got {weight}, {frequency}"
             )
         self.weight, self.frequency = weight, frequency
-        self.groups: list[list[BinaryLayer]] = []  # equally large layers: one stacked tensor each
+        self.groups: list[list[BinaryLayer]] = []
 
     def attach(self, pl_module: Any) -> None:
         layers = _layers(pl_module)
-        sizes = dict.fromkeys(layer.weight.numel() for layer in layers)
-        self.groups = [[x for x in layers if x.weight.numel() == size] for size in sizes]
+        self.groups = equally_large(layers)
         super().attach(pl_module)
 
     def __call__(self, context: StepContext) -> Tensor:
-        stacked = [torch.stack([x.weight.flatten() for x in group]) for group in self.groups]
+        stacked = map(stacked_weights, self.groups)
         means = [(self.frequency * rows).sin().square().mean(dim=1) for rows in stacked]
         return self.weight * torch.cat(means).sum()
 

@@ -61,6 +61,17 @@ def binarized_layers(pl_module: Any, loss: str, instead: str) -> list[BinaryLaye
     return layers
 
 
+def equally_large(layers: list[BinaryLayer]) -> list[list[BinaryLayer]]:
+    """Groups of layers that one stacked tensor holds, so that a loss is a few large operations."""
+    sizes = dict.fromkeys(layer.weight.numel() for layer in layers)
+    return [[layer for layer in layers if layer.weight.numel() == size] for size in sizes]
+
+
+def stacked_weights(group: list[BinaryLayer]) -> Tensor:
+    """The latent weights of equally large layers, one layer a row."""
+    return torch.stack([layer.weight.flatten() for layer in group])
+
+
 def class_sums(trainer: L.Trainer, targets: Tensor, classes: int, *parts: Tensor) -> Tensor:
     """Sums of each of ``parts`` (N, D) by class, over all processes: (len(parts), classes, D)."""
     sums = parts[0].new_zeros(len(parts), classes, parts[0].shape[1])
