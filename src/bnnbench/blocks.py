@@ -132,10 +132,11 @@ class Structure:
         return self.quantizer.config.get("norm_start", 1.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """The switches, without the method."""
+        """The switches, without the method, and how the method's norms are unusual."""
         switches = {field.name: getattr(self, field.name) for field in fields(self)}
         del switches["quantizer"]
-        return switches
+        own = {"norm": ("batch", self.norm), "norm_start": (1.0, self.norm_start)}
+        return switches | {key: value for key, (usual, value) in own.items() if value != usual}
 
     def act(self, channels: int) -> nn.Module:
         """The nonlinearity for ``channels`` channels."""

@@ -105,7 +105,8 @@ def binarize(
 
     Raises:
         ValueError: nothing is left to binarize, a pattern that no module has, a nonlinearity that
-            makes no sense, or a network that does not run on ``input_size``.
+            makes no sense, or a network that does not run on ``input_size``, as it is or binarized
+            (then build it anew).
     """
     spec = load_quantizer(quantizer) if isinstance(quantizer, str) else quantizer
     name = replacement(spec, nonlinearity)
@@ -200,6 +201,7 @@ def _run(
     size: tuple[int, ...],
     watched: Iterable[nn.Module],
     see: Callable[[nn.Module, Tensor], None],
+    hint: str = "give the shape of one input as input_size",
 ) -> None:
     """Run ``model`` on two noise inputs and show ``see`` the inputs of the ``watched`` modules."""
 
@@ -214,8 +216,7 @@ def _run(
             model.eval()(noise.to(next(model.parameters())))
     except Exception as error:
         raise ValueError(
-            f"{type(model).__name__} does not run on inputs of shape {size}: {error}; "
-            "give the shape of one input as input_size"
+            f"{type(model).__name__} does not run on inputs of shape {size}: {error}; {hint}"
         ) from error
     finally:
         for module, training in modes.items():
@@ -310,7 +311,7 @@ def _warn_of_constant_inputs(model: nn.Module, size: tuple[int, ...]) -> None:
     def see(module: nn.Module, x: Tensor) -> None:
         constant[module] = constant.get(module, True) and bool(x.min() >= 0)
 
-    _run(model, size, names, see)
+    _run(model, size, names, see, "it is binarized by now: build it anew")
     if found := [names[layer] for layer, never_negative in constant.items() if never_negative]:
         rank_zero_warn(
             "no input of these binarized layers is negative in a trial run, so that their signs "

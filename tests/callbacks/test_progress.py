@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import lightning as L
 import pytest
 import torch
@@ -55,6 +57,16 @@ def test_bnn_clips_latent_weights_after_the_step() -> None:
     task = fitted("bnn", [], max_epochs=1)
     largest = max(float(layer.weight.detach().abs().max()) for _, layer in binary_layers(task.net))
     assert largest == 1.0  # the huge learning rate throws them far outside
+
+
+def test_half_precision_is_refused_where_there_are_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = L.Trainer(**QUIET)
+    monkeypatch.setattr(type(trainer), "precision", "16-mixed")
+    for quantizer, refused in (("bnn", True), ("birealnet", False)):
+        net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
+        task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+        with pytest.raises(ValueError, match="bf16-mixed") if refused else nullcontext():
+            QuantizerProgress().on_fit_start(trainer, task)
 
 
 def test_the_module_brings_the_callback() -> None:

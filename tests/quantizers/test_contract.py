@@ -131,4 +131,5 @@ def test_symmetric_says_whether_a_relu_may_stand_before_the_layer(name):
     activation = load_quantizer(name).activation(3).eval()  # FDA-BNN trains with noise
     positive = torch.rand(2, 3, 4, 4) + 1e-3
     is_constant = activation(positive).unique().numel() == 1
-    assert activation.symmetric == is_constant
+    words = "constant" if is_constant else "not constant"
+    assert activation.symmetric == is_constant, f"{name} is {words} on positive inputs"

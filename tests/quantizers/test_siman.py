@@ -9,6 +9,7 @@ from torch import nn
 
 from bnnbench.config import load_quantizer
 from bnnbench.layers import set_progress
+from bnnbench.quantizers.siman import percentiles
 
 
 def _standardized(x: np.ndarray) -> tuple[np.ndarray, float]:
@@ -138,6 +139,12 @@ def test_schedule_survives_a_state_dict():
     set_progress(net, 3, 4)
     fresh.load_state_dict(net.state_dict())
     assert float(fresh[0].weight_quantizer.schedule.percent) == 3.75
+
+
+def test_percentiles_are_numpys_beyond_the_size_that_torchs_take():
+    x = torch.rand(2**24 + 3, generator=torch.Generator().manual_seed(0))
+    expected = np.percentile(x.numpy(), [7.5, 92.5])
+    assert_allclose(percentiles(x, torch.tensor(7.5)), expected, rtol=1e-6)
 
 
 def test_impossible_percentiles_are_refused():

@@ -30,7 +30,6 @@ class Kurtosis(Regularizer):
     """
 
     name = "kurtosis"
-    _state_keys = ()
 
     def __init__(self, weight: float = 1.0, target: float = 1.4) -> None:
         if weight < 0 or target < 1:

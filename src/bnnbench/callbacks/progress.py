@@ -34,6 +34,11 @@ class QuantizerProgress(L.Callback):
             hook: [layer for layer in layers if hasattr(layer.weight_quantizer, hook)]
             for hook in HOOKS
         }
+        if trainer.precision == "16-mixed" and any(self._hooked.values()):
+            raise ValueError(
+                "trainer.precision=16-mixed skips steps whose gradients overflow, which this "
+                "quantizer's hooks cannot see: choose bf16-mixed or 32-true"
+            )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         set_progress(pl_module, *self._position(trainer))

@@ -1,4 +1,7 @@
-"""The learned scale behind the convolution of ReCU, SiMaN and IE-Net: an output op."""
+"""The learned scale behind a convolution, of RBNN, ReCU, SiMaN, IE-Net and BiPer: an output op.
+
+Linear layers have none.
+"""
 
 from __future__ import annotations
 

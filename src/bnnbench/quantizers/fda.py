@@ -4,10 +4,11 @@ Code: BiBench's fda.py (the authors published evaluation alone). Weights ``E|w| 
 filter, the scale without gradient; activations ``sign(x)``. Both signs have the gradient of the
 first n + 1 terms of a square wave's Fourier series (Sec. 2.2) within |x| < 1, omega = 0.1:
 ``4 omega / pi * sum_i cos((2 i + 1) omega x)``, the sum being ``sin(2 (n + 1) omega x) / (2
-sin(omega x))``; n goes from 9 to 18. In training a noise adaptation module (Sec. 2.3) adds
-``alpha (fc2(relu(fc1(x))) + 0.1 sin(x))`` to each sign, alpha falling from 0.1 to 0 as a cosine.
-The linear layers act on a filter's weights, or on a pixel's channels, and are 64 times narrower
-inside (4 times below 64). Changed: never noise in evaluation; alpha is that of an epoch's start.
+sin(omega x))``; n goes from 9 to 18. In training a noise adaptation module (Sec. 2.3) adds ``alpha
+(fc2(relu(fc1(x))) + 0.1 sin(x))`` to each sign, alpha falling from 0.1 to 0 as a cosine. The linear
+layers act on a filter's weights, or on a pixel's channels, and are 64 times narrower inside (4
+times below 64). Changed: never noise in evaluation; n and alpha are those of an epoch's start, so
+that the last epoch has n = 17.
 """
 
 from __future__ import annotations

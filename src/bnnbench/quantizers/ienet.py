@@ -3,8 +3,8 @@
 Code: Alexrich961210/IE-Net, followed here (no arXiv version). Weights: signs of each standardised
 filter, ``v = (w - E w) / std(w)``, inside the gradient. Activations have two bases, one binary
 convolution of both: ``sign(x + s1) + c sign(x + s2)``, s1 and s2 learned per channel, c per layer;
-in training each shifted map is divided by the std of its sample, inside the gradient. Information-
-enhanced estimator: ``g * max(0, k (sqrt(3) t - 1.5 t^2 |x|))``, t log-linear from 0.01 to 10 and
+in training each shifted map is divided by the std of its sample, inside the gradient. Its own
+estimator: ``g * max(0, k (sqrt(3) t - 1.5 t^2 |x|))``, t log-linear from 0.01 to 10 and
 ``k = max(1/t, 1)``; of activations k = 1 and ``max(t, 1)``. One learned scale an output channel.
 std: unbiased, ``sqrt(var + 1e-5)``. Changed: t and k are buffers; one c a layer, as in the authors'
 CIFAR ResNet-18 and VGG, while their other nets have one an output channel; sign(0) = +1.
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, per_filter, scaled_sign
+from bnnbench.quantizers.recu import spread
 from bnnbench.quantizers.surrogate import sign, sign_ste
 
 
@@ -26,11 +27,6 @@ def iee(grad: Tensor, x: Tensor, k: Tensor, t: Tensor) -> Tensor:
     """Information-enhanced estimator: ``grad * k * max(0, sqrt(3) t - 1.5 t^2 |x|)``."""
     slope = x.abs().mul_(-1.5 * t.square()).add_(math.sqrt(3) * t).clamp_(min=0)
     return slope.mul_(k).mul_(grad)
-
-
-def spread(x: Tensor) -> Tensor:
-    """``sqrt(var + 1e-5)`` of each filter, or sample."""
-    return (x.var(dim=per_filter(x), keepdim=True) + 1e-5).sqrt()
 
 
 class IENetWeight(Side):

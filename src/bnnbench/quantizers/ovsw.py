@@ -5,9 +5,8 @@ has no gradient, the sign is straight-through: ``G = E|v| g``. Two changes of th
 filter and per weight: adaptive gradient scaling, ``G <- G max(1, delta ||w|| / ||G||)`` with the
 norms at least 1e-3 and 1e-6, then silence awareness decaying, ``G <- G + decay * w`` for weights
 whose flip state is below 1e-4, a moving average (0.999) of the flips of their sign. Activations as
-in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed: both
-are part of the backward, so that they see this layer's gradient before other loss terms, and each
-process its own; the first step's flips are not seen; sign(0) = +1.
+in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed: the
+first step's flips are not seen; sign(0) = +1.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, per_filter, scaled_sign
 from bnnbench.quantizers.recu import spread
-from bnnbench.quantizers.surrogate import sign
+from bnnbench.quantizers.surrogate import identity, sign, sign_ste
 
 MOMENTUM, SILENT = 0.999, 1e-4
 
@@ -29,28 +28,6 @@ def standardized_magnitude(weight: Tensor) -> Tensor:
     weight = weight.detach()
     centred = weight - weight.mean(dim=per_filter(weight), keepdim=True)
     return mean_magnitude(centred) / spread(centred)
-
-
-class _Awakened(torch.autograd.Function):
-    """``scale * sign(w)`` whose gradient is scaled and decayed."""
-
-    @staticmethod
-    def forward(
-        ctx, weight: Tensor, scale: Tensor, flips: Tensor, delta: float, decay: float
-    ) -> Tensor:
-        ctx.save_for_backward(weight, scale, flips)
-        ctx.delta, ctx.decay = delta, decay
-        return scale * sign(weight)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        weight, scale, flips = ctx.saved_tensors
-        grad, axes = grad * scale, per_filter(weight)
-        norms = [z.square().sum(dim=axes, keepdim=True).sqrt() for z in (weight, grad)]
-        factor = ctx.delta * norms[0].clamp(min=1e-3) / norms[1].clamp(min=1e-6)
-        silent = flips.lt(SILENT).to(weight.dtype)
-        grad = grad * factor.clamp(min=1) + ctx.decay * silent * weight
-        return grad, None, None, None, None
 
 
 class OvSWWeight(Side):
@@ -67,13 +44,21 @@ class OvSWWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
-        scale = standardized_magnitude(weight)
-        return _Awakened.apply(  # pyright: ignore[reportReturnType]
-            weight, scale, self.flips, self.delta, self.decay
-        )
+        return standardized_magnitude(weight) * sign_ste(weight, identity)
 
     def decompose(self, x: Tensor) -> Decomposition:
         return scaled_sign(x, standardized_magnitude(x))
+
+    @torch.no_grad()
+    def after_backward(self, weight: Tensor) -> None:
+        """Scale the gradient of each filter, and decay silent weights."""
+        grad = weight.grad
+        if grad is None:
+            return
+        norms = [z.square().sum(per_filter(z), keepdim=True).sqrt() for z in (weight, grad)]
+        factor = self.delta * norms[0].clamp(min=1e-3) / norms[1].clamp(min=1e-6)
+        silent = self.flips.lt(SILENT).to(weight.dtype)
+        grad.mul_(factor.clamp(min=1)).add_(self.decay * silent * weight)
 
     @torch.no_grad()
     def after_step(self, weight: Tensor) -> None:

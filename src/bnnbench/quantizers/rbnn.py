@@ -9,8 +9,8 @@ Estimator ``g * max(0, k (sqrt(2) t - t^2 |x|))``, t log-linear from 0.01 to 10,
 1)``; of activations k = 1 and ``max(t, 1)``. Activations: sign of the standardised sample, in
 training and in evaluation. One learned scale an output channel. std: unbiased. Changed: theta
 starts at U(0, pi/2), as in earlier versions of the code; at the last one's pi/2 no gradient reaches
-w. t and k are buffers; sign(0) = +1. Batch norms start with scales of 1e-8, every residual branch
-from 0: without that short runs of deep networks hardly leave chance.
+w; t and k are buffers; sign(0) = +1. All batch norms start with scales of 1e-8, as the authors' of
+CIFAR ResNet-20 and ImageNet do: without that short runs of deep networks hardly leave chance.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ constant, that no logged loss contains: ``dw = |alpha| g + 1e-4 (w - w_b)``, ``d
 gradient of the last step, u learned per filter from 0.2 (Eq. 3.131). Activations and block are
 ReActNet's. Changed: filters are picked by the rank of their scale, as in the book; the code uses
 the sorting index in its place. As in the code, w' is the last gradient, where the book has the last
-weight, and the norm of a filter does not count. sign(0) = +1.
+weight, and the norm of a filter does not count. With accumulated gradients the constraint counts
+once a backward. sign(0) = +1.
 """
 
 from __future__ import annotations

@@ -28,6 +28,18 @@ def standardized(x: Tensor) -> Tensor:
     return centred / (centred.var(dim=axes, keepdim=True) + 1e-5).sqrt()
 
 
+def percentiles(x: Tensor, percent: Tensor) -> tuple[Tensor, Tensor]:
+    """The ``percent``-th and ``100 - percent``-th, interpolated; torch's end at 2^24 numbers."""
+    ordered = x.flatten().sort().values
+    place = percent.double() / 100 * (len(ordered) - 1)
+    below = place.floor().long()
+    above = (below + 1).clamp(max=len(ordered) - 1)
+    part = (place - below).to(x.dtype)
+    low = torch.lerp(ordered[below], ordered[above], part)
+    high = torch.lerp(ordered[-1 - below], ordered[-1 - above], part)
+    return low, high
+
+
 class PercentSchedule(Schedule):
     """``first * (1 - progress)`` percent."""
 
@@ -71,9 +83,8 @@ class SiMaNWeight(Side):
     def after_step(self, weight: Tensor) -> None:
         """Centre the latent weights and clip their magnitudes, in place."""
         weight.sub_(weight.mean(dim=per_filter(weight), keepdim=True))
-        share = self.schedule.percent.to(weight.dtype) / 100
         magnitude = weight.abs()
-        low, high = magnitude.quantile(torch.stack([share, 1 - share]))
+        low, high = percentiles(magnitude, self.schedule.percent)
         weight.copy_(sign(weight) * magnitude.clamp(low, high))
 
 

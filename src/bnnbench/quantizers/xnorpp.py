@@ -5,7 +5,8 @@ multiplied by a learned Gamma of its shape, the outer product of one vector each
 and columns (the paper's fourth case, its best), learned by back-propagation, initially 1. No code
 of the authors; the paper was read as abstract, the form of Gamma in other people's implementations:
 htqin/BiBench, larq/zoo. Changed: the vectors of rows and columns have ``map_size`` elements, of
-which a map of H x W uses the first H and W. Linear layers have no Gamma.
+which a map of H x W uses the first H and W, so that a checkpoint belongs to its ``map_size``.
+Linear layers have no Gamma.
 """
 
 from __future__ import annotations

@@ -240,6 +240,8 @@ def _numbers(method: Method) -> str:
 
 def _quotes(folder: Path) -> dict[str, list[list[str]]]:
     """Rows of published numbers by method, in the order of the networks; repeats are dropped."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there: the page quotes its published numbers")
     found: dict[str, dict[tuple[str, ...], list[str]]] = {}
     for path in sorted(folder.glob("*.yaml")):
         content = load_published(path)

@@ -18,6 +18,8 @@ _STRUCTURE = {
     "downsample": "downsample",
     "nonlinearity": "nonlinearity",
     "head_norm": "head norm",
+    "norm": "norms",
+    "norm_start": "norms start at",
     "padding_value": "padding",
     "first": "first layer",
     "last": "last layer",
