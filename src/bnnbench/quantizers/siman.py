@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Schedule, Side, per_filter, scaled_sign
+from bnnbench.quantizers.recu import spread
 from bnnbench.quantizers.surrogate import approx_sign, identity, sign, sign_ste
 
 
 def standardized(x: Tensor) -> Tensor:
     """Each filter, or sample, with zero mean and unit standard deviation."""
-    axes = per_filter(x)
-    centred = x - x.mean(dim=axes, keepdim=True)
-    return centred / (centred.var(dim=axes, keepdim=True) + 1e-5).sqrt()
+    centred = x - x.mean(dim=per_filter(x), keepdim=True)
+    return centred / spread(centred)
 
 
 def percentiles(x: Tensor, percent: Tensor) -> tuple[Tensor, Tensor]:
