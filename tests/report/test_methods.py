@@ -125,7 +125,7 @@ def test_approx_sign():
     assert_allclose(gradient, np.maximum(0, 2 - 2 * abs(x)), atol=1e-12)
 
 
-@pytest.mark.parametrize(("stage", "t"), [("start", 1e-3), ("middle", 0.1), ("end", 10.0)])
+@pytest.mark.parametrize(("stage", "t"), [("start", 0.1), ("middle", 1.0), ("end", 10.0)])
 def test_error_decay_estimator(stage, t):
     x, _, gradient = points("irnet", "activations", stage)
     expected = max(1 / t, 1) * t * (1 - np.tanh(t * x) ** 2)

@@ -197,8 +197,9 @@ def test_bipers_second_stage(compose: Compose, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_quantizers_own_settings(compose: Compose) -> None:
-    irnet = compose(*choices("irnet_cifar10_vgg_small")).quantizer
-    assert irnet.weight.t_min == irnet.activation.t_min == 0.1
+    for backbone, t_min in (("vgg_small", 0.1), ("resnet20", 1e-3)):
+        irnet = compose(*choices(f"irnet_cifar10_{backbone}")).quantizer
+        assert irnet.weight.t_min == irnet.activation.t_min == t_min
     for backbone, start in (("resnet20", 0.4), ("vgg_small", 0.3)):
         slb = compose(*choices(f"slb_cifar10_{backbone}")).quantizer
         assert slb.weight.sharpness == pytest.approx(1.03 ** ((0.9 - start) * 500), rel=1e-3)
