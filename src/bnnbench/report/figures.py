@@ -12,6 +12,7 @@ from bnnbench.report.rows import Result, Row, group_cells, headline_key, option_
 
 _PANEL = (4.4, 3.0)  # width and height of one panel, inches
 _DPI = 110
+_LEGEND_LINES = 14  # that stand beside one line of panels
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
 _TRAIN: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.7}
 _METRIC_LABELS = {"acc": "accuracy %", "map": "mAP %"}
@@ -50,7 +51,8 @@ def curves(
     facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
     colours = row_colours([row_name(row, keys, split) for row in rows])
     with rc_context(STYLE):
-        size = (2 * _PANEL[0] + 2, _PANEL[1] * len(facets))
+        columns = math.ceil((len(colours) + 2) / (_LEGEND_LINES * len(facets)))
+        size = (2 * _PANEL[0] + 1.5 * columns + 0.5, _PANEL[1] * len(facets))
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(len(facets), 2, squeeze=False)
         for line, facet in zip(axes, facets, strict=True):
@@ -58,7 +60,7 @@ def curves(
             line[0].set_title(facet or "", loc="left", fontweight="bold")
             for row in shown:
                 _draw(line, row, colours[row_name(row, keys, split)])
-        _legend(figure, colours, evaluated=sorted({_split(row) for row in rows}))
+        _legend(figure, colours, sorted({_split(row) for row in rows}), columns)
         save(figure, stem, formats)
     return True
 
@@ -142,10 +144,10 @@ def row_colours(names: Sequence[str]) -> dict[str, Any]:
     return {name: scale(i / (len(names) - 1)) for i, name in enumerate(names)}
 
 
-def _legend(figure: Any, colours: dict[str, Any], evaluated: list[str]) -> None:
+def _legend(figure: Any, colours: dict[str, Any], evaluated: list[str], columns: int) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     styles = ((" or ".join(evaluated), _TEST), ("train", _TRAIN))
     lines += [Line2D([], [], color="black", label=name, **style) for name, style in styles]
-    figure.legend(handles=lines, loc="outside right upper")
+    figure.legend(handles=lines, loc="outside right upper", ncols=columns)
