@@ -38,6 +38,7 @@ STEP_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 2.0, 1.05
 REGULARIZER_BAR = 1.1
 # Why a method may cost more than STEP_BAR.
 WHY = {
+    "abcnet": "five bases a side: five signs of every weight and activation, least squares a layer",
     "abbnn": "weight statistics, power-of-two RPReLU, adaptive gradient clipping",
     "adabin": "weight statistics, gradients of two learned levels",
     "bayesbinn": "weights are sampled, logarithms and tanh each step",
@@ -56,6 +57,7 @@ WHY = {
     "reste": "powers in the backward of every activation",
     "sibnn": "learned threshold and slope per channel",
     "siman": "median and percentiles of the weights, activations centred by sample",
+    "tbn": "mean of every activation, two comparisons",
     "xnorpp": "output map times an outer product of learned vectors",
 }
 

@@ -47,7 +47,9 @@ def test_a_large_sweep_makes_a_small_file_the_same_every_time(
     assert len(drawn) < 200_000
 
 
-def test_every_row_of_a_long_legend_is_on_the_page(tmp_path: Path, make_manifest, make_result) -> None:
+def test_every_row_of_a_long_legend_is_on_the_page(
+    tmp_path: Path, make_manifest, make_result
+) -> None:
     names = [f"method{i}" for i in range(33)]
     history = {"epoch": [0, 1], "test/acc": [0.5, 0.6]}
     results = {f"quantizer={name}": make_result(name, history=history) for name in names}
@@ -55,7 +57,9 @@ def test_every_row_of_a_long_legend_is_on_the_page(tmp_path: Path, make_manifest
     page = ET.parse(tmp_path / "long.svg").getroot()
     width, height = (float(size) for size in page.attrib["viewBox"].split()[2:])
     legend = next(g for g in page.iter() if g.get("id") == "legend_1")
-    places = [g.get("transform", "") for g in legend.iter() if "translate" in g.get("transform", "")]
+    places = [
+        g.get("transform", "") for g in legend.iter() if "translate" in g.get("transform", "")
+    ]
     corners = [re.findall(r"translate\(([\d.]+) ([\d.]+)\)", place)[0] for place in places]
     assert len(corners) >= len(names)
     assert all(float(x) < width and float(y) < height for x, y in corners)

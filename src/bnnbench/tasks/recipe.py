@@ -11,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn, optim
 
 from bnnbench.optim.bayesbinn import BayesBiNN
+from bnnbench.optim.extragradient import Extragradient
 from bnnbench.tasks.roles import ROLES
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "bayesbinn")
+OPTIMIZERS = ("sgd", "adam", "adamw", "extragradient", "bayesbinn")
 SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
 GROUP_KEYS = ("lr", "weight_decay", "effective_size")
 
@@ -23,8 +24,8 @@ class Recipe:
     """One optimiser over all parameters and one schedule over all steps.
 
     Attributes:
-        optimizer: ``sgd``, ``adam``, ``adamw``, or ``bayesbinn`` (that one for latent weights,
-            adam for all others).
+        optimizer: ``sgd``, ``adam``, ``adamw``, ``extragradient`` (sgd without momentum, two
+            gradients a step), or ``bayesbinn`` (that one for latent weights, adam for all others).
         lr: peak learning rate.
         weight_decay: L2 term of sgd and adam, decoupled for adamw.
         momentum: of sgd.
@@ -117,7 +118,12 @@ class Recipe:
         optimizer = self._optimizer(self.parameter_groups(parameters))
         if self.schedule == "onecycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
-            scheduler = optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total_steps)
+            scheduler = optim.lr_scheduler.OneCycleLR(
+                optimizer,
+                peaks,
+                total_steps=total_steps,
+                cycle_momentum=self.optimizer != "extragradient",  # which has none
+            )
         else:
             scheduler = optim.lr_scheduler.LambdaLR(
                 optimizer, lambda step: self.factor(step, total_steps)
@@ -145,6 +151,8 @@ class Recipe:
         if self.optimizer == "sgd":
             momentum = {"momentum": self.momentum, "nesterov": self.nesterov}
             return optim.SGD(parameters, **momentum, **shared)
+        if self.optimizer == "extragradient":
+            return Extragradient(parameters, **shared)
         if self.optimizer == "bayesbinn":
             size = self.groups["latent"]["effective_size"]
             return BayesBiNN(parameters, effective_size=size, **shared)
