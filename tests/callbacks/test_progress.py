@@ -49,7 +49,7 @@ class Record(L.Callback):
 def test_slope_follows_the_progress_in_anybodys_trainer(limit: dict) -> None:
     record = Record()
     fitted("irnet", [record], **limit)
-    expected = [1e-3 * 1e4 ** (epoch / 4) for epoch in range(4)]
+    expected = [0.1 * 100 ** (epoch / 4) for epoch in range(4)]
     assert record.slopes[::2] == pytest.approx(expected)
 
 
