@@ -38,6 +38,8 @@ NEEDS = {
     "loss=pcnn": ["quantizer=pcnn"],
     "loss=mcn": ["quantizer=mcn"],
     "loss=bbb": ["quantizer=bbb"],
+    **{f"loss={name}": ["teacher=joint"] for name in ("kd", "distributional", "attention")},
+    "recipe=two_step": ["trainer.max_epochs=2"],
     "quantizer=bbb": ["loss=bbb"],
     "quantizer=bayesbinn": ["recipe=bayesbinn"],
     "recipe=bayesbinn": ["quantizer=bayesbinn"],

@@ -1,6 +1,8 @@
 """What the config groups compute."""
 
+import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from bnnbench import resolvers
 
@@ -26,3 +28,20 @@ def test_a_value_may_follow_the_task() -> None:
 def test_length_counts_a_list() -> None:
     resolvers.register()
     assert OmegaConf.create({"b": ["x", "y"], "a": "${length:${b}}"}).a == 2
+
+
+@pytest.mark.parametrize(
+    ("total", "fraction", "parts"),
+    [(10, 0.5, (5, 5)), (3, 0.1, (1, 2)), (3, 0.9, (2, 1)), (0, 0.5, (0, 0))],
+)
+def test_parts_of_a_run_add_up(total: int, fraction: float, parts: tuple[int, int]) -> None:
+    resolvers.register()
+    keys = {"n": total, "f": fraction, "a": "${part:${n},${f}}", "b": "${rest:${n},${f}}"}
+    cfg = OmegaConf.create(keys)
+    assert (cfg.a, cfg.b) == parts
+
+
+def test_one_epoch_has_no_parts() -> None:
+    resolvers.register()
+    with pytest.raises(InterpolationResolutionError, match="two steps take two epochs"):
+        _ = OmegaConf.create({"a": "${part:1,0.5}"}).a

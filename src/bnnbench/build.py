@@ -22,6 +22,7 @@ from bnnbench.sweep.fingerprint import run_name
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
+from bnnbench.teacher import Teacher
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
@@ -29,7 +30,7 @@ def build_datamodule(cfg: DictConfig) -> ImageData:
     return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
 
 
-def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
+def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | None = None) -> Task:
     """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
     task = _task_of(cfg)
     net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
@@ -42,7 +43,7 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test") -> Task:
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
-    module = _task(cfg.dataset, net, loss, recipe, evaluates_on, terms)
+    module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
@@ -58,12 +59,24 @@ def _task_of(cfg: DictConfig) -> str:
     return wanted
 
 
-def _task(dataset: DictConfig, net: Any, loss: Any, recipe: Recipe, *rest: Any) -> Task:
+def _task(
+    cfg: DictConfig,
+    net: Any,
+    loss: Any,
+    recipe: Recipe,
+    evaluates_on: str,
+    terms: dict[str, Any],
+    teacher: Teacher | None,
+) -> Task:
+    dataset = cfg.dataset
     if net.task == "classification":
-        return Classification(net, loss, recipe, dataset.num_classes, *rest)
+        weight = cfg.loss.get("task_weight", 1.0)
+        rest = dataset.num_classes, evaluates_on, terms, teacher, weight
+        return Classification(net, loss, recipe, *rest)
+    if teacher is not None:
+        raise ValueError(f"teacher={cfg.teacher.name} is for classification: set teacher=none")
     from bnnbench.tasks.detection import Detection  # with torchvision and torchmetrics' COCO
 
-    evaluates_on, terms = rest
     names = to_dict(dataset)["classes"]
     return Detection(net, loss, recipe, names, evaluates_on, dataset.interpolation, terms)
 

@@ -97,14 +97,24 @@ def load_weights(net: nn.Module, path: Path | str, strict: bool = True) -> None:
     state = read_state_dict(path)
     if not strict and any(name == "backbone.body" for name, _ in net.named_modules()):
         net, state = _detector_start(net, state)
-    for key, value in net.state_dict().items():  # states that published layouts do not store
-        if "schedule." in key or key.endswith("num_batches_tracked"):
-            state.setdefault(key, value)
+    state = _with_schedules(net, state)
     check_state(net, state, f"{path} is a checkpoint", strict)
     try:
         net.load_state_dict(state, strict=False)
     except ValueError as error:
         raise BadCheckpoint(f"{path}: {error}") from error
+
+
+def check_start(net: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise BadCheckpoint where ``load_weights(net, ..., strict=False)`` would for ``state``."""
+    check_state(net, _with_schedules(net, state), source, strict=False)
+
+
+def _with_schedules(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state``, and of ``net`` what published layouts and other methods do not store."""
+    own = net.state_dict().items()
+    unstored = {k: v for k, v in own if "schedule." in k or k.endswith("num_batches_tracked")}
+    return unstored | dict(state)
 
 
 def _detector_start(

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from bnnbench.build import build_datamodule, build_task
-from bnnbench.checkpoints import check_state, read_state_dict
-from bnnbench.stages import stages
+from bnnbench.checkpoints import check_start, read_state_dict
+from bnnbench.stages import GROUPS, Stage, stages
+from bnnbench.teacher import build_teacher
 
 FREE_BYTES = 200e6  # checkpoints and logs of a run
 
@@ -30,7 +32,7 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
             (_check_data, [cfg.dataset]),
-            (_check_stages, [cfg.quantizer, cfg.backbone, cfg.loss, cfg.recipe, cfg.dataset]),
+            (_check_stages, [cfg[group] for group in (*GROUPS, "recipe")]),
         ):
             key = f"{check.__name__} {[_plain(node) for node in nodes]}"
             if key not in seen:
@@ -73,13 +75,26 @@ def _check_data(cfg: DictConfig) -> None:
 
 
 def _check_stages(cfg: DictConfig) -> None:
-    """Every stage's network builds, runs, and takes the weights of the one before."""
-    previous = None
-    for stage in stages(cfg):
-        net = build_task(stage.cfg).net.eval()
+    check_stages(stages(cfg))
+
+
+def check_stages(planned: Iterable[Stage]) -> None:
+    """Build and run every stage's network and teacher, and match it with the one before.
+
+    Raises:
+        ValueError: what a later stage cannot do, said before the first is trained.
+    """
+    earlier: dict[str, DictConfig] = {}
+    before: nn.Module | None = None
+    for stage in planned:
+        teacher = build_teacher(stage.cfg, earlier, untrained=True)
+        net = build_task(stage.cfg, teacher=teacher).net.eval()
         dataset = stage.cfg.dataset
+        images = torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size)
         with torch.no_grad():
-            net(torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size))
-        if stage.continues and previous is not None:
-            check_state(net, previous, f"the stage before {stage.name} is", strict=False)
-        previous = net.state_dict()
+            for each in (net, *([teacher.net.eval()] if teacher else [])):
+                each(images)
+        if stage.continues and before is not None:
+            check_start(net, before.state_dict(), f"the stage before {stage.name} is")
+        before = net
+        earlier[str(stage.name)] = stage.cfg

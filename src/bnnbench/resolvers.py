@@ -29,14 +29,27 @@ def _by_task(classification: Any, detection: Any, _root_: DictConfig) -> Any:
     return detection if _is_detection(_root_) else classification
 
 
+def _part(total: int, fraction: float) -> int:
+    if total == 0:  # a run that only counts
+        return 0
+    if not 0 < fraction < 1 or total < 2:
+        raise ValueError(
+            f"{total} epochs cannot be parted at {fraction}: two steps take two epochs"
+        )
+    return min(max(round(total * fraction), 1), total - 1)
+
+
 def register() -> None:
     """Make the resolvers of the config groups known.
 
     ``${headline:}`` is the metric that stands for a run, ``${by_task:a,b}`` is a for classification
-    and b for detection, ``${length:list}`` counts.
+    and b for detection, ``${length:list}`` counts; ``${part:total,fraction}`` epochs are the first
+    part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
     """
     OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
     OmegaConf.register_new_resolver("headline", _headline, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)
+    OmegaConf.register_new_resolver("part", _part, replace=True)
+    OmegaConf.register_new_resolver("rest", lambda n, f: n - _part(n, f), replace=True)
     register_run_name()

@@ -31,7 +31,7 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": run_name(cfg),
-        "choices": {name: choice(cfg, name) for name in names},
+        "choices": {name: choice(cfg, name) for name in names} | _teacher(cfg),
         "overrides": provenance.task_overrides(),
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),
@@ -45,6 +45,10 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
         "tags": OmegaConf.to_container(cfg.tags),
     }
+
+
+def _teacher(cfg: DictConfig) -> dict[str, str]:
+    return {} if cfg.teacher.name == "none" else {"teacher": choice(cfg, "teacher")}
 
 
 def measured(

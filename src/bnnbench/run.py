@@ -22,9 +22,11 @@ from bnnbench.allocator import keep_freed_memory
 from bnnbench.build import build_datamodule, build_task, build_trainer
 from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.metrics import count_operations
+from bnnbench.preflight import check_stages
 from bnnbench.stages import Stage, stages
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.sweep.store import headline_key, read_record, write_json
+from bnnbench.teacher import build_teacher
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +91,16 @@ def _clear(folder: Path) -> None:
 def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
     records: list[dict[str, Any]] = []
-    previous: Stage | None = None
-    for stage in stages(cfg):
+    earlier: list[Stage] = []
+    planned = stages(cfg)
+    if len(planned) > 1:
+        check_stages(planned)
+    for stage in planned:
         record = read_record(stage.folder / "stage.json") if stage.name else None
         if record is None or record["fingerprint"] != fingerprint(stage.cfg):
-            record = _train_stage(stage, previous, quiet, run_name(cfg))
+            record = _train_stage(stage, earlier, quiet, run_name(cfg))
         records.append(record)
-        previous = stage
+        earlier.append(stage)
     # the run's own, not its last stage's
     whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
     result = results.combined(records) | whole
@@ -103,13 +108,14 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     return result["metrics"]["last"][headline_key(result["metrics"]["last"]) or ""]
 
 
-def _train_stage(stage: Stage, previous: Stage | None, quiet: bool, name: str) -> dict[str, Any]:
+def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> dict[str, Any]:
     cfg = stage.cfg
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
-    task = build_task(cfg, data.evaluates_on)
-    if stage.continues and previous is not None:
-        load_weights(task.net, previous.folder / "checkpoints" / "last.ckpt", strict=False)
+    teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
+    task = build_task(cfg, data.evaluates_on, teacher)
+    if stage.continues:
+        load_weights(task.net, earlier[-1].folder / "checkpoints" / "last.ckpt", strict=False)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     trainer = build_trainer(cfg, stage.folder, quiet, f"{name}/{cfg.paths.stage}".rstrip("/"))
     if trainer.logger is not None:
@@ -129,7 +135,7 @@ def _train_stage(stage: Stage, previous: Stage | None, quiet: bool, name: str) -
 
 def _count(cfg: DictConfig, folder: Path) -> float:
     """A run of no epochs: operations and sizes only."""
-    task = build_task(cfg)
+    task = build_task(cfg, teacher=build_teacher(cfg, {}))
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     empty = {"metrics": {"last": {}, "best": {}}, "history": {}, "epochs": 0}
     write_json(folder / "result.json", results.identity(cfg, task) | {"operations": cost} | empty)
@@ -140,7 +146,7 @@ def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     if cfg.ckpt_path is None:
         raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     data = build_datamodule(cfg)
-    task = build_task(cfg)
+    task = build_task(cfg, teacher=build_teacher(cfg, {}))
     load_weights(task.net, cfg.ckpt_path)
     trainer = build_trainer(cfg, folder, quiet)
     metrics = trainer.test(task, data, verbose=False)[0]

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.config import load_option
 
-GROUPS = ("quantizer", "loss", "backbone", "dataset")  # options without defaults of their own
+GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
 KEYS = ("name", "init_from", "set")
 
 
@@ -56,10 +56,11 @@ def stages(cfg: DictConfig) -> list[Stage]:
     names = [node.get("name") for node in nodes]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f"recipe.stages: every stage needs a name of its own, got {names}")
-    return [_stage(cfg, node, number) for number, node in enumerate(nodes, start=1)]
+    return [_stage(cfg, nodes, number) for number in range(1, 1 + len(nodes))]
 
 
-def _stage(cfg: DictConfig, node: dict[str, Any], number: int) -> Stage:
+def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
+    node = nodes[number - 1]
     where = f"recipe.stages, {node['name']}"
     if unknown := sorted(set(node) - set(KEYS)):
         raise ValueError(f"{where}: no such key {unknown}; there are {list(KEYS)}")
@@ -69,6 +70,7 @@ def _stage(cfg: DictConfig, node: dict[str, Any], number: int) -> Stage:
     if start and number == 1:
         raise ValueError(f"{where}: the first stage has no previous one; use init_from=<file>")
     staged = deepcopy(cfg)
+    staged.recipe.stages = nodes  # as the whole run resolves them, not with this stage's epochs
     if number > 1:
         staged.init_from = None
     staged.paths.stage = f"stage{number}_{node['name']}"

@@ -12,7 +12,7 @@ CPU_STEPS = 2000  # on CPU a compilation costs about a minute: shorter runs do n
 
 
 class Compilation(L.Callback):
-    """Compiles ``pl_module.net`` in place, so that no name in a checkpoint changes.
+    """Compiles ``pl_module.net`` and its teacher in place, so that no name in a checkpoint changes.
 
     Args:
         when: True, False, or ``auto``: on a GPU, and on CPU for long runs where g++ is installed.
@@ -33,4 +33,6 @@ class Compilation(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.pays(pl_module.device, trainer.estimated_stepping_batches):
-            pl_module.net.compile()  # pyright: ignore
+            teacher = getattr(pl_module, "teacher", None)
+            for module in (pl_module, *([teacher] if teacher else [])):
+                module.net.compile()  # pyright: ignore

@@ -21,12 +21,14 @@ class StepContext:
         targets: class of each image (N,); of a detector a list with one dictionary an image.
         layers: names and modules of the binarized layers: ``weight`` is the latent weight,
             ``quantized`` the detached quantized weight of this forward.
+        teacher: the teacher's logits (N, classes); None without a teacher.
     """
 
     logits: Any
     features: Any
     targets: Any
     layers: Sequence[tuple[str, BinaryLayer]]
+    teacher: Tensor | None = None
 
 
 LossTerm = Callable[[StepContext], Tensor]  # a scalar that is added to the task loss, weighted

@@ -12,7 +12,7 @@ from bnnbench.report.rows import Result, Row, headline_key, lookup
 Fact = tuple[str, Callable[[Result], Any]]
 
 MARKS = {"unverified": "†", "swept": "^", "stale": "*", "best": "§"}
-_CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe")
+_CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 _STRUCTURE = {
     "shortcut": "shortcut",
     "downsample": "downsample",

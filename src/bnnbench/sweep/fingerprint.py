@@ -57,6 +57,8 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
         subset[key] = None if path is None else _content_hash(key, str(path))
     if subset["ckpt_path"] is None:
         del subset["ckpt_path"]
+    if (teacher := cfg.get("teacher")) is not None and teacher.name != "none":
+        subset["teacher"] = _taught(teacher)
     if not cfg.get("train", True):
         subset["train"] = False
     return subset
@@ -88,6 +90,17 @@ def _without(cfg: DictConfig, group: str, left_out: tuple[str, ...]) -> dict[str
         raise ValueError(f"no {group} is chosen; choose one with {group}=<name>")
     kept = [str(k) for k in node if not any(fnmatch(str(k), pattern) for pattern in left_out)]
     return {key: _canonical(node[key]) for key in kept}
+
+
+def _taught(teacher: DictConfig) -> dict[str, Any]:
+    """The teacher's options; in place of files their content."""
+    options = {str(key): _canonical(teacher[key]) for key in teacher}
+    if options.get("checkpoint") is not None:
+        options["checkpoint"] = _content_hash("teacher.checkpoint", options["checkpoint"])
+    if "folder" in options:
+        weights = Path(options["folder"]) / "checkpoints" / "last.ckpt"
+        options["folder"] = _content_hash("teacher.folder", str(weights))
+    return options
 
 
 def _canonical(value: Any) -> Any:

@@ -9,12 +9,15 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from bnnbench.callbacks.distillation import TeacherTerm
 from bnnbench.callbacks.progress import QuantizerProgress
 from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import LossTerm, StepContext
 from bnnbench.tasks.recipe import Recipe
 from bnnbench.tasks.roles import parameters_by_role
+from bnnbench.teacher import Teacher
 
 
 class Task(L.LightningModule):
@@ -26,10 +29,12 @@ class Task(L.LightningModule):
     Attributes:
         task: the data it is for.
         headline: the metric that stands for a run.
+        task_weight: of the task's own loss beside the terms.
     """
 
     task: str
     headline: str
+    task_weight: float = 1.0
 
     def __init__(
         self,
@@ -38,14 +43,27 @@ class Task(L.LightningModule):
         recipe: Recipe,
         evaluates_on: str,
         terms: Mapping[str, LossTerm | Regularizer] | None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.net, self.loss, self.recipe, self.evaluates_on = net, loss, recipe, evaluates_on
+        self.teacher = teacher
         self.terms: dict[str, LossTerm] = {}
         self.regularizers: list[Regularizer] = []
         self._layers: list[tuple[str, BinaryLayer]] = list(binary_layers(net))
         for name, term in (terms or {}).items():
             self._add(name, term)
+        if teacher is not None:
+            self._check_taught()
+        if teacher is not None and teacher.joint:
+            self.add_loss_term("teacher", lambda step: self.loss(step.teacher, step.targets))
+
+    def _check_taught(self) -> None:
+        if not any(isinstance(term, TeacherTerm) for term in self.regularizers):
+            raise ValueError(
+                "a teacher was chosen and no loss term asks it anything: choose loss=kd, "
+                "distributional, attention or hints, or teacher=none"
+            )
 
     def _add(self, name: str, term: LossTerm | Regularizer) -> None:
         if not isinstance(term, Regularizer):
@@ -67,15 +85,22 @@ class Task(L.LightningModule):
         """What the network says of images (N, C, H, W)."""
         return self.net(x)
 
-    def _run(self, images: Tensor, targets: Any) -> tuple[Any, Tensor | None]:
-        """The network's output, and the sum of all terms where there are any."""
+    def _run(
+        self, images: Tensor, targets: Any, taught: Tensor | None = None
+    ) -> tuple[Any, Tensor | None]:
+        """The network's output, and the sum of all terms where there are any.
+
+        ``taught``: the teacher's logits where they are known; without them it is asked.
+        """
         if not self.training:
             # forward itself is never compiled: evaluation would pay for a compilation of its own
             return self.net.forward(images), None
         if not self.terms:
             return self.net(images), None
         outputs, features = self.net(images, return_features=True)
-        return outputs, self._terms(StepContext(outputs, features, targets, self._layers))
+        if self.teacher is not None and taught is None:
+            taught = self.teacher(images)
+        return outputs, self._terms(StepContext(outputs, features, targets, self._layers, taught))
 
     def _terms(self, context: StepContext) -> Tensor:
         """The sum of all terms; the mean of each over the epoch is logged on its own."""
@@ -87,6 +112,20 @@ class Task(L.LightningModule):
     def _log_mean(self, name: str, value: Tensor, images: int) -> None:
         mean = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": images}
         self.log(name, value.detach(), **mean)
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.net.to(self.device)  # a frozen one is no part of this module
+
+    def on_train_start(self) -> None:
+        """Ask a frozen teacher only once where every epoch shows it the same images."""
+        loader, teacher = self.trainer.train_dataloader, self.teacher
+        asked = [term for term in self.regularizers if isinstance(term, TeacherTerm)]
+        if teacher is None or teacher.joint or not all(term.logits_only for term in asked):
+            return
+        if isinstance(loader, DeviceLoader) and loader.fixed:
+            with self.trainer.precision_plugin.train_step_context():
+                loader.beside = torch.cat([teacher(images) for images in loader.in_order()])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.trainer.global_step == self.trainer.max_steps:

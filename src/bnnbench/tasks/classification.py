@@ -12,8 +12,9 @@ from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import LossTerm
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.recipe import Recipe
+from bnnbench.teacher import Teacher
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # images, labels, and what a teacher has said before
 
 
 class Classification(Task):
@@ -26,6 +27,8 @@ class Classification(Task):
         num_classes: length of the logits.
         evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
         terms: further loss terms by name: functions of the step, or regularizers.
+        teacher: what terms may compare the network with.
+        task_weight: of ``loss`` beside the terms.
     """
 
     task, headline = "classification", "acc"
@@ -38,8 +41,11 @@ class Classification(Task):
         num_classes: int,
         evaluates_on: str = "test",
         terms: Mapping[str, LossTerm | Regularizer] | None = None,
+        teacher: Teacher | None = None,
+        task_weight: float = 1.0,
     ) -> None:
-        super().__init__(net, loss, recipe, evaluates_on, terms)
+        super().__init__(net, loss, recipe, evaluates_on, terms, teacher)
+        self.task_weight = task_weight
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
         self.train_acc = MulticlassAccuracy(num_classes, average="micro")
         self.eval_acc = MulticlassAccuracy(num_classes, average="micro")
@@ -50,14 +56,14 @@ class Classification(Task):
         return self.eval_loss, self.eval_acc
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
-        images, labels = batch
-        logits, terms = self._run(images, labels)
+        images, labels, *taught = batch
+        logits, terms = self._run(images, labels, *taught)
         loss = self.loss(logits, labels)
         mean_loss, accuracy = self._metrics(stage)
         # update, not forward: forward would compute the metric of every batch as well
         mean_loss.update(loss.detach(), weight=len(labels))
         accuracy.update(logits.detach(), labels)
-        return loss if terms is None else loss + terms
+        return loss if terms is None else self.task_weight * loss + terms
 
     def _log_epoch(self, stage: str, prefix: str) -> None:
         for name, metric in zip(("loss", "acc"), self._metrics(stage), strict=True):

@@ -28,8 +28,14 @@ def parameters_by_role(module: L.LightningModule) -> dict[str, list[nn.Parameter
 
 
 def _roles(module: L.LightningModule) -> Iterator[tuple[str, nn.Parameter]]:
-    net = module.net
-    assert isinstance(net, nn.Module)
+    teacher = getattr(module, "teacher", None)  # a frozen one has nothing trainable
+    for net in (module.net, *([teacher.net] if teacher else [])):
+        assert isinstance(net, nn.Module)
+        yield from _roles_in(net)
+    yield from (("prior", parameter) for parameter in module.parameters())
+
+
+def _roles_in(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for layer in net.modules():
         if isinstance(layer, BinaryConv2d | BinaryLinear):
             role = "latent" if layer.weight_quantizer.bits < 32 else "other"
@@ -42,4 +48,3 @@ def _roles(module: L.LightningModule) -> Iterator[tuple[str, nn.Parameter]]:
         elif isinstance(layer, _NORMS):
             yield from (("norm", parameter) for parameter in layer.parameters(recurse=False))
     yield from (("other", parameter) for parameter in net.parameters())
-    yield from (("prior", parameter) for parameter in module.parameters())

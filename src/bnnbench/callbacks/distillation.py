@@ -1,0 +1,119 @@
+"""Loss terms that compare the network with its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+
+from bnnbench.callbacks.regularizer import Regularizer
+from bnnbench.losses.context import StepContext
+from bnnbench.losses.distillation import NORMALIZE, attention_loss, soft_target_loss
+
+
+class TeacherTerm(Regularizer):
+    """A term that needs a teacher; ``logits_only``: nothing of it but its logits."""
+
+    task = "classification"
+    logits_only = True
+
+    def attach(self, pl_module: Any) -> None:
+        """Register the term. Raises ValueError without a teacher."""
+        if getattr(pl_module, "teacher", None) is None:
+            raise ValueError(
+                f"the loss term {self.name} needs a teacher: choose teacher=run with "
+                "teacher.folder=<a finished run>, timm, stage or joint; or loss=task"
+            )
+        super().attach(pl_module)
+
+
+class Distillation(TeacherTerm):
+    """``weight * T^2 KL(softmax(teacher / T) || softmax(student / T))``."""
+
+    name = "kd"
+
+    def __init__(self, weight: float = 1.0, temperature: float = 1.0) -> None:
+        if weight < 0 or temperature <= 0:
+            raise ValueError(
+                "loss: lambda must not be negative and temperature above 0; got "
+                f"{weight}, {temperature}"
+            )
+        self.weight, self.temperature = weight, temperature
+
+    def __call__(self, context: StepContext) -> Tensor:
+        assert context.teacher is not None
+        loss = soft_target_loss(context.logits.float(), context.teacher.float(), self.temperature)
+        return self.weight * loss
+
+
+class Maps:
+    """The outputs of ``modules`` in the latest training forward."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self.latest: list[Tensor] = []
+        self._hooks = [module.register_forward_hook(self._keep) for module in modules]
+        self.count = len(modules)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self.latest.append(output)
+
+    def take(self) -> list[Tensor]:
+        """All maps since the last call."""
+        maps, self.latest = self.latest, []
+        return maps
+
+    def remove(self) -> None:
+        """Leave the modules as they were."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+class AttentionMatching(TeacherTerm):
+    """``weight`` times ``attention_loss`` at the output of every residual block."""
+
+    name = "attention"
+    logits_only = False
+
+    def __init__(self, weight: float = 30.0, normalize: str = "norm") -> None:
+        if weight < 0 or normalize not in NORMALIZE:
+            raise ValueError(
+                f"loss: lambda must not be negative and normalize one of {NORMALIZE}; got "
+                f"{weight}, {normalize}"
+            )
+        self.weight, self.normalize = weight, normalize
+        self.maps: list[Maps] = []
+
+    def attach(self, pl_module: Any) -> None:
+        super().attach(pl_module)
+        for maps in self.maps:  # every trainer attaches once more
+            maps.remove()
+        nets = (pl_module.net, pl_module.teacher.net)
+        self.maps = [Maps(residual_blocks(net)) for net in nets]
+        counts = [maps.count for maps in self.maps]
+        if counts[0] != counts[1]:
+            raise ValueError(
+                f"loss=attention compares block by block: the network has {counts[0]} residual "
+                f"blocks and its teacher {counts[1]}; choose a teacher of the same backbone"
+            )
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, i: int
+    ) -> None:
+        for maps in self.maps:  # of an evaluation in between
+            maps.take()
+
+    def __call__(self, context: StepContext) -> Tensor:
+        student, teacher = (maps.take() for maps in self.maps)
+        return self.weight * attention_loss(student, teacher, self.normalize)
+
+
+def residual_blocks(net: nn.Module) -> list[nn.Module]:
+    """The blocks of a ResNet, in order. Raises ValueError for other networks."""
+    stages = getattr(net, "stages", None)
+    if not isinstance(stages, nn.Sequential):
+        raise ValueError(
+            f"{type(net).__name__} has no stages of residual blocks: choose backbone=resnet20, "
+            "resnet18 or resnet34, for the teacher as well"
+        )
+    return [block for stage in stages.children() for block in stage.children()]
