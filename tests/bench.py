@@ -58,6 +58,7 @@ WHY = {
     "sibnn": "learned threshold and slope per channel",
     "siman": "median and percentiles of the weights, activations centred by sample",
     "tbn": "mean of every activation, two comparisons",
+    "wage": "every error and update rounded to a grid of the layer's largest",
     "xnorpp": "output map times an outer product of learned vectors",
 }
 

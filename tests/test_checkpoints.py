@@ -194,7 +194,8 @@ def test_full_precision_weights_start_every_method(backbone, tmp_path):
     downsample = full.structure.downsample  # parameter-free in some methods
     same = {"downsample": downsample} if downsample else {}
     for quantizer in options("quantizer"):
-        norms = {"norm": "batch"} if quantizer == "abbnn" else {}
+        norms = {"norm": "batch"} if quantizer in ("abbnn", "wage") else {}
+        norms |= {"bias": True} if quantizer == "wage" else {}
         net = build_backbone(backbone, load_quantizer(quantizer, **norms), image_size=8, **same)
         load_weights(net, path, strict=False)
         started = net.state_dict()

@@ -29,6 +29,7 @@ ONE_STEP += ["+trainer.limit_val_batches=1", "logger=none", "trainer.accelerator
 DETECTION = ["dataset=shapes", "dataset.image_size=64", "dataset.batch_size=4"]
 DETECTION += ["dataset.generate.trainval=8", "dataset.generate.test=4"]
 SSD = ["backbone=ssd300_resnet18", *DETECTION]
+TAUGHT = ("kd", "distributional", "attention", "hints")
 NEEDS = {
     "loss=multibox_bidet": SSD,
     "recipe=ssd300_fp32": SSD,
@@ -38,7 +39,10 @@ NEEDS = {
     "loss=pcnn": ["quantizer=pcnn"],
     "loss=mcn": ["quantizer=mcn"],
     "loss=bbb": ["quantizer=bbb"],
-    **{f"loss={name}": ["teacher=joint"] for name in ("kd", "distributional", "attention")},
+    **{
+        f"loss={name}": ["teacher=joint"] for name in ("kd", "distributional", "attention", "hints")
+    },
+    "quantizer=wage": ["recipe=native"],
     "recipe=two_step": ["trainer.max_epochs=2"],
     "quantizer=bbb": ["loss=bbb"],
     "quantizer=bayesbinn": ["recipe=bayesbinn"],
@@ -89,8 +93,8 @@ def test_losses_of_any_quantizer_train_one_step(
 )
 def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) -> None:
     needs = NEEDS.get(f"quantizer={quantizer}", [])
-    if quantizer == "abbnn" and not backbone.startswith("resnet"):
-        needs = ["quantizer.norm=batch"]  # only ResNets exist without norms
+    if quantizer in ("abbnn", "wage") and not backbone.startswith(("resnet", "vgg7")):
+        needs = [*needs, "quantizer.norm=batch"]  # the others do not exist without norms
     data = DETECTION if backbone.startswith("ssd") else ["dataset=cifar100"]
     cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", *data, *needs)
     net = run.build_task(cfg).net

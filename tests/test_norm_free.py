@@ -101,7 +101,10 @@ def test_the_method_with_batch_norms_is_an_ordinary_network():
 
 
 def test_another_method_without_norms_says_so_in_its_config():
-    assert [q for q in options("quantizer") if "norm" in load_quantizer(q).config] == ["abbnn"]
+    assert [q for q in options("quantizer") if "norm" in load_quantizer(q).config] == [
+        "abbnn",
+        "wage",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Structure:
         if self.norm not in self.norms:
             raise ValueError(
                 f"quantizer={self.quantizer.name} has norm={self.norm}, this backbone one of "
-                f"{self.norms}: set quantizer.norm=batch, or take a ResNet for norm=none"
+                f"{self.norms}: set quantizer.norm=batch, or take a ResNet or vgg7 for norm=none"
             )
         choices: dict[str, tuple[str, ...]] = {
             "first": ("fp32", "binary"),
@@ -180,15 +180,19 @@ class Structure:
 
     def classifier(self, features: int, num_classes: int) -> nn.Linear:
         """The last layer."""
-        if self.last == "fp32":
-            return nn.Linear(features, num_classes)
-        return self.quantizer.linear(features, num_classes)
+        bias = self.quantizer.config.get("bias", True)
+        linear = nn.Linear if self.last == "fp32" else self.quantizer.linear
+        return linear(features, num_classes, bias=bias)
 
 
-class ResNetStructure(Structure):
-    """Of the networks that exist without norms as well (A&B BNN)."""
+class NormFreeStructure(Structure):
+    """Of the networks that exist without norms as well (WAGE)."""
 
     norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
+
+
+class ResNetStructure(NormFreeStructure):
+    """Of ResNets, which without norms need a shortcut per convolution (A&B BNN)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

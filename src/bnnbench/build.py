@@ -21,8 +21,11 @@ from bnnbench.losses import task_loss
 from bnnbench.sweep.fingerprint import run_name
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
+from bnnbench.tasks.recipe import LATENT, Recipe
 from bnnbench.teacher import Teacher
+
+RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # of methods that are an optimizer
+LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
@@ -38,7 +41,8 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
         start_small(net, cfg.recipe.init_std)
     if cfg.init_from is not None:
         load_weights(net, cfg.init_from, strict=False)
-    loss = task_loss(task, cfg.loss.get("label_smoothing", 0.0), cfg.loss.get("kind", "task"))
+    given = {key: cfg.loss[key] for key in LOSS_KEYS if key in cfg.loss}
+    loss = task_loss(task, **given)
     plain = to_dict(cfg.recipe)
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
     check_optimizer(net, recipe)
@@ -88,12 +92,13 @@ def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
         ValueError: the message says which recipe and quantizer belong together.
     """
     sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
-    needed = {getattr(side, "optimizer", None) for side in sides} - {None}
-    own = {recipe.optimizer} & {"bayesbinn"}
+    needed = {str(side.optimizer) for side in sides if hasattr(side, "optimizer")}
+    own = {recipe.optimizer} & set(LATENT)
     if needed != own:
+        method = next(iter(needed or own))
         raise ValueError(
             f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
-            "quantizer=bayesbinn and recipe=bayesbinn need each other"
+            f"quantizer={method} and recipe={RECIPES[method]} need each other"
         )
 
 

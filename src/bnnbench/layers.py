@@ -98,6 +98,18 @@ class QuantizerSpec:
     output: Callable[[nn.Conv2d], nn.Module | None] | None
     config: dict[str, Any]
 
+    @property
+    def bits(self) -> dict[str, int]:
+        """Of weights (w) and activations (a); below 32 also of gradients (g) and errors (e)."""
+        layer = self.conv2d(1, 1, 1)
+        weight, activation = layer.weight_quantizer, layer.activation_quantizer
+        found = {
+            "g": getattr(layer.output or weight, "gradient_bits", 32),
+            "e": getattr(activation, "error_bits", 32),
+        }
+        below = {side: bits for side, bits in found.items() if bits < 32}
+        return {"w": weight.bits, "a": activation.bits, **below}
+
     def attach(self, layer: nn.Conv2d | nn.Linear, channels: int) -> None:
         """Give ``layer`` the quantizers of both sides and the output op."""
         layer.weight_quantizer = self.weight(tuple(layer.weight.shape))

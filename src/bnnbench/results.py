@@ -38,7 +38,7 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "source_hash": provenance.source_hash(to_dict(cfg.quantizer)),
         "config": fingerprinted(cfg),
         "structure": structure.as_dict(),
-        "bits": {"w": sides[0].bits, "a": sides[1].bits},
+        "bits": structure.quantizer.bits,
         "bases": {"w": sides[0].bases, "a": sides[1].bases},
         "versions": provenance.versions(),
         "git": provenance.git_state(),

@@ -71,8 +71,8 @@ def build_teacher(
     net, weights = network_of(cfg, stages)
     if cfg.teacher.name == "timm" and weights is not None:
         _load_timm(net, str(weights))
-    elif weights is not None and not (untrained and cfg.teacher.name == "stage"):
-        load_weights(net, weights)
+    elif weights is not None and not (untrained and "stage" in cfg.teacher):
+        load_weights(net, weights, strict=cfg.teacher.name != "joint")
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
@@ -95,23 +95,28 @@ def network_of(
     kind = cfg.teacher.name
     if kind == "run":
         return _of_run(cfg)
-    if kind == "stage":
-        name = cfg.teacher.stage
-        if name not in stages:
-            raise ValueError(
-                f"teacher.stage={name} is no earlier stage of this run; there are {list(stages)}"
-            )
-        weights = Path(stages[name].paths.stage_dir) / "checkpoints" / "last.ckpt"
-        return _network(cfg, fingerprinted(stages[name])), weights
     own = fingerprinted(cfg)["backbone"]
     if kind == "joint":
-        return _network(cfg, {"backbone": own | {"nonlinearity": cfg.teacher.nonlinearity}}), None
+        twin = _network(cfg, {"backbone": own | {"nonlinearity": cfg.teacher.nonlinearity}})
+        return twin, _weights(cfg, stages) if cfg.teacher.stage else None
+    if kind == "stage":
+        weights = _weights(cfg, stages)
+        return _network(cfg, fingerprinted(stages[cfg.teacher.stage])), weights
     if cfg.teacher.checkpoint is None and not cfg.teacher.pretrained:
         raise ValueError("teacher=timm needs weights: teacher.checkpoint=<file> or pretrained=true")
     shape = {key: own[key] for key in ("num_classes", "in_channels", "image_size")}
     options = {"name": cfg.teacher.model, "pretrained": cfg.teacher.pretrained, **shape}
     node = OmegaConf.to_container(load_option("backbone", "timm", options), resolve=True)
     return _network(cfg, {"backbone": node}), cfg.teacher.checkpoint
+
+
+def _weights(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Path:
+    name = cfg.teacher.stage
+    if name not in stages:
+        raise ValueError(
+            f"teacher.stage={name} is no earlier stage of this run; there are {list(stages)}"
+        )
+    return Path(stages[name].paths.stage_dir) / "checkpoints" / "last.ckpt"
 
 
 def _of_run(cfg: DictConfig) -> tuple[Backbone, Path]:

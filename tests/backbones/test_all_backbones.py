@@ -14,14 +14,20 @@ LAYERS = {
     "resnet20": 18,
     "resnet34": 32,
     "vgg16": 13,
+    "vgg7": 6,
     "vgg_small": 5,
     "wrn22": 18,
     "wrn40": 36,
 }
 # Large, and each like another one.
-FEW = {"resnet34": ("xnor",), "wrn40": ("fp32", "bonn"), "vgg16": ("fp32", "birealnet")}
+FEW = {
+    "resnet34": ("xnor",),
+    "vgg7": ("adabin", "wage"),
+    "wrn40": ("fp32", "bonn"),
+    "vgg16": ("fp32", "birealnet"),
+}
 PAIRS = [(b, q) for b in BACKBONES for q in FEW.get(b, QUANTIZERS)]
-WITHOUT_NORMS = ("resnet18", "resnet20", "resnet34")
+WITHOUT_NORMS = ("resnet18", "resnet20", "resnet34", "vgg7")
 
 
 def _train_once(net: nn.Module, channels: int, size: int, classes: int) -> None:
@@ -37,12 +43,15 @@ def _train_once(net: nn.Module, channels: int, size: int, classes: int) -> None:
 @pytest.mark.parametrize("size", [8, 32])
 @pytest.mark.parametrize(("backbone", "quantizer"), PAIRS)
 def test_every_pair_runs_and_gives_every_parameter_a_gradient(backbone, quantizer, size):
-    norm = {"norm": "batch"} if quantizer == "abbnn" and backbone not in WITHOUT_NORMS else {}
-    net = build_backbone(backbone, load_quantizer(quantizer, **norm), image_size=size)
+    own = {"first": "fp32", "last": "fp32"}
+    if quantizer in ("abbnn", "wage") and backbone not in WITHOUT_NORMS:
+        own["norm"] = "batch"
+    net = build_backbone(backbone, load_quantizer(quantizer, **own), image_size=size)
     _train_once(net, 3, size, 10)
     quantized = [layer for name, layer in binary_layers(net) if "downsample" not in name]
     assert len(quantized) == LAYERS[backbone]
-    assert all(isinstance(layer, BinaryConv2d) for layer in quantized)
+    linear = [layer for layer in quantized if not isinstance(layer, BinaryConv2d)]
+    assert len(linear) == (backbone == "vgg7")
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bnnbench.config import build_backbone
-from bnnbench.layers import BinaryConv2d
+from bnnbench.layers import BinaryConv2d, BinaryLinear
 
 
 def test_parameter_count():
@@ -37,3 +37,19 @@ def test_three_pools(size, side):
 def test_it_has_no_shortcuts_to_switch():
     with pytest.raises(ValueError, match=r"vgg_small: no such key .*shortcut.*valid.*nonlinearity"):
         build_backbone("vgg_small", shortcut="conv")
+
+
+def test_vgg7_has_a_hidden_layer_and_wages_has_nothing_else():
+    net = build_backbone("vgg7", "wage")
+    widths = [3, 128, 128, 256, 256, 512, 512]
+    convs = sum(9 * i * o for i, o in pairwise(widths))
+    linears = 8192 * 1024 + 1024 * 10
+    assert sum(parameter.numel() for parameter in net.parameters()) == convs + linears
+    assert not any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in net.modules())
+    assert [type(module) for module in net.hint_modules()] == [nn.ReLU, nn.ReLU]
+
+
+def test_vgg7_of_other_methods_has_norms():
+    hidden = build_backbone("vgg7", "bnn").hidden
+    assert isinstance(hidden[0], BinaryLinear)
+    assert isinstance(hidden[1], nn.BatchNorm1d)

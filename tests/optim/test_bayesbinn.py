@@ -21,8 +21,8 @@ def parameters() -> tuple[nn.Parameter, nn.Parameter]:
 
 
 def optimizer(lam: nn.Parameter, real: nn.Parameter, size: float = SIZE, prior: float = 0.0):
-    groups = [{"params": [lam], "latent": True}, {"params": [real], "latent": False}]
-    return BayesBiNN(groups, lr=RATE, effective_size=size, prior=prior)
+    latent = {"params": [lam], "latent": True, "effective_size": size}
+    return BayesBiNN([latent, {"params": [real], "latent": False}], lr=RATE, prior=prior)
 
 
 def gradient(step: int) -> Tensor:

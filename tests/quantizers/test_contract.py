@@ -12,6 +12,7 @@ from bnnbench.quantizers.base import Decomposition, Side
 
 ALL = options("quantizer")
 BITS = {"fp32": (32, 32), "bbb": (32, 32), "twn": (2, 32)}  # else (1, 1)
+BITS |= {"wage": (2, 8), "zhuang": (2, 2)}
 BITS |= dict.fromkeys(("admm", "bayesbinn", "bwn", "mcn"), (1, 32)) | {"tbn": (1, 2)}
 BASES = {"ienet": (1, 2), "abcnet": (5, 5)}  # else (1, 1)
 BINARY = [name for name in ALL if 1 in BITS.get(name, (1, 1))]

@@ -25,7 +25,7 @@ ADAM = Recipe("adam", 1e-2, schedule="onecycle")
 # 40 steps: a data weight a hundred times the authors' moves lam off its start in time.
 BAYES = Recipe("bayesbinn", 1e-2, schedule="cosine", groups={"latent": {"effective_size": 5e5}})
 Case = tuple[str, dict[str, Any], Recipe]
-OWN = ("admm",)  # trained in rounds: in its own file
+OWN = ("admm", "wage")  # trained in rounds, and without norms: in their own files
 METHODS = [name for name in options("quantizer") if name not in OWN]
 CASES: dict[str, Case] = {name: (name, {}, ADAM) for name in METHODS} | {
     "bonn": ("bonn", {"kernel": BayesianKernel(1e-6, 1.0), "feature": BayesianFeature()}, ADAM),

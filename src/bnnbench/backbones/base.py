@@ -10,7 +10,7 @@ from bnnbench.blocks import Structure
 def initialize(net: nn.Module, structure: Structure) -> None:
     """Kaiming-normal weights for all layers, full precision and binary alike (fan out).
 
-    Scales of batch norms start where the method says.
+    Scales of batch norms start where the method says, and weights whose side has a ``start``.
     """
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -20,6 +20,9 @@ def initialize(net: nn.Module, structure: Structure) -> None:
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            start = getattr(getattr(module, "weight_quantizer", None), "start", None)
+            if start is not None:
+                start(module.weight)
 
 
 class Backbone(nn.Module):
@@ -47,6 +50,19 @@ class Backbone(nn.Module):
     def pool(self, features: Tensor) -> Tensor:
         """The last feature map to one vector an image, (N, num_features)."""
         return features.mean(dim=(2, 3))
+
+    def hint_modules(self) -> list[nn.Module]:
+        """Whose outputs guided training compares: the maps before and after the last stage.
+
+        Raises ValueError where a network has no stages.
+        """
+        stages = getattr(self, "stages", None)
+        if isinstance(stages, nn.Sequential | nn.ModuleList):
+            return list(stages.children())[-2:]
+        raise ValueError(
+            f"{type(self).__name__} has no stages to compare: choose a ResNet, vgg_small or vgg7, "
+            "for the teacher as well"
+        )
 
     def remove_head(self) -> None:
         """Leave the body alone, for a detector."""

@@ -1,7 +1,8 @@
 """VGG-small (the CIFAR network of LQ-Nets, IR-Net, RBNN, AdaBin and others) and SSD's VGG-16.
 
 VGG-small: 128 - 128 P - 256 - 256 P - 512 - 512 P - classifier, all convolutions 3x3, P a 2x2 max
-pool before the batch norm; stem and classifier in full precision by default.
+pool before the batch norm; stem and classifier in full precision by default. VGG7 (WAGE) has a
+fully connected layer of 1024 before the classifier.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.blocks import Structure
+from bnnbench.blocks import NORMS, NormFreeStructure, Structure
 from bnnbench.layers import QuantizerSpec
 
 S = TypeVar("S", bound=Structure)
@@ -20,13 +21,21 @@ WIDTHS = (128, 128, 256, 256, 512, 512)  # a pool after every second
 
 
 class VGGSmall(Backbone):
-    """Plain network of six convolutions; the classifier sees the last map flattened."""
+    """Plain network of six convolutions; the classifier sees the last map flattened.
+
+    With ``hidden`` a fully connected layer of that width, quantized, stands between the two.
+    """
 
     def __init__(
-        self, num_classes: int, in_channels: int, image_size: int, structure: Structure
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        structure: Structure,
+        hidden: int | None = None,
     ) -> None:
-        side = image_size // 8  # three pools
-        super().__init__(WIDTHS[-1] * side * side, num_classes, structure)
+        flat = WIDTHS[-1] * (image_size // 8) ** 2  # three pools
+        super().__init__(hidden or flat, num_classes, structure)
         self.features = nn.Sequential()
         channels = in_channels
         for index, width in enumerate(WIDTHS, start=1):
@@ -34,9 +43,17 @@ class VGGSmall(Backbone):
             self.features.add_module(f"conv{index}", conv(channels, width))
             if index % 2 == 0:
                 self.features.add_module(f"pool{index}", nn.MaxPool2d(2))
-            self.features.add_module(f"bn{index}", nn.BatchNorm2d(width))
+            self.features.add_module(f"bn{index}", NORMS[structure.norm](width))
             self.features.add_module(f"act{index}", structure.act(width))
             channels = width
+        if hidden is not None:
+            self.hidden = nn.Sequential(
+                structure.quantizer.linear(flat, hidden, bias=False),
+                nn.BatchNorm1d(hidden) if structure.norm == "batch" else nn.Identity(),
+                nn.Unflatten(1, (hidden, 1, 1)),  # nonlinearities are for maps
+                structure.act(hidden),
+                nn.Flatten(),
+            )
         initialize(self, structure)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -44,8 +61,13 @@ class VGGSmall(Backbone):
         return self.features(x)
 
     def pool(self, features: Tensor) -> Tensor:
-        """All positions of the last map, flattened."""
-        return features.flatten(1)
+        """All positions of the last map, flattened, or the hidden layer's view of them."""
+        flat = features.flatten(1)
+        return self.hidden(flat) if hasattr(self, "hidden") else flat
+
+    def hint_modules(self) -> list[nn.Module]:
+        """The maps before and after the last two convolutions."""
+        return [self.features.act4, self.features.act6]  # pyright: ignore[reportReturnType]
 
 
 def vgg_small(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
@@ -54,6 +76,14 @@ def vgg_small(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
     size = options.pop("image_size")
     return VGGSmall(classes, channels, size, Structure(quantizer, **options))
+
+
+def vgg7(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
+    """VGG7; options: the keys of conf/backbone/vgg7.yaml."""
+    check_image_size(options["image_size"], "vgg7")
+    keys = ("num_classes", "in_channels", "image_size", "hidden")
+    shape = {key: options.pop(key) for key in keys}
+    return VGGSmall(**shape, structure=NormFreeStructure(quantizer, **options))
 
 
 class ConvUnit(nn.Module):

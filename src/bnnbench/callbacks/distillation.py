@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import StepContext
-from bnnbench.losses.distillation import NORMALIZE, attention_loss, soft_target_loss
+from bnnbench.losses.distillation import (
+    NORMALIZE,
+    attention_loss,
+    hint_loss,
+    soft_target_loss,
+)
 
 
 class TeacherTerm(Regularizer):
@@ -69,31 +74,27 @@ class Maps:
             hook.remove()
 
 
-class AttentionMatching(TeacherTerm):
-    """``weight`` times ``attention_loss`` at the output of every residual block."""
+class MapTerm(TeacherTerm):
+    """A term over maps inside both networks."""
 
-    name = "attention"
     logits_only = False
 
-    def __init__(self, weight: float = 30.0, normalize: str = "norm") -> None:
-        if weight < 0 or normalize not in NORMALIZE:
-            raise ValueError(
-                f"loss: lambda must not be negative and normalize one of {NORMALIZE}; got "
-                f"{weight}, {normalize}"
-            )
-        self.weight, self.normalize = weight, normalize
+    def __init__(self) -> None:
         self.maps: list[Maps] = []
+
+    def modules(self, net: nn.Module) -> list[nn.Module]:
+        """The modules whose outputs are compared."""
+        raise NotImplementedError
 
     def attach(self, pl_module: Any) -> None:
         super().attach(pl_module)
         for maps in self.maps:  # every trainer attaches once more
             maps.remove()
-        nets = (pl_module.net, pl_module.teacher.net)
-        self.maps = [Maps(residual_blocks(net)) for net in nets]
+        self.maps = [Maps(self.modules(net)) for net in (pl_module.net, pl_module.teacher.net)]
         counts = [maps.count for maps in self.maps]
         if counts[0] != counts[1]:
             raise ValueError(
-                f"loss=attention compares block by block: the network has {counts[0]} residual "
+                f"loss={self.name} compares block by block: the network has {counts[0]} residual "
                 f"blocks and its teacher {counts[1]}; choose a teacher of the same backbone"
             )
 
@@ -103,17 +104,56 @@ class AttentionMatching(TeacherTerm):
         for maps in self.maps:  # of an evaluation in between
             maps.take()
 
+
+class AttentionMatching(MapTerm):
+    """``weight`` times ``attention_loss`` at the output of every residual block."""
+
+    name = "attention"
+
+    def __init__(self, weight: float = 30.0, normalize: str = "norm") -> None:
+        super().__init__()
+        if weight < 0 or normalize not in NORMALIZE:
+            raise ValueError(
+                f"loss: lambda must not be negative and normalize one of {NORMALIZE}; got "
+                f"{weight}, {normalize}"
+            )
+        self.weight, self.normalize = weight, normalize
+
+    def modules(self, net: nn.Module) -> list[nn.Module]:
+        """Every residual block."""
+        return [block for stage in residual_stages(net) for block in stage.children()]
+
     def __call__(self, context: StepContext) -> Tensor:
         student, teacher = (maps.take() for maps in self.maps)
         return self.weight * attention_loss(student, teacher, self.normalize)
 
 
-def residual_blocks(net: nn.Module) -> list[nn.Module]:
-    """The blocks of a ResNet, in order. Raises ValueError for other networks."""
+class Hints(MapTerm):
+    """``weight`` times ``hint_loss`` before and after the last stage."""
+
+    name = "hints"
+
+    def __init__(self, weight: float = 100.0, bits: int = 32) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"loss.lambda={weight} must not be negative")
+        self.weight, self.bits = weight, bits
+
+    def modules(self, net: Any) -> list[nn.Module]:
+        """Two of them, as the backbone says."""
+        return net.hint_modules()
+
+    def __call__(self, context: StepContext) -> Tensor:
+        student, teacher = (maps.take() for maps in self.maps)
+        return self.weight * hint_loss(student, teacher, self.bits)
+
+
+def residual_stages(net: nn.Module) -> list[nn.Module]:
+    """The stages of a ResNet, in order. Raises ValueError for other networks."""
     stages = getattr(net, "stages", None)
     if not isinstance(stages, nn.Sequential):
         raise ValueError(
             f"{type(net).__name__} has no stages of residual blocks: choose backbone=resnet20, "
             "resnet18 or resnet34, for the teacher as well"
         )
-    return [block for stage in stages.children() for block in stage.children()]
+    return list(stages.children())

@@ -8,6 +8,7 @@ from bnnbench.losses.bayesian import bayesian_feature_loss, bayesian_kernel_loss
 from bnnbench.losses.context import LossTerm, StepContext
 from bnnbench.losses.hinge import SquaredHinge
 from bnnbench.losses.projection import projection_loss
+from bnnbench.losses.squared import SumOfSquares
 
 __all__ = [
     "LossTerm",
@@ -18,16 +19,19 @@ __all__ = [
     "task_loss",
 ]
 
-KINDS = ("task", "squared_hinge")
+KINDS = ("task", "squared_hinge", "sse")
 
 
-def task_loss(task: str, label_smoothing: float = 0.0, kind: str = "task") -> nn.Module:
+def task_loss(
+    task: str, label_smoothing: float = 0.0, kind: str = "task", error_bits: int = 32
+) -> nn.Module:
     """The loss that follows the dataset's task: cross entropy, or MultiBox for detection.
 
     Args:
         task: ``classification`` or ``detection``.
         label_smoothing: mass spread evenly over all classes, in [0, 1); of cross entropy.
-        kind: ``task``, or ``squared_hinge`` in place of cross entropy.
+        kind: ``task``, or ``squared_hinge`` or ``sse`` in place of cross entropy.
+        error_bits: of the gradient of ``sse``.
     """
     if kind not in KINDS:
         raise ValueError(f"loss.kind={kind!r}: choose one of {KINDS}")
@@ -36,6 +40,8 @@ def task_loss(task: str, label_smoothing: float = 0.0, kind: str = "task") -> nn
     if task == "classification":
         if kind == "squared_hinge":
             return SquaredHinge()
+        if kind == "sse":
+            return SumOfSquares(error_bits)
         return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
     if task != "detection":
         raise ValueError(f"there is no task loss for {task!r}")

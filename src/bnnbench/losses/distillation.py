@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: soft targets and attention maps, as pure functions."""
+"""What a student learns from a teacher: soft targets, attention maps, hints; pure functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bnnbench.quantizers.dorefa import DoReFaActivation
 
 NORMALIZE = ("norm", "max")
 
@@ -47,3 +49,15 @@ def attention_loss(
     pairs = zip(student, teacher, strict=True)
     differences = [attention_map(s, normalize) - attention_map(t, normalize) for s, t in pairs]
     return torch.stack([d.square().sum(dim=1).mean() for d in differences]).sum()
+
+
+def hint_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], bits: int = 32) -> Tensor:
+    """Mean of ``|q(F_s) - q(F_t)|`` over all elements, averaged over pairs of equal maps.
+
+    Guided training, arXiv 1711.00205, Sec. 3.3, in the form of nowgood/QuantizeCNNModel. q clips to
+    [0, 1] and rounds to ``bits``, straight-through (DoReFa); at 32 bits it is the identity.
+    Gradients reach both sides.
+    """
+    q = DoReFaActivation(1, bits)
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([(q(s) - q(t)).abs().mean() for s, t in pairs]).mean()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, Side
+from bnnbench.quantizers.straight import straight_through
 from bnnbench.quantizers.surrogate import clip, sign, sign_ste
 
 
@@ -42,19 +43,6 @@ def _least_squares(gram: Tensor, moments: Tensor) -> Tensor:
     inverse = torch.where(values > 1e-6 * values[-1], 1 / values, 0.0)
     projected = (vectors * moments.unsqueeze(1)).sum(dim=0)
     return (vectors * (projected * inverse)).sum(dim=1)
-
-
-class _Straight(torch.autograd.Function):
-    """``value`` with the gradient ``grad * slope`` for ``x``."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
-        return value
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return grad * ctx.saved_tensors[0], None, None
 
 
 class ABCNetWeight(Side):
@@ -86,7 +74,7 @@ class ABCNetWeight(Side):
         """Weights of at most 2^M values, same shape as ``weight``."""
         codes, alpha = self.bases_and_scales(weight)
         value = self._sum(codes, alpha)
-        return _Straight.apply(weight, value, alpha.sum())  # pyright: ignore[reportReturnType]
+        return straight_through(weight, value, alpha.sum())
 
     def decompose(self, x: Tensor) -> Decomposition:
         """The first base is the code, the others are in the scale."""

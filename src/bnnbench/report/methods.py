@@ -32,7 +32,7 @@ from bnnbench.report.matching import entry_dataset
 from bnnbench.report.notes import MARKS
 from bnnbench.report.published import is_verified, load_published
 from bnnbench.report.surrogates import draw_surrogates
-from bnnbench.report.tables import scientific, significant
+from bnnbench.report.tables import scientific, significant, width
 
 _PLACES = [("cifar10", b) for b in ("resnet20", "resnet18", "vgg_small")]
 _PLACES += [("imagenet", "resnet18")]
@@ -106,7 +106,7 @@ class Method(NamedTuple):
     def bits(self) -> str:
         """Bits of weights and activations, times bases."""
         sides = self.layer.weight_quantizer, self.layer.activation_quantizer
-        return _width(*((side.bits, side.bases) for side in sides))
+        return width((side.bits, side.bases) for side in sides)
 
     @property
     def costs(self) -> list[str]:
@@ -263,15 +263,11 @@ def _quote(entry: dict[str, Any], dataset: str) -> list[str]:
     training = entry.get("training", "one step").replace("_", " ")
     return [
         *(dataset, entry["backbone"], entry["label"]),
-        _width(*((bits[side], bases[side]) for side in "wa")),
+        width((bits[side], bases[side]) for side in "wa"),
         f"{entry['values']['top1']}{mark}",
         training,
         " ".join((entry["source"] or MISSING).split()),
     ]
-
-
-def _width(*sides: tuple[int, int]) -> str:
-    return "/".join(f"{bits}x{bases}" if bases > 1 else f"{bits}" for bits, bases in sides)
 
 
 def _file(part: nn.Module) -> str:

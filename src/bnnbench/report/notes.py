@@ -181,8 +181,11 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
             f"{MARKS['stale']} older than the quantizer's code as it is now: "
             "run it again with force=true"
         )
-    if len({line[header.index("W/A bits")] for line in texts} - {MISSING}) > 1:
+    (bits,) = (column for column, name in enumerate(header) if name.endswith(" bits"))
+    if len({line[bits] for line in texts} - {MISSING}) > 1:
         legend.append("rows with different bits are not ranked against each other")
+    if header[bits] == "W/A/G/E bits":
+        legend.append("G: gradients as the method quantizes them; E: errors, those of activations")
     if MISSING in cells:
         legend.append(f"{MISSING}: not run, not finished or not known")
     return legend

@@ -169,9 +169,12 @@ def _check_values(values: Any, metrics: dict[str, str], where: str) -> None:
 
 
 def _check_pair(pair: Any, where: str) -> None:
-    whole = isinstance(pair, dict) and set(pair) == {"w", "a"}
+    whole = isinstance(pair, dict) and {"w", "a"} <= set(pair) <= {"w", "a", "g", "e"}
     whole = whole and all(type(v) is int and v > 0 for v in pair.values())
-    _require(whole, f"{where} must be {{w: n, a: n}} with whole numbers, got {pair!r}")
+    _require(
+        whole,
+        f"{where} must be {{w: n, a: n}} with whole numbers (g and e may follow), got {pair!r}",
+    )
 
 
 def _metric(metric: Any, name: str) -> dict[str, Any]:

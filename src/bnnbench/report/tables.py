@@ -6,7 +6,7 @@ rows incomparable stays hidden. Rows keep the order of the sweep: they are never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -49,7 +49,7 @@ def comparison(
     different, shared = facts_of(rows, options)
     extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
     columns = [*_score_columns(rows, manifest, published, hashes), *_COST_COLUMNS, *extra]
-    columns = [("W/A bits", _bits), *_without_empty(columns, rows)]
+    columns = [_bits_column(rows), *_without_empty(columns, rows)]
     columns = [
         *map(_option_column, options),
         *columns,
@@ -67,6 +67,11 @@ def spread(values: list[float]) -> str:
         return MISSING
     text = f"{mean(values):.2f}"
     return text if len(values) == 1 else f"{text} ± {stdev(values):.2f}"
+
+
+def width(sides: Iterable[tuple[int, int]]) -> str:
+    """Bits and bases of each side: 1/1, 1x5/1x3, 2/8/8/8."""
+    return "/".join(f"{bits}x{bases}" if bases > 1 else f"{bits}" for bits, bases in sides)
 
 
 def significant(value: float) -> str:
@@ -183,13 +188,20 @@ def _delta(row: Row, manifest: dict[str, Any], published: dict[str, Any]) -> str
     return f"{mean(measured) - row.published['values'][name]:+.2f}"
 
 
-def _bits(row: Row) -> str:
+def _bits_column(rows: list[Row]) -> tuple[str, Callable[[Row], str]]:
+    """W/A, and G/E as well where a row trains with few bits of them."""
+    known = [row.results[0] if row.results else row.published for row in rows]
+    trained = any({"g", "e"} & set((entry or {}).get("bits") or {}) for entry in known)
+    sides = ("w", "a", "g", "e") if trained else ("w", "a")
+    return "/".join(sides).upper() + " bits", lambda row: _bits(row, sides)
+
+
+def _bits(row: Row, sides: Sequence[str]) -> str:
     known = row.results[0] if row.results else row.published
     if not known or not known.get("bits"):
         return MISSING
-    bits, bases = known["bits"], known.get("bases") or {"w": 1, "a": 1}
-    sides = (f"{bits[s]}x{bases[s]}" if bases[s] != 1 else f"{bits[s]}" for s in ("w", "a"))
-    return "/".join(sides)
+    bits, bases = known["bits"], known.get("bases") or {}
+    return width((bits.get(side, 32), bases.get(side, 1)) for side in sides)
 
 
 def _seeds(row: Row) -> str:

@@ -12,11 +12,18 @@ from torch import nn, optim
 
 from bnnbench.optim.bayesbinn import BayesBiNN
 from bnnbench.optim.extragradient import Extragradient
+from bnnbench.optim.latent import LatentAdam
+from bnnbench.optim.wage import WAGE
 from bnnbench.tasks.roles import ROLES
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "extragradient", "bayesbinn")
+# With a rule of their own for latent weights, which needs to know one thing more of that role.
+LATENT: dict[str, tuple[type[LatentAdam], str]] = {
+    "bayesbinn": (BayesBiNN, "effective_size"),
+    "wage": (WAGE, "gradient_bits"),
+}
+OPTIMIZERS = ("sgd", "adam", "adamw", "extragradient", *LATENT)
 SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
-GROUP_KEYS = ("lr", "weight_decay", "effective_size")
+GROUP_KEYS = ("lr", "weight_decay", *(key for _, key in LATENT.values()))
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Recipe:
 
     Attributes:
         optimizer: ``sgd``, ``adam``, ``adamw``, ``extragradient`` (sgd without momentum, two
-            gradients a step), or ``bayesbinn`` (that one for latent weights, adam for all others).
+            gradients a step), or ``bayesbinn`` or ``wage`` (that one for latent weights, adam for
+            all others).
         lr: peak learning rate.
         weight_decay: L2 term of sgd and adam, decoupled for adamw.
         momentum: of sgd.
@@ -39,8 +47,8 @@ class Recipe:
         gamma: factor at each milestone.
         groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
             (in place of the recipe's); a role that is not named has the recipe's own. The latent
-            role of ``bayesbinn`` also states ``effective_size``: the number of training images
-            times the weight of the likelihood.
+            role of ``bayesbinn`` also states ``effective_size``, the number of training images
+            times the weight of the likelihood, and that of ``wage`` ``gradient_bits``.
     """
 
     optimizer: str
@@ -92,13 +100,14 @@ class Recipe:
                 raise ValueError(
                     f"recipe.groups.{role}: {wrong} must be among {GROUP_KEYS} and not negative"
                 )
-        sized = [role for role, values in self.groups.items() if "effective_size" in values]
-        if sized != (["latent"] if self.optimizer == "bayesbinn" else []):
-            raise ValueError(
-                f"recipe.optimizer={self.optimizer} with effective_size in recipe.groups of "
-                f"{sized}: bayesbinn needs it for latent, and nothing else has any; see "
-                "recipe=bayesbinn"
-            )
+        for optimizer, (_, key) in LATENT.items():
+            stated = [role for role, values in self.groups.items() if key in values]
+            if stated != (["latent"] if self.optimizer == optimizer else []):
+                raise ValueError(
+                    f"recipe.optimizer={self.optimizer} with {key} in recipe.groups of {stated}: "
+                    f"{optimizer} needs it for latent, and nothing else has any; see "
+                    "recipe=bayesbinn and conf/recipe/method/wage.yaml"
+                )
 
     def build(
         self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int
@@ -133,7 +142,9 @@ class Recipe:
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def parameter_groups(self, parameters: Mapping[str, list[nn.Parameter]]) -> list[dict]:
+    def parameter_groups(
+        self, parameters: Mapping[str, list[nn.Parameter]]
+    ) -> list[dict[str, Any]]:
         """The optimiser's groups: the roles without settings of their own first, as one."""
         plain = [p for role, own in parameters.items() if role not in self.groups for p in own]
         found: list[dict[str, Any]] = [{"params": plain}] if plain else []
@@ -141,8 +152,10 @@ class Recipe:
             if role in parameters:
                 decay = values.get("weight_decay", self.weight_decay)
                 group = {"lr": self.lr * values.get("lr", 1.0), "weight_decay": decay}
-                if self.optimizer == "bayesbinn":
+                if self.optimizer in LATENT:
+                    own = LATENT[self.optimizer][1]
                     group["latent"] = role == "latent"
+                    group |= {own: values[own]} if own in values else {}
                 found.append({"params": parameters[role], **group})
         return found
 
@@ -153,9 +166,8 @@ class Recipe:
             return optim.SGD(parameters, **momentum, **shared)
         if self.optimizer == "extragradient":
             return Extragradient(parameters, **shared)
-        if self.optimizer == "bayesbinn":
-            size = self.groups["latent"]["effective_size"]
-            return BayesBiNN(parameters, effective_size=size, **shared)
+        if self.optimizer in LATENT:
+            return LATENT[self.optimizer][0](parameters, **shared)
         kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
         return kind(parameters, **shared)
 
