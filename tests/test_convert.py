@@ -27,6 +27,7 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 SIZE = (3, 16, 16)
+CONVERTIBLE = sorted({*options("quantizer")} - {"wage"})
 SIGNS = [name for name in options("quantizer") if load_quantizer(name).activation(1).symmetric]
 
 
@@ -71,7 +72,12 @@ def _names(net: nn.Module) -> list[str]:
     return [name for name, _ in binary_layers(net)]
 
 
-@pytest.mark.parametrize("name", options("quantizer"))
+def test_a_method_with_a_start_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="quantizer=wage starts the weights in its own way"):
+        _binarize(_tiny(), "wage")
+
+
+@pytest.mark.parametrize("name", CONVERTIBLE)
 def test_every_quantizer_trains_every_kind_of_layer(name):
     net = _tiny()
     with warnings.catch_warnings():
@@ -243,7 +249,7 @@ def test_a_root_layer_and_shared_layers():
 # ------------------------------------------------------------------ nonlinearities
 
 
-@pytest.mark.parametrize("name", options("quantizer"))
+@pytest.mark.parametrize("name", CONVERTIBLE)
 def test_relus_give_way_to_the_quantizers_nonlinearity_before_signs_alone(name):
     net, wanted = _tiny(), load_quantizer(name).config["nonlinearity"]
     _binarize(net, name)

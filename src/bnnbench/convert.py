@@ -104,11 +104,16 @@ def binarize(
             the first layer's channels at 224 pixels.
 
     Raises:
-        ValueError: nothing is left to binarize, a pattern that no module has, a nonlinearity that
-            makes no sense, or a network that does not run on ``input_size``, as it is or binarized
-            (then build it anew).
+        ValueError: a method with a start of its own, nothing is left to binarize, a pattern that no
+            module has, a nonlinearity that makes no sense, or a network that does not run on
+            ``input_size``, as it is or binarized (then build it anew).
     """
     spec = load_quantizer(quantizer) if isinstance(quantizer, str) else quantizer
+    if hasattr(spec.weight((1, 1, 1, 1)), "start"):
+        raise ValueError(
+            f"quantizer={spec.name} starts the weights in its own way, which would undo those of "
+            "the network: choose a backbone of the suite, such as vgg7"
+        )
     name = replacement(spec, nonlinearity)
     kept = _kept(model, default_keep(model) if keep is None else keep)
     size = tuple(input_size) if input_size is not None else _input_size(model)

@@ -51,5 +51,5 @@ def test_vgg7_has_a_hidden_layer_and_wages_has_nothing_else():
 
 def test_vgg7_of_other_methods_has_norms():
     hidden = build_backbone("vgg7", "bnn").hidden
-    assert isinstance(hidden[0], BinaryLinear)
-    assert isinstance(hidden[1], nn.BatchNorm1d)
+    assert isinstance(hidden.fc, BinaryLinear)
+    assert isinstance(hidden.bn, nn.BatchNorm2d)

@@ -47,13 +47,12 @@ class VGGSmall(Backbone):
             self.features.add_module(f"act{index}", structure.act(width))
             channels = width
         if hidden is not None:
-            self.hidden = nn.Sequential(
-                structure.quantizer.linear(flat, hidden, bias=False),
-                nn.BatchNorm1d(hidden) if structure.norm == "batch" else nn.Identity(),
-                nn.Unflatten(1, (hidden, 1, 1)),  # nonlinearities are for maps
-                structure.act(hidden),
-                nn.Flatten(),
-            )
+            self.hidden = nn.Sequential()
+            self.hidden.add_module("fc", structure.quantizer.linear(flat, hidden, bias=False))
+            self.hidden.add_module("map", nn.Unflatten(1, (hidden, 1, 1)))
+            self.hidden.add_module("bn", NORMS[structure.norm](hidden))
+            self.hidden.add_module("act", structure.act(hidden))
+            self.hidden.add_module("flat", nn.Flatten())
         initialize(self, structure)
 
     def forward_features(self, x: Tensor) -> Tensor:
