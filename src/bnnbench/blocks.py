@@ -127,6 +127,11 @@ class Structure:
         return self.quantizer.config.get("norm", "batch")
 
     @property
+    def block(self) -> str:
+        """Of ResNets: ``basic``, or ``pre_activation`` where the method is made for it."""
+        return self.quantizer.config.get("block", "basic")
+
+    @property
     def norm_start(self) -> float:
         """Of the scales of batch norms; a method may have its branches start at 0."""
         return self.quantizer.config.get("norm_start", 1.0)
@@ -135,7 +140,11 @@ class Structure:
         """The switches, without the method, and how the method's norms are unusual."""
         switches = {field.name: getattr(self, field.name) for field in fields(self)}
         del switches["quantizer"]
-        own = {"norm": ("batch", self.norm), "norm_start": (1.0, self.norm_start)}
+        own = {
+            "norm": ("batch", self.norm),
+            "norm_start": (1.0, self.norm_start),
+            "block": ("basic", self.block),
+        }
         return switches | {key: value for key, (usual, value) in own.items() if value != usual}
 
     def act(self, channels: int) -> nn.Module:

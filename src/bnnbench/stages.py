@@ -87,7 +87,7 @@ def _override(cfg: DictConfig, key: str, value: Any, where: str) -> None:
         if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
             parent, _, name = key.rpartition(".")
             node = OmegaConf.select(cfg, parent) if parent else cfg
-            if node is None or name not in node:
+            if node is None or name not in list(node):  # it may be one that has no value yet
                 raise ValueError(f"{where}: there is no key {key} in the config")
         OmegaConf.update(cfg, key, value, merge=False)
     except OmegaConfBaseException as error:

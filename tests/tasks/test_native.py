@@ -21,6 +21,7 @@ from bnnbench.stages import stages
 from bnnbench.sweep.store import read_result
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.roles import parameters_by_role
+from bnnbench.teacher import FrozenTeacher
 
 Compose = Callable[..., DictConfig]
 
@@ -166,7 +167,7 @@ def check_structure(net: nn.Module, published: Published) -> None:
 def test_every_file_has_its_row() -> None:
     stems = [name.split("_", 2) for name in options("recipe/native")]
     combinations = {"_".join(stem) for stem in stems if len(stem) == 3}
-    assert combinations == set(TABLE)
+    assert combinations == {*TABLE, "reactnet_imagenet_resnet18"}  # in a test of its own
     structures = {name.removeprefix("native_") for name in options("recipe/structure")}
     assert structures < combinations
 
@@ -194,6 +195,37 @@ def test_bipers_second_stage(compose: Compose, monkeypatch: pytest.MonkeyPatch) 
         assert {side.frequency for side in sides} == {20.0}
     check_training(task, second.cfg, published)
     check_structure(task.net, published)
+
+
+@pytest.mark.parametrize("quantizer", ["reactnet", "adabin", "recu"])
+def test_reactnets_two_steps(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, quantizer: str
+) -> None:
+    """Of any quantizer: 128 epochs at 2.5e-3 each, linear to 0, decay in the first alone."""
+    without_values(monkeypatch)
+    arguments = [f"quantizer={quantizer}", "dataset=imagenet", "backbone=resnet18"]
+    cfg = compose(*arguments, "+recipe/native@recipe=reactnet_imagenet_resnet18")
+    first, second = stages(cfg)
+    assert (first.continues, second.continues) == (False, True)
+    for stage, decay, bits in ((first, 1e-5, 32), (second, 0.0, 1)):
+        asked = stage.cfg.teacher
+        assert (asked.name, asked.model, asked.pretrained) == ("timm", "resnet34", True)
+        task = run.build_task(stage.cfg, teacher=FrozenTeacher(nn.Identity()))
+        assert task.task_weight == 0
+        _, layer = next(binary_layers(task.net))
+        assert (layer.weight_quantizer.bits, layer.activation_quantizer.bits) == (bits, 1)
+        built = task.recipe.build(parameters_by_role(task), 128)
+        assert type(built["optimizer"]) is optim.Adam
+        assert {group["weight_decay"] for group in built["optimizer"].param_groups} == {decay}
+        found = rates(built["optimizer"], built["lr_scheduler"]["scheduler"], 128)
+        assert found == pytest.approx([2.5e-3 * (1 - epoch / 128) for epoch in range(128)])
+        assert (stage.cfg.trainer.max_epochs, stage.cfg.dataset.batch_size) == (128, 512)
+
+
+def test_biper_has_two_stages_wherever_its_authors_state_nothing(compose: Compose) -> None:
+    cfg = compose(*choices("biper_cifar10_resnet20"), "trainer.max_epochs=9")
+    found = [(s.cfg.quantizer.stage, s.cfg.trainer.max_epochs, s.continues) for s in stages(cfg)]
+    assert found == [(1, 6, False), (2, 3, True)]
 
 
 def test_quantizers_own_settings(compose: Compose) -> None:

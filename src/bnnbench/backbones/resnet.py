@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.blocks import BasicBlock, ResNetStructure, Structure
+from bnnbench.blocks import BasicBlock, PreActivationBlock, ResNetStructure, Structure
 from bnnbench.layers import QuantizerSpec
 from bnnbench.norm_free import NormFreeBlock, expected_variances
 
@@ -56,10 +56,13 @@ class ResNet(Backbone):
             stage = nn.Sequential()
             for block in range(depth):
                 stride = 2 if index > 0 and block == 0 else 1
-                shape = channels, width, stride, structure
-                stage.append(
-                    BasicBlock(*shape) if has_norms else NormFreeBlock(*shape, next(variances))
-                )
+                shape = channels, width, stride
+                if not has_norms:
+                    stage.append(NormFreeBlock(*shape, structure, next(variances)))
+                elif structure.block == "pre_activation":
+                    stage.append(PreActivationBlock(*shape, 0.0, structure))
+                else:
+                    stage.append(BasicBlock(*shape, structure))
                 channels = width
             self.stages.append(stage)
         initialize(self, structure)
