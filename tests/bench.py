@@ -27,11 +27,18 @@ from torch.utils.data import DataLoader
 import bnnbench
 from bnnbench.allocator import keep_freed_memory
 from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
+from bnnbench.callbacks.distillation import (
+    AttentionMatching,
+    Distillation,
+    Hints,
+    TeacherTerm,
+)
 from bnnbench.config import options
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 from bnnbench.layers import binary_layers
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
+from bnnbench.teacher import FrozenTeacher, JointTeacher, Teacher
 
 Step = Callable[[], None]
 STEP_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 2.0, 1.05
@@ -293,10 +300,42 @@ def bench_regularizers(arguments: argparse.Namespace) -> None:
                 task = Classification(
                     net, nn.CrossEntropyLoss(), Recipe("adam", 1e-3), 10, "test", used
                 )
-                watch = Stopwatch()
-                quiet_trainer(watch).fit(task, loader)
-                seconds += watch.seconds[1:]
+                seconds += seconds_of_steps(task, loader)
         row(quantizer, times["bonn"], times["task"])
+
+
+def seconds_of_steps(task: Classification, loader: DataLoader) -> list[float]:
+    """Of one epoch in Lightning, the first step left out."""
+    watch = Stopwatch()
+    quiet_trainer(watch).fit(task, loader)
+    return watch.seconds[1:]
+
+
+TEACHERS: dict[str, tuple[type[Teacher] | None, dict[str, type[TeacherTerm]]]] = {
+    "none": (None, {}),
+    "kd": (FrozenTeacher, {"kd": Distillation}),
+    "kd, once": (FrozenTeacher, {"kd": Distillation}),  # it has been asked before
+    "attention": (FrozenTeacher, {"attention": AttentionMatching, "kd": Distillation}),
+    "joint, hints": (JointTeacher, {"hints": Hints}),
+}
+
+
+def bench_teachers(arguments: argparse.Namespace) -> None:
+    """Step time with a full-precision ResNet-20 as teacher over without: both in Lightning."""
+    print("\nResNet-20 step of adabin with its full-precision twin as teacher, over without")
+    images, labels = torch.randn(arguments.batch, 3, 32, 32), torch.randint(10, (arguments.batch,))
+    times: dict[str, list[float]] = {name: [] for name in TEACHERS}
+    for _ in range(max(3, arguments.rounds)):
+        for name, (kind, terms) in TEACHERS.items():
+            said = (torch.randn(arguments.batch, 10),) if name == "kd, once" else ()
+            loader = DataLoader([(images, labels, *said)] * 5, batch_size=None)
+            teacher = kind(network("fp32", like="adabin")) if kind else None
+            used = {term: build() for term, build in terms.items()}
+            loss, recipe = nn.CrossEntropyLoss(), Recipe("adam", 1e-3)
+            task = Classification(network("adabin"), loss, recipe, 10, "test", used, teacher)
+            times[name] += seconds_of_steps(task, loader)
+    for name in list(TEACHERS)[1:]:
+        row(name, times[name], times["none"])
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -334,7 +373,7 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
-    parts += ("regularizers",)
+    parts += ("regularizers", "teachers")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--methods", type=methods, default="all", help="a,b,...")
     parser.add_argument("--batch", type=int, default=128)
@@ -354,6 +393,7 @@ def main() -> None:
         "memory": lambda: bench_memory(arguments),
         "loop": lambda: bench_loop(arguments),
         "regularizers": lambda: bench_regularizers(arguments),
+        "teachers": lambda: bench_teachers(arguments),
     }
     for part, function in work.items():
         if part == "compiled" and shutil.which("g++") is None:

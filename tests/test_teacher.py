@@ -232,6 +232,13 @@ def test_a_stage_that_does_not_exist_is_refused(compose: Compose) -> None:
         preflight([compose("backbone=resnet20", *arguments)])
 
 
+def test_a_sweep_is_checked_before_its_runs_have_folders(compose: Compose) -> None:
+    arguments = ["loss=kd", "teacher=stage", "teacher.stage=full", TWO_STAGES]
+    cfg = compose("backbone=resnet20", *arguments)
+    cfg.paths.output_dir = "${hydra:runtime.output_dir}"  # as it is outside of any job
+    preflight([cfg])
+
+
 def test_weights_of_another_network_are_refused(compose: Compose, tmp_path: Path) -> None:
     torch.save({"state_dict": {"net.fc.weight": torch.zeros(10, 64)}}, tmp_path / "some.ckpt")
     arguments = ["loss=kd", "teacher=timm", "teacher.model=resnet10t"]

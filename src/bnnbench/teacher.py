@@ -68,14 +68,29 @@ def build_teacher(
     """
     if cfg.teacher.name == "none":
         return None
-    net, weights = network_of(cfg, stages)
-    if cfg.teacher.name == "timm" and weights is not None:
-        _load_timm(net, str(weights))
-    elif weights is not None and not (untrained and "stage" in cfg.teacher):
-        load_weights(net, weights, strict=cfg.teacher.name != "joint")
+    net = _network_of(cfg, stages)
+    if not (untrained and cfg.teacher.get("stage")):
+        _load(net, cfg, stages)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
+
+
+def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> None:
+    """The weights it starts from, where that is not its own start."""
+    teacher = cfg.teacher
+    if teacher.name == "timm":
+        if teacher.checkpoint is not None:
+            _load_timm(net, str(teacher.checkpoint))
+    elif teacher.name == "run":
+        load_weights(net, _last(teacher.folder))
+    elif teacher.stage is not None:
+        folder = stages[teacher.stage].paths.stage_dir
+        load_weights(net, _last(folder), strict=teacher.name == "stage")
+
+
+def _last(folder: str | Path) -> Path:
+    return Path(folder).expanduser() / "checkpoints" / "last.ckpt"
 
 
 def _load_timm(net: Any, file: str) -> None:
@@ -88,46 +103,37 @@ def _load_timm(net: Any, file: str) -> None:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
 
 
-def network_of(
-    cfg: DictConfig, stages: Mapping[str, DictConfig]
-) -> tuple[Backbone, Path | str | None]:
-    """The teacher's network, and where its weights are (None: where it stands). Raises as above."""
-    kind = cfg.teacher.name
-    if kind == "run":
-        return _of_run(cfg)
-    own = fingerprinted(cfg)["backbone"]
-    if kind == "joint":
-        twin = _network(cfg, {"backbone": own | {"nonlinearity": cfg.teacher.nonlinearity}})
-        return twin, _weights(cfg, stages) if cfg.teacher.stage else None
-    if kind == "stage":
-        weights = _weights(cfg, stages)
-        return _network(cfg, fingerprinted(stages[cfg.teacher.stage])), weights
-    if cfg.teacher.checkpoint is None and not cfg.teacher.pretrained:
-        raise ValueError("teacher=timm needs weights: teacher.checkpoint=<file> or pretrained=true")
-    shape = {key: own[key] for key in ("num_classes", "in_channels", "image_size")}
-    options = {"name": cfg.teacher.model, "pretrained": cfg.teacher.pretrained, **shape}
-    node = OmegaConf.to_container(load_option("backbone", "timm", options), resolve=True)
-    return _network(cfg, {"backbone": node}), cfg.teacher.checkpoint
-
-
-def _weights(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Path:
-    name = cfg.teacher.stage
-    if name not in stages:
+def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Backbone:
+    """The teacher's network, untrained. Raises as ``build_teacher``."""
+    teacher = cfg.teacher
+    name = teacher.get("stage")
+    if name is not None and name not in stages:
         raise ValueError(
             f"teacher.stage={name} is no earlier stage of this run; there are {list(stages)}"
         )
-    return Path(stages[name].paths.stage_dir) / "checkpoints" / "last.ckpt"
+    if teacher.name == "run":
+        return _network(cfg, _config_of_run(teacher.folder))
+    if teacher.name == "stage":
+        return _network(cfg, fingerprinted(stages[teacher.stage]))
+    own = fingerprinted(cfg)["backbone"]
+    if teacher.name == "joint":
+        return _network(cfg, {"backbone": own | {"nonlinearity": teacher.nonlinearity}})
+    if teacher.checkpoint is None and not teacher.pretrained:
+        raise ValueError("teacher=timm needs weights: teacher.checkpoint=<file> or pretrained=true")
+    shape = {key: own[key] for key in ("num_classes", "in_channels", "image_size")}
+    options = {"name": teacher.model, "pretrained": teacher.pretrained, **shape}
+    node = OmegaConf.to_container(load_option("backbone", "timm", options), resolve=True)
+    return _network(cfg, {"backbone": node})
 
 
-def _of_run(cfg: DictConfig) -> tuple[Backbone, Path]:
-    folder = Path(cfg.teacher.folder).expanduser()
-    result, weights = read_record(folder / "result.json"), folder / "checkpoints" / "last.ckpt"
-    if result is None or not weights.exists():
+def _config_of_run(folder: str) -> dict[str, Any]:
+    result = read_record(Path(folder).expanduser() / "result.json")
+    if result is None or not _last(folder).exists():
         raise ValueError(
             f"teacher.folder={folder} is no finished run: it needs result.json and "
             "checkpoints/last.ckpt, as a run leaves them"
         )
-    return _network(cfg, result["config"]), weights
+    return result["config"]
 
 
 def _network(cfg: DictConfig, config: Mapping[str, Any]) -> Backbone:

@@ -45,7 +45,8 @@ def project(v: Tensor, levels: Sequence[int]) -> Tensor:
     best = gain.argmax()
     alpha = along[best] / squares[best].clamp(min=1)
     middles = (low + high) / 2
-    which = torch.bucketize(v.detach().abs() / alpha.clamp(min=1e-30), middles, right=True)
+    unit = v.detach().abs() / alpha.clamp(min=1e-30)
+    which = torch.bucketize(unit.contiguous(), middles, right=True)
     return alpha * size.new_tensor(levels)[which] * sign(v.detach())
 
 
