@@ -283,3 +283,19 @@ def test_weights_of_the_losses_and_the_priors_stiffness_are_shown(
     alone = comparison(make_manifest(cells[1]), {cells[1]: bayesian}, {})
     (note,) = notes_with(alone, "all rows")
     assert "theta 0, nu 0.0034, prior stiffness 9e-03 to 2e-01" in note
+
+
+def test_bits_of_gradients_and_errors_have_their_columns(make_manifest, make_result, column):
+    bits = {
+        "quantizer=wage": {"w": 2, "a": 8, "g": 8, "e": 8},
+        "quantizer=dorefa": {"w": 1, "a": 2, "g": 6},
+        "quantizer=adabin": {"w": 1, "a": 1},
+    }
+    results = {cell: make_result(cell[10:], bits=own) for cell, own in bits.items()}
+    results["quantizer=adabin"]["bases"] = {"w": 1, "a": 5}
+    table = comparison(make_manifest(*bits), results, {})
+    assert column(table, "W/A/G/E bits") == ["2/8/8/8", "1/2/6/32", "1/1x5/32/32"]
+    assert any(note.startswith("G: gradients as the method quantizes them") for note in table.notes)
+    assert "rows with different bits are not ranked against each other" in table.notes
+    plain = comparison(make_manifest("quantizer=adabin"), results, {})
+    assert column(plain, "W/A bits") == ["1/1x5"]
