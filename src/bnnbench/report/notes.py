@@ -20,6 +20,7 @@ _STRUCTURE = {
     "head_norm": "head norm",
     "norm": "norms",
     "norm_start": "norms start at",
+    "block": "block",
     "padding_value": "padding",
     "first": "first layer",
     "last": "last layer",
@@ -41,6 +42,8 @@ _SETTINGS = {
     "loss.nu": "nu",
     "loss.beta": "beta",
     "loss.gamma": "gamma",
+    "loss.task_weight": "weight of the labels' loss",
+    "loss.temperature": "temperature",
 }
 
 
