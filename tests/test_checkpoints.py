@@ -195,8 +195,9 @@ def test_full_precision_weights_start_every_method(backbone, tmp_path):
     same = {"downsample": downsample} if downsample else {}
     for quantizer in options("quantizer"):
         norms = {"norm": "batch"} if quantizer in ("abbnn", "wage") else {}
-        norms |= {"bias": True} if quantizer == "wage" else {}
-        net = build_backbone(backbone, load_quantizer(quantizer, **norms), image_size=8, **same)
+        own = {"wage": {"bias": True}, "r2b": {"block": "basic"}}.get(quantizer, {})
+        spec = load_quantizer(quantizer, **norms, **own)
+        net = build_backbone(backbone, spec, image_size=8, **same)
         load_weights(net, path, strict=False)
         started = net.state_dict()
         for key, value in full.state_dict().items():

@@ -192,7 +192,7 @@ def _draw_line(
     for panel, snapshot, title in zip(axes, drawn, titles, strict=False):
         _draw_histogram(panel, snapshot, fit)
         panel.set_title(title, fontsize=8)
-    axes[0].set_ylabel(_wrapped(label, 20), fontsize=7.5, fontweight="bold")
+    axes[0].set_ylabel(_wrapped(label, 24), fontsize=7.5, fontweight="bold")
 
 
 def _draw_histogram(panel: Any, snapshot: dict[str, Any], fit: bool) -> None:
