@@ -154,6 +154,34 @@ def test_a_joint_teacher_learns_beside_the_student(
     assert result["operations"]["params"] < 300_000  # the student's alone
 
 
+def test_the_student_starts_as_it_does_alone(compose: Compose) -> None:
+    def started(*arguments: str) -> dict[str, torch.Tensor]:
+        cfg = compose("backbone=resnet20", *arguments)
+        torch.manual_seed(0)
+        teacher = build_teacher(cfg, {})
+        task = run.build_task(cfg, teacher=teacher)
+        if teacher is not None:
+            assert not torch.equal(teacher.net.conv1.weight, task.net.conv1.weight)
+        return task.net.state_dict()
+
+    alone, taught = started(), started("loss=kd", "teacher=joint")
+    assert all(torch.equal(value, taught[name]) for name, value in alone.items())
+
+
+def test_a_run_in_stages_is_counted_and_evaluated_as_its_last_one(
+    compose: Compose, short: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["loss=kd", "teacher=stage", "teacher.stage=full", TWO_STAGES]
+    cfg = compose(*short, *arguments, "trainer.max_epochs=1")
+    expected = execute(cfg)["metrics"]["last"]["test/acc"]
+    checkpoint = Path(cfg.paths.output_dir) / "stage2_binary" / "checkpoints" / "last.ckpt"
+    evaluation = compose(*short, *arguments, "train=false", f"ckpt_path={checkpoint}")
+    score = run.execute(evaluation, Path(evaluation.paths.output_dir), quiet=True)
+    assert score == pytest.approx(expected)
+    counted = execute(compose(*short, *arguments, "trainer.max_epochs=0", "force=true"))
+    assert counted["bits"] == {"w": 1, "a": 1}
+
+
 def test_a_joint_teachers_parameters_have_their_roles(compose: Compose) -> None:
     cfg = compose("backbone=resnet20", "loss=kd", "teacher=joint")
     task = run.build_task(cfg, teacher=build_teacher(cfg, {}))

@@ -26,6 +26,7 @@ from bnnbench.preflight import check_stages
 from bnnbench.stages import Stage, stages
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.sweep.store import headline_key, read_record, write_json
+from bnnbench.tasks.base import Task
 from bnnbench.teacher import build_teacher
 
 log = logging.getLogger(__name__)
@@ -135,18 +136,25 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> 
 
 def _count(cfg: DictConfig, folder: Path) -> float:
     """A run of no epochs: operations and sizes only."""
-    task = build_task(cfg, teacher=build_teacher(cfg, {}))
+    task = _last_task(cfg)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     empty = {"metrics": {"last": {}, "best": {}}, "history": {}, "epochs": 0}
     write_json(folder / "result.json", results.identity(cfg, task) | {"operations": cost} | empty)
     return math.nan
 
 
+def _last_task(cfg: DictConfig) -> Task:
+    """What the last stage trains; a teacher that an earlier one would have trained is not."""
+    *earlier, last = stages(cfg)
+    known = {str(stage.name): stage.cfg for stage in earlier}
+    return build_task(last.cfg, teacher=build_teacher(last.cfg, known, untrained=True))
+
+
 def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     if cfg.ckpt_path is None:
         raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     data = build_datamodule(cfg)
-    task = build_task(cfg, teacher=build_teacher(cfg, {}))
+    task = _last_task(cfg)
     load_weights(task.net, cfg.ckpt_path)
     trainer = build_trainer(cfg, folder, quiet)
     metrics = trainer.test(task, data, verbose=False)[0]

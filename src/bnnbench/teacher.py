@@ -68,7 +68,9 @@ def build_teacher(
     """
     if cfg.teacher.name == "none":
         return None
-    net = _network_of(cfg, stages)
+    with torch.random.fork_rng(devices=[]):  # the student starts as it does without a teacher
+        torch.manual_seed(cfg.seed + 1)
+        net = _network_of(cfg, stages)
     if not (untrained and cfg.teacher.get("stage")):
         _load(net, cfg, stages)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
