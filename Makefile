@@ -17,6 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
+test: export OMP_NUM_THREADS = 1 # two workers of two threads each would wait for one another
 test: install ## run the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
