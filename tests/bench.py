@@ -56,6 +56,7 @@ WHY = {
     "irnet": "weight statistics, tanh in the backward of every activation",
     "ovsw": "norms of each filter's gradient, flips counted, std of every sample",
     "pcnn": "products with every element of the projection",
+    "r2b": "gates: mean of every map, a factor on every output",
     "rbnn": "weights are rotated, activations standardised with gradient, output scale",
     "rbonn": "learned thresholds, bilinear gradient and backtracking",
     "reactnet": "a learned threshold per channel on top of ApproxSign",
@@ -67,6 +68,7 @@ WHY = {
     "tbn": "mean of every activation, two comparisons",
     "wage": "every error and update rounded to a grid of the layer's largest",
     "xnorpp": "output map times an outer product of learned vectors",
+    "zhuang": "tanh of the weights, every activation clipped and rounded",
 }
 
 
