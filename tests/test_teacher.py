@@ -247,6 +247,28 @@ def test_what_makes_no_sense_is_refused_before_any_training(
         preflight([compose("backbone=resnet20", *arguments.split())])
 
 
+def test_an_evaluation_keeps_the_maps_of_one_batch(compose: Compose) -> None:
+    cfg = compose("backbone=resnet20", "loss=attention", "teacher=joint")
+    task = run.build_task(cfg, teacher=build_teacher(cfg, {})).eval()
+    (term,) = (term for term in task.regularizers if term.name == "attention")
+    for _ in range(3):
+        task.validation_step((torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)), 0)
+    assert len(term.maps[0].take()) == 9  # one a block
+    assert term.maps[0].take() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("loss=hints teacher=joint loss.bits=12", "loss.bits=12: choose 1 to 8"),
+        ("loss=sse loss.error_bits=1", "loss.error_bits=1: choose 2 to 15"),
+    ],
+)
+def test_bits_are_checked_before_any_training(compose: Compose, arguments: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        preflight([compose("backbone=resnet20", *arguments.split())])
+
+
 def test_a_teacher_of_other_classes_is_refused(compose: Compose, teacher_run: Path) -> None:
     arguments = ["loss=kd", "teacher=run", f"teacher.folder={teacher_run}"]
     cfg = compose("backbone=resnet20", "dataset=cifar100", "trainer.max_epochs=0", *arguments)

@@ -58,3 +58,14 @@ def test_bits_out_of_range_are_refused(bits):
 def test_bits_of_gradients_are_known_where_there_are_few():
     assert load_quantizer("dorefa", gradient_bits=6).bits == {"w": 1, "a": 1, "g": 6}
     assert load_quantizer("dorefa").bits == {"w": 1, "a": 1}
+
+
+def test_rounding_is_right_on_average_in_half_precision_as_well():
+    torch.manual_seed(0)
+    x = torch.zeros(64, 1000, dtype=torch.bfloat16, requires_grad=True)
+    layer = load_quantizer("dorefa", gradient_bits=8).conv2d(2, 2, 3)
+    g = torch.zeros_like(x)
+    g[:, 0] = 1  # the largest of each sample; all others are 0
+    layer.output(x, x).backward(g)
+    assert x.grad is not None
+    assert abs(float(x.grad[:, 1:].float().mean())) < 1e-4

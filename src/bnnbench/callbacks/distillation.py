@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from bnnbench.callbacks.regularizer import Regularizer
@@ -53,19 +52,19 @@ class Distillation(TeacherTerm):
 
 
 class Maps:
-    """The outputs of ``modules`` in the latest training forward."""
+    """The outputs of ``modules`` in the latest forward, and of no other: evaluations are long."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self.latest: list[Tensor] = []
+        self.latest: dict[nn.Module, Tensor] = {}
         self._hooks = [module.register_forward_hook(self._keep) for module in modules]
         self.count = len(modules)
 
     def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self.latest.append(output)
+        self.latest[module] = output
 
     def take(self) -> list[Tensor]:
-        """All maps since the last call."""
-        maps, self.latest = self.latest, []
+        """The maps in the order of the modules in the network; they are kept no longer."""
+        maps, self.latest = list(self.latest.values()), {}
         return maps
 
     def remove(self) -> None:
@@ -97,12 +96,6 @@ class MapTerm(TeacherTerm):
                 f"loss={self.name} compares block by block: the network has {counts[0]} residual "
                 f"blocks and its teacher {counts[1]}; choose a teacher of the same backbone"
             )
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, i: int
-    ) -> None:
-        for maps in self.maps:  # of an evaluation in between
-            maps.take()
 
 
 class AttentionMatching(MapTerm):
@@ -137,6 +130,8 @@ class Hints(MapTerm):
         super().__init__()
         if weight < 0:
             raise ValueError(f"loss.lambda={weight} must not be negative")
+        if bits not in (*range(1, 9), 32):
+            raise ValueError(f"loss.bits={bits}: choose 1 to 8, or 32 to compare maps as they are")
         self.weight, self.bits = weight, bits
 
     def modules(self, net: Any) -> list[nn.Module]:

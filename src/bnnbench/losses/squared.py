@@ -18,6 +18,8 @@ class SumOfSquares(nn.Module):
 
     def __init__(self, error_bits: int = 32) -> None:
         super().__init__()
+        if not 2 <= error_bits <= 15 and error_bits != 32:
+            raise ValueError(f"loss.error_bits={error_bits}: choose 2 to 15, or 32")
         self.error_bits = error_bits
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ class _QuantizedGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        noise = torch.rand_like(grad) - 0.5
-        return quantize_gradient(grad, ctx.bits, noise), None
+        exact = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad
+        noise = torch.rand_like(exact) - 0.5  # in half precision the rounding would be biased
+        return quantize_gradient(exact, ctx.bits, noise).to(grad.dtype), None
 
 
 def quantize_gradient(grad: Tensor, bits: int, noise: Tensor) -> Tensor:
