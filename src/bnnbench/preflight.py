@@ -13,7 +13,7 @@ from torch import nn
 
 from bnnbench.build import build_datamodule, build_task
 from bnnbench.checkpoints import check_start, read_state_dict
-from bnnbench.stages import GROUPS, Stage, stages
+from bnnbench.stages import GROUPS, stages
 from bnnbench.teacher import build_teacher
 
 FREE_BYTES = 200e6  # checkpoints and logs of a run
@@ -32,7 +32,7 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
             (_check_data, [cfg.dataset]),
-            (_check_stages, [cfg[group] for group in (*GROUPS, "recipe")]),
+            (check_stages, [cfg[group] for group in (*GROUPS, "recipe")]),
         ):
             key = f"{check.__name__} {[_plain(node) for node in nodes]}"
             if key not in seen:
@@ -74,11 +74,7 @@ def _check_data(cfg: DictConfig) -> None:
     data.setup("fit")
 
 
-def _check_stages(cfg: DictConfig) -> None:
-    check_stages(stages(cfg))
-
-
-def check_stages(planned: Iterable[Stage]) -> None:
+def check_stages(cfg: DictConfig) -> None:
     """Build and run every stage's network and teacher, and match it with the one before.
 
     Raises:
@@ -86,7 +82,7 @@ def check_stages(planned: Iterable[Stage]) -> None:
     """
     earlier: dict[str, DictConfig] = {}
     before: nn.Module | None = None
-    for stage in planned:
+    for stage in stages(cfg):
         teacher = build_teacher(stage.cfg, earlier, untrained=True)
         net = build_task(stage.cfg, teacher=teacher).net.eval()
         dataset = stage.cfg.dataset

@@ -25,7 +25,7 @@ from bnnbench.metrics import count_operations
 from bnnbench.preflight import check_stages
 from bnnbench.stages import Stage, stages
 from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.sweep.store import headline_key, read_record, write_json
+from bnnbench.sweep.store import headline_key, last_weights, read_record, write_json
 from bnnbench.tasks.base import Task
 from bnnbench.teacher import build_teacher
 
@@ -46,7 +46,7 @@ def recorded_failure(folder: Path) -> Iterator[None]:
 
 def last_checkpoint(folder: Path) -> str | None:
     """Where an interrupted run or stage in ``folder`` goes on."""
-    last = folder / "checkpoints" / "last.ckpt"
+    last = last_weights(folder)
     if not last.exists():
         return None
     try:
@@ -95,7 +95,7 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     earlier: list[Stage] = []
     planned = stages(cfg)
     if len(planned) > 1:
-        check_stages(planned)
+        check_stages(cfg)
     for stage in planned:
         record = read_record(stage.folder / "stage.json") if stage.name else None
         if record is None or record["fingerprint"] != fingerprint(stage.cfg):
@@ -116,7 +116,7 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> 
     teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
     task = build_task(cfg, data.evaluates_on, teacher)
     if stage.continues:
-        load_weights(task.net, earlier[-1].folder / "checkpoints" / "last.ckpt", strict=False)
+        load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     trainer = build_trainer(cfg, stage.folder, quiet, f"{name}/{cfg.paths.stage}".rstrip("/"))
     if trainer.logger is not None:

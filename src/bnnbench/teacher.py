@@ -15,7 +15,7 @@ from bnnbench.backbones.base import Backbone
 from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config
 from bnnbench.sweep.fingerprint import fingerprinted
-from bnnbench.sweep.store import read_record
+from bnnbench.sweep.store import last_weights, read_record
 
 
 class FrozenTeacher:
@@ -85,14 +85,10 @@ def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> N
         if teacher.checkpoint is not None:
             _load_timm(net, str(teacher.checkpoint))
     elif teacher.name == "run":
-        load_weights(net, _last(teacher.folder))
+        load_weights(net, last_weights(teacher.folder))
     elif teacher.stage is not None:
         folder = stages[teacher.stage].paths.stage_dir
-        load_weights(net, _last(folder), strict=teacher.name == "stage")
-
-
-def _last(folder: str | Path) -> Path:
-    return Path(folder).expanduser() / "checkpoints" / "last.ckpt"
+        load_weights(net, last_weights(folder), strict=teacher.name == "stage")
 
 
 def _load_timm(net: Any, file: str) -> None:
@@ -130,7 +126,7 @@ def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Backbone:
 
 def _config_of_run(folder: str) -> dict[str, Any]:
     result = read_record(Path(folder).expanduser() / "result.json")
-    if result is None or not _last(folder).exists():
+    if result is None or not last_weights(folder).exists():
         raise ValueError(
             f"teacher.folder={folder} is no finished run: it needs result.json and "
             "checkpoints/last.ckpt, as a run leaves them"

@@ -6,19 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.dorefa import quantize
+from bnnbench.quantizers.straight import map_gradient
 
 
-class _QuantizedGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, bits: int) -> Tensor:
-        ctx.bits = bits
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        exact = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad
-        noise = torch.rand_like(exact) - 0.5  # in half precision the rounding would be biased
-        return quantize_gradient(exact, ctx.bits, noise).to(grad.dtype), None
+def _rounded(grad: Tensor, bits: int) -> Tensor:
+    exact = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad
+    noise = torch.rand_like(exact) - 0.5  # in half precision the rounding would be biased
+    return quantize_gradient(exact, bits, noise).to(grad.dtype)
 
 
 def quantize_gradient(grad: Tensor, bits: int, noise: Tensor) -> Tensor:
@@ -48,6 +42,4 @@ class DoReFaGradient(nn.Module):
 
     def forward(self, out: Tensor, input: Tensor) -> Tensor:
         """``out`` itself."""
-        if self.gradient_bits == 32:
-            return out
-        return _QuantizedGradient.apply(out, self.gradient_bits)  # pyright: ignore
+        return map_gradient(out, _rounded, self.gradient_bits)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Side
-from bnnbench.quantizers.straight import straight_through
+from bnnbench.quantizers.straight import map_gradient, straight_through
 
 
 def _checked(bits: int, name: str) -> int:
@@ -49,20 +49,13 @@ def normalised(x: Tensor) -> Tensor:
     return x / torch.where(largest > 0, shift, 1.0)
 
 
-class _QuantizedError(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, bits: int) -> Tensor:
-        ctx.bits = bits
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return on_grid(normalised(grad), ctx.bits), None
+def _rounded(error: Tensor, bits: int) -> Tensor:
+    return on_grid(normalised(error), bits)
 
 
 def quantized_error(x: Tensor, bits: int) -> Tensor:
     """``x``, whose gradient is normalised and rounded to ``bits``; at 32 it stays as it is."""
-    return x if bits == 32 else _QuantizedError.apply(x, bits)  # pyright: ignore
+    return map_gradient(x, _rounded, bits)
 
 
 class WAGEWeight(Side):

@@ -15,6 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bnnbench.sweep.store import last_weights
+
 # Group -> keys of it that change no number, or that another group already holds resolved.
 GROUPS: dict[str, tuple[str, ...]] = {
     "quantizer": (),
@@ -98,8 +100,8 @@ def _taught(teacher: DictConfig) -> dict[str, Any]:
     if options.get("checkpoint") is not None:
         options["checkpoint"] = _content_hash("teacher.checkpoint", options["checkpoint"])
     if "folder" in options:
-        weights = Path(options["folder"]) / "checkpoints" / "last.ckpt"
-        options["folder"] = _content_hash("teacher.folder", str(weights))
+        weights = str(last_weights(options["folder"]))
+        options["folder"] = _content_hash("teacher.folder", weights)
     return options
 
 

@@ -54,6 +54,11 @@ def read_error(run_dir: Path | str) -> str | None:
     return file.read_text(errors="replace") if file.exists() else None
 
 
+def last_weights(run_dir: Path | str) -> Path:
+    """Where a run, or a stage of it, keeps its last epoch's weights."""
+    return Path(run_dir).expanduser() / "checkpoints" / "last.ckpt"
+
+
 def cell_state(runs_dir: Path | str, cell: Cell) -> State:
     """What the cell's run folder says; a result of another fingerprint is not the cell's."""
     run_dir = Path(runs_dir) / cell.run
@@ -62,7 +67,7 @@ def cell_state(runs_dir: Path | str, cell: Cell) -> State:
         return "finished"
     if (run_dir / "error.txt").exists():
         return "failed"
-    if (run_dir / "progress.json").exists() or (run_dir / "checkpoints" / "last.ckpt").exists():
+    if (run_dir / "progress.json").exists() or last_weights(run_dir).exists():
         return "interrupted"
     return "missing"
 

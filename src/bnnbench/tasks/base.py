@@ -29,12 +29,10 @@ class Task(L.LightningModule):
     Attributes:
         task: the data it is for.
         headline: the metric that stands for a run.
-        task_weight: of the task's own loss beside the terms.
     """
 
     task: str
     headline: str
-    task_weight: float = 1.0
 
     def __init__(
         self,
