@@ -56,6 +56,7 @@ class BinaryLinear(nn.Linear):
 
     weight_quantizer: Side
     activation_quantizer: Side
+    output: nn.Module | None
     keeps_quantized: bool = False
     quantized: Tensor
 
@@ -66,7 +67,8 @@ class BinaryLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """``input`` (N, C) to (N, O)."""
         x, weight = self.activation_quantizer(input), quantized_weight(self)
-        return F.linear(x, weight, self.bias)
+        out = F.linear(x, weight, self.bias)
+        return out if self.output is None else self.output(out, input)
 
 
 BinaryLayer = BinaryConv2d | BinaryLinear
@@ -88,14 +90,15 @@ class QuantizerSpec:
         name: the option of the quantizer group.
         weight: builds the weight side from the weight's shape.
         activation: builds the activation side from the number of input channels.
-        output: builds the op after the convolution from the layer, or None.
+        output: builds the op after the convolution from the layer, or None; linear layers have it
+            where its class says ``for_linear``.
         config: the whole resolved yaml (``shortcut``, ``nonlinearity``, ...).
     """
 
     name: str
     weight: Callable[[tuple[int, ...]], Side]
     activation: Callable[[int], Side]
-    output: Callable[[nn.Conv2d], nn.Module | None] | None
+    output: Callable[[Any], nn.Module | None] | None
     config: dict[str, Any]
 
     @property
@@ -110,12 +113,12 @@ class QuantizerSpec:
         below = {side: bits for side, bits in found.items() if bits < 32}
         return {"w": weight.bits, "a": activation.bits, **below}
 
-    def attach(self, layer: nn.Conv2d | nn.Linear, channels: int) -> None:
+    def attach(self, layer: BinaryLayer, channels: int) -> None:
         """Give ``layer`` the quantizers of both sides and the output op."""
         layer.weight_quantizer = self.weight(tuple(layer.weight.shape))
         layer.activation_quantizer = self.activation(channels)
-        if isinstance(layer, BinaryConv2d):
-            layer.output = self.output(layer) if self.output else None
+        wanted = isinstance(layer, BinaryConv2d) or _for_linear(self.output)
+        layer.output = self.output(layer) if self.output and wanted else None
 
     def conv2d(self, *args: Any, **kwargs: Any) -> BinaryConv2d:
         """A quantized convolution: the arguments of ``nn.Conv2d``, and ``padding_value``."""
@@ -128,6 +131,10 @@ class QuantizerSpec:
     def weight_only(self) -> QuantizerSpec:
         """The same method with real activations, for a binarized first layer."""
         return QuantizerSpec(f"{self.name}-weight", self.weight, Identity, None, self.config)
+
+
+def _for_linear(output: Any) -> bool:
+    return getattr(getattr(output, "func", output), "for_linear", False)
 
 
 def binary_layers(net: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:

@@ -49,6 +49,22 @@ def test_a_convolutions_output_gets_it_and_its_value_stays(x, upstream):
         assert len((sample / grad.abs().max()).mul(3).round(decimals=9).unique()) <= 4
 
 
+def test_a_linear_layers_output_gets_it_too():
+    layer = load_quantizer("dorefa", gradient_bits=1).linear(3, 4, bias=False)
+    torch.manual_seed(0)
+    x = torch.rand(5, 3, requires_grad=True)
+    plain = load_quantizer("dorefa").linear(3, 4, bias=False)
+    plain.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x), plain(x))
+    g = torch.randn(5, 4)
+    layer.activation_quantizer = torch.nn.Identity()
+    layer.weight_quantizer = torch.nn.Identity()
+    layer.weight.data = torch.eye(4, 3)  # so that what comes back is the output's own gradient
+    (seen,) = torch.autograd.grad(layer(x), x, g)
+    largest = g.abs().amax(dim=1, keepdim=True)
+    assert torch.equal(seen.abs(), largest.expand(5, 3))  # one bit: plus or minus the largest
+
+
 @pytest.mark.parametrize("bits", [0, 17, 33])
 def test_bits_out_of_range_are_refused(bits):
     with pytest.raises(ValueError, match=f"gradient_bits={bits}: choose"):

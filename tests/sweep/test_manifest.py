@@ -21,6 +21,12 @@ def test_swept_keys_are_those_that_differ_but_the_seed() -> None:
     assert swept_keys(cells(ADABIN)) == []
 
 
+def test_where_a_teacher_lies_is_a_column_only_where_there_are_several() -> None:
+    taught = [XNOR | {"teacher": "run", "teacher.folder": folder} for folder in "ab"]
+    assert swept_keys(cells(XNOR, taught[0])) == ["teacher"]
+    assert swept_keys(cells(XNOR, *taught)) == ["teacher", "teacher.folder"]
+
+
 def test_settings_that_change_no_number_are_left_out() -> None:
     typed = {
         "quantizer": "a",

@@ -15,7 +15,7 @@ from bnnbench.report.matching import with_published
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Row
 from bnnbench.sweep.expand import expand_table
-from bnnbench.sweep.fingerprint import fingerprint
+from bnnbench.sweep.fingerprint import fingerprint, run_name
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -24,7 +24,8 @@ STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_searc
 COMPARISONS = [table for table in TABLES if table not in STUDIES]
 BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
 VOC = "adabin_voc"  # likewise, of detectors
-COMPARISONS = [table for table in COMPARISONS if table not in (*BONN, VOC)]
+TAUGHT = "two_step_cifar10"  # by a network of another table
+COMPARISONS = [table for table in COMPARISONS if table not in (*BONN, VOC, TAUGHT)]
 COUNTED = "bonn_efficiency"  # trains nothing
 SCALES = ["demo", "quick", "full"]
 STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm")
@@ -135,6 +136,27 @@ def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
     assert {structure(cfg) for cfg in cfgs} == {("resnet20", "conv", "pad", "relu", False)}
     binary = {cfg.backbone.nonlinearity for cfg in cfgs if cfg.quantizer.name != "fp32"}
     assert binary == {"identity"}
+
+
+def test_two_steps_stand_beside_the_unified_tables_one_step_and_learn_from_its_twin(
+    expand: Expand, composed: Composed
+) -> None:
+    fast = ("trainer.precision=bf16-mixed",)
+    unified = [
+        composed(tuple(f"{k}={v}" for k, v in cell.items()) + fast)
+        for cell in expand("unified_cifar10", "quick")
+        if cell["quantizer"] in ("fp32", "adabin", "reactnet")
+    ]
+    cells = expand(TAUGHT, "quick")
+    plain = [cell for cell in cells if "teacher" not in cell]
+    taught = [cell for cell in cells if "teacher" in cell]
+    assert len(plain) == len(taught) == 4
+    steps = [composed(tuple(f"{k}={v}" for k, v in cell.items())) for cell in plain]
+    one_step = {fingerprint(cfg) for cfg in steps if cfg.recipe.name == "unified"}
+    assert one_step == {fingerprint(cfg) for cfg in unified if cfg.quantizer.name != "fp32"}
+    (twin,) = (cfg for cfg in unified if cfg.quantizer.name == "fp32")
+    folders = {cell["teacher.folder"].replace("\\", "") for cell in taught}  # Hydra escapes braces
+    assert folders == {"${paths.runs_dir}/" + run_name(twin)}
 
 
 def test_native_overrides_no_structure_of_a_method(expand: Expand) -> None:

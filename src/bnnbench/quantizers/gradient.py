@@ -1,4 +1,4 @@
-"""DoReFa-Net's quantized gradients (arXiv 1606.06160, Eq. 12): an output op of the convolution."""
+"""DoReFa-Net's quantized gradients (arXiv 1606.06160, Eq. 12): an output op of every layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def quantize_gradient(grad: Tensor, bits: int, noise: Tensor) -> Tensor:
 class DoReFaGradient(nn.Module):
     """The identity, whose gradient is quantized to ``bits``; at 32 it stays as it is."""
 
-    def __init__(self, layer: nn.Conv2d, bits: int = 32) -> None:
+    for_linear = True
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int = 32) -> None:
         super().__init__()
         if bits not in (*range(1, 17), 32):
             raise ValueError(

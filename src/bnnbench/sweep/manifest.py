@@ -14,6 +14,8 @@ from bnnbench.sweep.store import SCHEMA, Cell
 # Settings that change no number: they neither name a sweep nor stand in its table.
 NEUTRAL = ("force", "logger", "paths", "tags", "callbacks", "compile", "table", "scale", "train")
 
+PLACES = ("teacher.folder", "teacher.checkpoint")  # of no interest where all cells name the same
+
 
 def telling(overrides: dict[str, str]) -> dict[str, str]:
     """The overrides that say which cell this is."""
@@ -22,12 +24,12 @@ def telling(overrides: dict[str, str]) -> dict[str, str]:
 
 def swept_keys(cells: Sequence[Cell]) -> list[str]:
     """Keys whose value differs between cells, in command-line order, without the seed."""
-    keys = dict.fromkeys(key for cell in cells for key in cell.overrides)
-    return [
-        key
-        for key in keys
-        if key != "seed" and len({cell.overrides.get(key) for cell in cells}) > 1
-    ]
+    values: dict[str, set[str | None]] = {}
+    for key in dict.fromkeys(key for cell in cells for key in cell.overrides):
+        values[key] = {cell.overrides.get(key) for cell in cells}
+    for key in values.keys() & PLACES:
+        values[key].discard(None)
+    return [key for key, found in values.items() if key != "seed" and len(found) > 1]
 
 
 def sweep_name(cells: Sequence[Cell], table: str | None = None, scale: str | None = None) -> str:
