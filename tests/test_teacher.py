@@ -238,6 +238,15 @@ def test_a_model_of_timm(compose: Compose, short: list[str], tmp_path: Path) -> 
         ),
         ("loss=kd teacher=timm teacher.model=resnet10tt teacher.pretrained=true", "resnet10tt"),
         ("backbone=vgg_small loss=attention teacher=joint", "no stages of residual blocks"),
+        (
+            "loss=kd teacher=timm teacher.model=resnet34 teacher.pretrained=true",
+            "know 1000 classes, the data set has 10",
+        ),
+        ("recipe=native quantizer=r2b loss=kd teacher=joint", "this stage has loss=attention"),
+        (
+            "recipe=native quantizer=wage loss=squared_hinge",
+            "loss=squared_hinge would be without effect",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_training(
@@ -274,6 +283,71 @@ def test_a_teacher_of_other_classes_is_refused(compose: Compose, teacher_run: Pa
     cfg = compose("backbone=resnet20", "dataset=cifar100", "trainer.max_epochs=0", *arguments)
     with pytest.raises(ValueError, match="has to know the same classes"):
         preflight([cfg])
+
+
+def test_a_teacher_of_other_data_is_refused(compose: Compose, teacher_run: Path) -> None:
+    """Ten classes both, but not the same ten."""
+    arguments = ["loss=kd", "teacher=run", f"teacher.folder={teacher_run}", "trainer.max_epochs=0"]
+    cfg = compose("backbone=resnet20", "dataset=fashion_mnist", *arguments)
+    with pytest.raises(ValueError, match="was trained on digits, the run is on fashion_mnist"):
+        preflight([cfg])
+
+
+def test_maps_of_other_sizes_are_refused(compose: Compose, teacher_run: Path) -> None:
+    arguments = ["loss=hints", "teacher=run", f"teacher.folder={teacher_run}"]
+    with pytest.raises(ValueError, match=r"has \(256, 2, 2\), its teacher \(32, 4, 4\)"):
+        preflight([compose("backbone=resnet18", *arguments)])
+    cfg = compose("backbone=resnet18", *arguments)  # and where there is no sweep
+    with pytest.raises(ValueError, match="compares maps of equal size"):
+        execute(cfg)
+
+
+def test_a_run_in_stages_teaches_with_its_last(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "staged"
+    binary = "recipe.stages=[{name: full, set: {quantizer: fp32}}, {name: binary}]"
+    execute(compose(*short, "quantizer=xnor", binary, f"paths.output_dir={folder}"))
+    cfg = compose(*short, "loss=kd", "teacher=run", f"teacher.folder={folder}")
+    teacher = build_teacher(cfg, {})
+    assert teacher is not None
+    assert teacher.net.structure.quantizer.name == "xnor"
+    trained = weights(folder / "stage2_binary" / "checkpoints" / "last.ckpt")
+    assert all(
+        torch.equal(v, trained[f"net.{name}"]) for name, v in teacher.net.state_dict().items()
+    )
+    execute(cfg)
+
+
+def test_a_joint_twin_has_the_methods_block(compose: Compose) -> None:
+    cfg = compose("backbone=resnet20", "quantizer=r2b", "loss=hints", "teacher=joint")
+    teacher = build_teacher(cfg, {})
+    assert teacher is not None
+    assert teacher.net.structure.block == "pre_activation"
+
+
+def test_a_twin_of_another_network_is_no_start(compose: Compose) -> None:
+    arguments = ["loss=hints", "teacher=joint", "teacher.stage=full"]
+    cfg = compose("backbone=resnet20", "quantizer=r2b", *arguments)
+    cfg.recipe.stages = [
+        {"name": "full", "set": {"loss": "task", "teacher": "none", "backbone.downsample": "conv"}},
+        {"name": "both"},
+    ]
+    with pytest.raises(BadCheckpoint, match=r"teacher\.stage=full is of another network"):
+        preflight([cfg])
+
+
+def test_counting_and_evaluating_need_no_teacher(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose weights may be far away."""
+
+    def unasked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a teacher was built")
+
+    monkeypatch.setattr(run, "build_teacher", unasked)
+    cfg = compose("backbone=resnet20", "loss=attention", "teacher=joint", "trainer.max_epochs=0")
+    assert execute(cfg)["choices"]["teacher"] == "joint"
 
 
 def test_a_stage_that_does_not_exist_is_refused(compose: Compose) -> None:

@@ -113,12 +113,13 @@ class QuantizerSpec:
         below = {side: bits for side, bits in found.items() if bits < 32}
         return {"w": weight.bits, "a": activation.bits, **below}
 
-    def attach(self, layer: BinaryLayer, channels: int) -> None:
+    def attach(self, layer: nn.Conv2d | nn.Linear, channels: int) -> None:
         """Give ``layer`` the quantizers of both sides and the output op."""
         layer.weight_quantizer = self.weight(tuple(layer.weight.shape))
         layer.activation_quantizer = self.activation(channels)
-        wanted = isinstance(layer, BinaryConv2d) or _for_linear(self.output)
-        layer.output = self.output(layer) if self.output and wanted else None
+        wanted = isinstance(layer, nn.Conv2d) or _for_linear(self.output)
+        op = self.output(layer) if self.output and wanted else None
+        layer.output = op  # pyright: ignore[reportArgumentType]
 
     def conv2d(self, *args: Any, **kwargs: Any) -> BinaryConv2d:
         """A quantized convolution: the arguments of ``nn.Conv2d``, and ``padding_value``."""

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bnnbench.build import build_datamodule, build_task
+from bnnbench.callbacks.distillation import MapTerm
 from bnnbench.checkpoints import check_start, read_state_dict
 from bnnbench.stages import GROUPS, stages
 from bnnbench.teacher import build_teacher
@@ -84,12 +85,16 @@ def check_stages(cfg: DictConfig) -> None:
     before: nn.Module | None = None
     for stage in stages(cfg):
         teacher = build_teacher(stage.cfg, earlier, untrained=True)
-        net = build_task(stage.cfg, teacher=teacher).net.eval()
+        task = build_task(stage.cfg, teacher=teacher)
+        net = task.net.eval()
         dataset = stage.cfg.dataset
         images = torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size)
         with torch.no_grad():
             for each in (net, *([teacher.net.eval()] if teacher else [])):
                 each(images)
+        for term in task.regularizers:
+            if isinstance(term, MapTerm):
+                term.check_maps()
         if stage.continues and before is not None:
             check_start(net, before.state_dict(), f"the stage before {stage.name} is")
         before = net

@@ -9,18 +9,20 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bnnbench import results
 from bnnbench.allocator import keep_freed_memory
 from bnnbench.build import build_datamodule, build_task, build_trainer
 from bnnbench.checkpoints import BadCheckpoint, load_weights
+from bnnbench.config import load_option
 from bnnbench.metrics import count_operations
 from bnnbench.preflight import check_stages
 from bnnbench.stages import Stage, stages
@@ -94,7 +96,7 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     records: list[dict[str, Any]] = []
     earlier: list[Stage] = []
     planned = stages(cfg)
-    if len(planned) > 1:
+    if len(planned) > 1 or cfg.teacher.name != "none":
         check_stages(cfg)
     for stage in planned:
         record = read_record(stage.folder / "stage.json") if stage.name else None
@@ -144,10 +146,11 @@ def _count(cfg: DictConfig, folder: Path) -> float:
 
 
 def _last_task(cfg: DictConfig) -> Task:
-    """What the last stage trains; a teacher that an earlier one would have trained is not."""
-    *earlier, last = stages(cfg)
-    known = {str(stage.name): stage.cfg for stage in earlier}
-    return build_task(last.cfg, teacher=build_teacher(last.cfg, known, untrained=True))
+    """What the last stage trains, without what only training needs: loss terms and a teacher."""
+    last = deepcopy(stages(cfg)[-1].cfg)
+    last.teacher = load_option("teacher", "none", {})
+    OmegaConf.update(last, "loss.terms", {}, merge=False)
+    return build_task(last)
 
 
 def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:

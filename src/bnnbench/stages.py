@@ -17,9 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.config import load_option
+from bnnbench.sweep.store import stage_folder
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
 KEYS = ("name", "init_from", "set")
+PLAIN = {"loss": "task", "teacher": "none"}  # where nobody chose any
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def stages(cfg: DictConfig) -> list[Stage]:
 
     Raises:
         ValueError: an unknown key, a stage without a name or twice the same, ``init_from`` that is
-            not ``previous``, or the first stage asking for one.
+            not ``previous``, the first stage asking for one, or a loss or teacher that was chosen
+            although a stage has its own.
     """
     nodes = OmegaConf.to_container(cfg.recipe.stages, resolve=True)
     assert isinstance(nodes, list)
@@ -73,8 +76,16 @@ def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
     staged.recipe.stages = nodes  # as the whole run resolves them, not with this stage's epochs
     if number > 1:
         staged.init_from = None
-    staged.paths.stage = f"stage{number}_{node['name']}"
-    for key, value in (node.get("set") or {}).items():
+    staged.paths.stage = stage_folder(number, node["name"])
+    changes = node.get("set") or {}
+    for group, plain in PLAIN.items():
+        wanted = changes.get(group, plain)
+        if wanted != plain and cfg[group].name not in (plain, wanted):
+            raise ValueError(
+                f"{where}: this stage has {group}={wanted}, so {group}={cfg[group].name} "
+                "would be without effect; leave it out, or change the stage"
+            )
+    for key, value in changes.items():
         _override(staged, key, value, where)
     return Stage(node["name"], staged, continues=bool(start))
 

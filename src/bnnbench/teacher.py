@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -12,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone
-from bnnbench.checkpoints import BadCheckpoint, load_weights
-from bnnbench.config import backbone_from_config, load_option, quantizer_from_config
+from bnnbench.checkpoints import BadCheckpoint, check_start, load_weights
+from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.sweep.fingerprint import fingerprinted
-from bnnbench.sweep.store import last_weights, read_record
+from bnnbench.sweep.store import last_weights, read_record, read_result, trained_folder
 
 
 class FrozenTeacher:
@@ -71,8 +70,11 @@ def build_teacher(
     with torch.random.fork_rng(devices=[]):  # the student starts as it does without a teacher
         torch.manual_seed(cfg.seed + 1)
         net = _network_of(cfg, stages)
-    if not (untrained and cfg.teacher.get("stage")):
-        _load(net, cfg, stages)
+        if not (untrained and cfg.teacher.get("stage")):
+            _load(net, cfg, stages)
+        elif cfg.teacher.name == "joint":
+            start = _network(cfg, fingerprinted(stages[cfg.teacher.stage]))
+            check_start(net, start.state_dict(), f"teacher.stage={cfg.teacher.stage} is")
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
@@ -85,7 +87,7 @@ def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> N
         if teacher.checkpoint is not None:
             _load_timm(net, str(teacher.checkpoint))
     elif teacher.name == "run":
-        load_weights(net, last_weights(teacher.folder))
+        load_weights(net, last_weights(trained_folder(teacher.folder)))
     elif teacher.stage is not None:
         folder = stages[teacher.stage].paths.stage_dir
         load_weights(net, last_weights(folder), strict=teacher.name == "stage")
@@ -110,38 +112,65 @@ def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Backbone:
             f"teacher.stage={name} is no earlier stage of this run; there are {list(stages)}"
         )
     if teacher.name == "run":
-        return _network(cfg, _config_of_run(teacher.folder))
+        return _network(cfg, _config_of_run(cfg))
     if teacher.name == "stage":
         return _network(cfg, fingerprinted(stages[teacher.stage]))
     own = fingerprinted(cfg)["backbone"]
     if teacher.name == "joint":
-        return _network(cfg, {"backbone": own | {"nonlinearity": teacher.nonlinearity}})
+        return _network(cfg, _twin(cfg, own | {"nonlinearity": teacher.nonlinearity}))
     if teacher.checkpoint is None and not teacher.pretrained:
         raise ValueError("teacher=timm needs weights: teacher.checkpoint=<file> or pretrained=true")
     shape = {key: own[key] for key in ("num_classes", "in_channels", "image_size")}
     options = {"name": teacher.model, "pretrained": teacher.pretrained, **shape}
-    node = OmegaConf.to_container(load_option("backbone", "timm", options), resolve=True)
-    return _network(cfg, {"backbone": node})
+    _check_classes(teacher, shape["num_classes"])
+    return _network(cfg, _twin(cfg, to_dict(load_option("backbone", "timm", options))))
 
 
-def _config_of_run(folder: str) -> dict[str, Any]:
-    result = read_record(Path(folder).expanduser() / "result.json")
-    if result is None or not last_weights(folder).exists():
+def _twin(cfg: DictConfig, backbone: dict[str, Any]) -> dict[str, Any]:
+    """``backbone`` in full precision, with the block of the student's method."""
+    quantizer = to_dict(load_option("quantizer", "fp32", {}))
+    own = {key: cfg.quantizer[key] for key in ("block",) if key in cfg.quantizer}
+    return {"backbone": backbone, "quantizer": quantizer | own}
+
+
+def _check_classes(teacher: DictConfig, classes: int) -> None:
+    """timm gives weights for other classes a classifier at random, without a word."""
+    from timm.models import get_pretrained_cfg  # with all of timm: seconds
+
+    known = get_pretrained_cfg(teacher.model)
+    if teacher.pretrained and known is not None and known.num_classes != classes:
+        raise ValueError(
+            f"teacher.pretrained=true: timm's weights of {teacher.model} know {known.num_classes} "
+            f"classes, the data set has {classes}: take weights trained on it, with "
+            "teacher.checkpoint=<file> or teacher=run"
+        )
+
+
+def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
+    folder = cfg.teacher.folder
+    result, trained = read_result(folder), trained_folder(folder)
+    if result is None or not last_weights(trained).exists():
         raise ValueError(
             f"teacher.folder={folder} is no finished run: it needs result.json and "
             "checkpoints/last.ckpt, as a run leaves them"
         )
-    return result["config"]
+    record = read_record(trained / "stage.json") or result
+    known = record["config"]["dataset"]["name"]
+    if known != cfg.dataset.name:
+        raise ValueError(
+            f"teacher.folder={folder} was trained on {known}, the run is on {cfg.dataset.name}: "
+            "a teacher has to know the same classes"
+        )
+    return record["config"]
 
 
 def _network(cfg: DictConfig, config: Mapping[str, Any]) -> Backbone:
-    """The network of a config in its resolved form, full precision where it has no quantizer."""
-    node = config["backbone"]
+    """The network of a config in its resolved form."""
+    node, quantizer = config["backbone"], OmegaConf.create(dict(config["quantizer"]))
     wanted = {"num_classes": cfg.dataset.num_classes, "in_channels": cfg.dataset.in_channels}
     if wrong := {key: node[key] for key in wanted if node[key] != wanted[key]}:
         raise ValueError(
             f"teacher={cfg.teacher.name} has {wrong}, dataset={cfg.dataset.name} needs {wanted}: "
             "a teacher has to know the same classes"
         )
-    quantizer = OmegaConf.create(config.get("quantizer") or load_option("quantizer", "fp32", {}))
     return backbone_from_config(OmegaConf.create(dict(node)), quantizer_from_config(quantizer))

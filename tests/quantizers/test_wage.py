@@ -107,6 +107,31 @@ def test_updates_are_whole_steps_with_the_gradient_as_their_mean():
     assert_allclose(total / rounds, expected, atol=4 * 0.5 / math.sqrt(rounds))
 
 
+def test_all_processes_of_a_run_and_a_resumed_one_round_alike():
+    def optimizer(weight: torch.Tensor) -> WAGE:
+        torch.manual_seed(7)  # the run's
+        return WAGE([{"params": [weight], "latent": True, "gradient_bits": 8}], lr=3.0)
+
+    def step(weight: torch.nn.Parameter, optimizer: WAGE) -> None:
+        weight.grad = torch.linspace(-0.9, 0.7, 64)
+        optimizer.step()
+
+    weights = [torch.nn.Parameter(torch.zeros(64)) for _ in range(2)]
+    first, second = (optimizer(weight) for weight in weights)
+    step(weights[0], first)
+    torch.rand(5)  # one process has drawn more than the other
+    step(weights[1], second)
+    assert torch.equal(weights[0], weights[1])
+    torch.manual_seed(8)
+    resumed = WAGE([{"params": [weights[1]], "latent": True, "gradient_bits": 8}], lr=3.0)
+    resumed.load_state_dict(second.state_dict())
+    before = weights[0].detach().clone()
+    step(weights[0], first)
+    step(weights[1], resumed)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0] - before, before)  # every update has draws of its own
+
+
 def test_a_trained_network_is_integers_all_through():
     """Stored weights on the grid of updates and in range, activations and errors on theirs."""
     torch.manual_seed(0)

@@ -202,6 +202,24 @@ def test_published_rows_that_are_not_the_plain_method_stay_apart(
     assert column(table, "published") == ["88.2", "88.2", "90.0"]
 
 
+def test_a_number_of_several_steps_stands_beside_a_run_of_several_steps(
+    make_manifest, make_result, published, column
+):
+    adabin = published["rows"][0] | {"values": {"top1": 63.1}}
+    two_step = adabin | {"training": "two_step", "values": {"top1": 66.4}}
+    stages = adabin | {"method": "r2b", "training": "multi_stage", "values": {"top1": 65.4}}
+    published["rows"] = [adabin, two_step, stages]
+    cells = [
+        "quantizer=adabin backbone=resnet20 recipe=native",  # its own, in one step
+        "quantizer=adabin backbone=resnet20 recipe=two_step",
+        "quantizer=adabin backbone=resnet20 recipe=reactnet",
+        "quantizer=r2b backbone=resnet20 recipe=native",
+        "quantizer=r2b backbone=resnet20 recipe=unified",  # not as it was published
+    ]
+    table = comparison(make_manifest(*cells), {}, {}, published)
+    assert column(table, "published") == ["63.1", "66.4", "66.4", "65.4", MISSING]
+
+
 def test_results_older_than_the_code_are_marked(make_manifest, make_result, column):
     results = {f"quantizer={q}": make_result(q) for q in ("adabin", "xnor", "irnet")}
     hashes = {"adabin": "bbb", "xnor": "aaa"}  # the results say aaa

@@ -204,7 +204,9 @@ def test_reactnets_two_steps(
     """Of any quantizer: 128 epochs at 2.5e-3 each, linear to 0, decay in the first alone."""
     without_values(monkeypatch)
     arguments = [f"quantizer={quantizer}", "dataset=imagenet", "backbone=resnet18"]
-    cfg = compose(*arguments, "+recipe/native@recipe=reactnet_imagenet_resnet18")
+    cfg = compose(*arguments, "recipe=reactnet")
+    native = compose("quantizer=reactnet", *arguments[1:], "recipe=native")
+    assert {**native.recipe, "name": "reactnet"} == cfg.recipe
     first, second = stages(cfg)
     assert (first.continues, second.continues) == (False, True)
     for stage, decay, bits in ((first, 1e-5, 32), (second, 0.0, 1)):
@@ -214,9 +216,15 @@ def test_reactnets_two_steps(
         assert task.task_weight == 0
         _, layer = next(binary_layers(task.net))
         assert (layer.weight_quantizer.bits, layer.activation_quantizer.bits) == (bits, 1)
-        built = task.recipe.build(parameters_by_role(task), 128)
+        roles = parameters_by_role(task)
+        built = task.recipe.build(roles, 128)
         assert type(built["optimizer"]) is optim.Adam
-        assert {group["weight_decay"] for group in built["optimizer"].param_groups} == {decay}
+        decays = {
+            p: g["weight_decay"] for g in built["optimizer"].param_groups for p in g["params"]
+        }
+        for role, parameters in roles.items():
+            expected = 0.0 if role in ("scale", "norm") else decay
+            assert {decays[parameter] for parameter in parameters} == {expected}
         found = rates(built["optimizer"], built["lr_scheduler"]["scheduler"], 128)
         assert found == pytest.approx([2.5e-3 * (1 - epoch / 128) for epoch in range(128)])
         assert (stage.cfg.trainer.max_epochs, stage.cfg.dataset.batch_size) == (128, 512)

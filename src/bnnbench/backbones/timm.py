@@ -98,7 +98,7 @@ def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=5)
         meant = f"did you mean {', '.join(close)}? " if close else ""
-        raise ValueError(f"backbone.name={name}: timm has no such model; {meant}timm.list_models()")
+        raise ValueError(f"timm has no model {name}; {meant}timm.list_models() has them all")
     config = get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options = {"img_size": image_size} | options
@@ -107,7 +107,7 @@ def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any
     try:
         return timm.create_model(name, pretrained=True, **options)
     except Exception as error:
-        raise RuntimeError(
-            f"backbone.pretrained=true: the weights of {name} cannot be had ({error}); they come "
+        raise OSError(
+            f"pretrained=true: the weights of {name} cannot be had ({error}); they come "
             "from the Hugging Face hub or its local cache; pretrained=false starts at random"
         ) from error

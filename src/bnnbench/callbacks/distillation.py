@@ -77,6 +77,7 @@ class MapTerm(TeacherTerm):
     """A term over maps inside both networks."""
 
     logits_only = False
+    compared = slice(0)  # the dimensions in which maps of both networks have to agree
 
     def __init__(self) -> None:
         self.maps: list[Maps] = []
@@ -93,15 +94,26 @@ class MapTerm(TeacherTerm):
         counts = [maps.count for maps in self.maps]
         if counts[0] != counts[1]:
             raise ValueError(
-                f"loss={self.name} compares block by block: the network has {counts[0]} residual "
-                f"blocks and its teacher {counts[1]}; choose a teacher of the same backbone"
+                f"loss={self.name} compares map by map: the network has {counts[0]} of them and "
+                f"its teacher {counts[1]}; choose a teacher of the same backbone"
             )
+
+    def check_maps(self) -> None:
+        """Raise ValueError where the maps of both networks' latest forward cannot be compared."""
+        found = [[tuple(map_.shape[self.compared]) for map_ in maps.take()] for maps in self.maps]
+        for student, teacher in zip(*found, strict=True):
+            if student != teacher:
+                raise ValueError(
+                    f"loss={self.name} compares maps of equal size: the network has {student}, its "
+                    f"teacher {teacher}; choose a teacher of the same backbone"
+                )
 
 
 class AttentionMatching(MapTerm):
     """``weight`` times ``attention_loss`` at the output of every residual block."""
 
     name = "attention"
+    compared = slice(2, 4)  # height and width
 
     def __init__(self, weight: float = 30.0, normalize: str = "norm") -> None:
         super().__init__()
@@ -125,6 +137,7 @@ class Hints(MapTerm):
     """``weight`` times ``hint_loss`` before and after the last stage."""
 
     name = "hints"
+    compared = slice(1, 4)
 
     def __init__(self, weight: float = 100.0, bits: int = 32) -> None:
         super().__init__()
@@ -148,7 +161,7 @@ def residual_stages(net: nn.Module) -> list[nn.Module]:
     stages = getattr(net, "stages", None)
     if not isinstance(stages, nn.Sequential):
         raise ValueError(
-            f"{type(net).__name__} has no stages of residual blocks: choose backbone=resnet20, "
-            "resnet18 or resnet34, for the teacher as well"
+            f"{type(net).__name__} has no stages of residual blocks: choose a ResNet (resnet*, "
+            "wrn*), for the teacher as well"
         )
     return list(stages.children())

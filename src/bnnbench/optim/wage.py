@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,12 +17,23 @@ class WAGE(LatentAdam):
 
     Bernoulli rounds at random to one of the two nearest integers, with that as its mean: updates
     are whole steps of the grid of k bits, the group's ``gradient_bits``. lr is in such steps.
-    ``after_step`` of the weight side clips.
+    ``after_step`` of the weight side clips. The draws follow from the run's seed and the number of
+    the update alone, so that all processes of a run round alike and a resumed one goes on.
     """
+
+    def __init__(
+        self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        for group in self.param_groups:
+            group["draws"] = torch.initial_seed()  # of the next update
 
     def update(self, weight: Tensor, group: dict[str, Any]) -> None:
         """Whole steps of ``2^(1 - k)``."""
         assert weight.grad is not None
         wanted = group["lr"] * normalised(weight.grad)
-        steps = wanted.floor().add_(torch.rand_like(wanted) < wanted - wanted.floor())
+        generator = torch.Generator(weight.device).manual_seed(group["draws"])
+        group["draws"] += 1
+        chance = torch.rand(weight.shape, generator=generator, device=weight.device)
+        steps = wanted.floor().add_(chance < wanted - wanted.floor())
         weight.sub_(steps, alpha=2.0 ** (1 - group["gradient_bits"]))

@@ -3,10 +3,9 @@
 Weights, activations, gradients and errors lie on grids of k bits, ``S = 2^(k-1)``:
 ``Q(x) = round(S x) / S``, ``C(x) = clip(x, +-(1 - 1/S))``, ``Shift(x) = 2^round(log2 x)``.
 
-    W  ``Q(C(w)) / scale``, straight-through; scale is a power of two, of the layer and fixed
-    A  ``Q(C(x))``, straight-through but for the clip
-    E  the gradient at each activation, ``Q(C(e / Shift(max|e|)))``
-    G  the update, ``optim/wage.py``; the stored weight is clipped after it
+W, weights: ``Q(C(w)) / scale``, straight-through; scale is a power of two, of the layer and fixed.
+A, activations: ``Q(C(x))``, straight-through but for the clip. E, the gradient at each activation:
+``Q(C(e / Shift(max|e|)))``. G, the update: ``optim/wage.py``; stored weights are clipped after it.
 
 From the authors' code (boluoweifenda/WAGE). There is no batch norm: scales and the start of the
 weights, uniform over at least +-1.5/S, take its place; all layers are quantized and have no bias.

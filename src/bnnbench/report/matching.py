@@ -15,6 +15,7 @@ _WIDTHS, _LOSS_WEIGHTS = "backbone.widths", ("loss.lambda", "loss.theta")
 # `stages` tells the widths, dropout is a regulariser; the shortcut is what `variant` tells
 _NO_STRUCTURE = (_WIDTHS, "backbone.dropout")
 _SHORTCUT = "backbone.shortcut"
+_IN_STEPS = ("two_step", "reactnet")  # recipes for any method; native is a method's own
 
 
 def with_published(
@@ -75,6 +76,7 @@ def _match(
         and _same_variant(entry, row)
         and _same_losses(entry, row)
     ]
+    found = _same_training(found, row)
     # Two candidates (a network whose widths are not known) cannot be told apart: none is claimed.
     return found[0] if len(found) == 1 else None
 
@@ -113,6 +115,18 @@ def _same_losses(entry: dict[str, Any], row: Row) -> bool:
     if "losses" in entry:
         return bayesian and on == [entry["losses"]["kernel"], entry["losses"]["feature"]]
     return all(on) if entry["method"] == "bonn" else not any(on)
+
+
+def _same_training(entries: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+    """Numbers of one step, or of several steps and a teacher, as the row's recipe has them.
+
+    A method's own recipe is the one it was published with, in one step where there are both.
+    """
+    recipe = row.choice("recipe")
+    plain = [entry for entry in entries if "training" not in entry]
+    if recipe in _IN_STEPS or (recipe == "native" and not plain):
+        return [entry for entry in entries if "training" in entry]
+    return plain
 
 
 def _has_weights(entry: dict[str, Any]) -> bool:

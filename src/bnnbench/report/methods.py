@@ -34,10 +34,11 @@ from bnnbench.report.published import is_verified, load_published
 from bnnbench.report.surrogates import draw_surrogates
 from bnnbench.report.tables import scientific, significant, width
 
-_PLACES = [("cifar10", b) for b in ("resnet20", "resnet18", "vgg_small")]
+_PLACES = [("cifar10", b) for b in ("resnet20", "resnet18", "vgg_small", "vgg7")]
 _PLACES += [("imagenet", "resnet18")]
 _STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm", "first", "last")
 _SHARED_KEYS = {"name", "weight", "activation", "output", "padding_value", *_STRUCTURE}
+_UPDATES = {"g": "gradients or updates", "e": "errors"}
 _OTHER_NETWORKS = {"stages", "losses", "varied", "hyper", "variant"}  # not the method as such
 _TITLE = """\
 # Methods
@@ -188,7 +189,7 @@ def _section(method: Method, quotes: list[list[str]]) -> str:
     paragraphs = [part for name in files for part in _paragraphs(name, method.name)]
     picture = f"![value and gradient of {method.name}](methods/{method.name}.png)"
     facts = "\n".join([*_option(method), _parts(method), _structure(method), _numbers(method)])
-    header = ["data", "network", "as", "W/A bits", "top-1 %", "training", "source"]
+    header = ["data", "network", "as", "bits", "top-1 %", "training", "source"]
     published = _table(header, quotes) if quotes else "No published number for these networks.\n"
     return "\n\n".join([f"## {method.name}", *paragraphs, picture, facts, published])
 
@@ -235,7 +236,11 @@ def _numbers(method: Method) -> str:
     sides = method.layer.weight_quantizer, method.layer.activation_quantizer
     bases = "/".join(str(side.bases) for side in sides)
     ops, packed = method.costs
-    return f"- W/A bits {method.bits}, bases {bases}; ResNet-20: {ops} OPs, {packed} MB packed"
+    few = method.spec.bits
+    below = "".join(f", of {word} {few[side]}" for side, word in _UPDATES.items() if side in few)
+    return (
+        f"- W/A bits {method.bits}{below}, bases {bases}; ResNet-20: {ops} OPs, {packed} MB packed"
+    )
 
 
 def _quotes(folder: Path) -> dict[str, list[list[str]]]:
@@ -263,7 +268,7 @@ def _quote(entry: dict[str, Any], dataset: str) -> list[str]:
     training = entry.get("training", "one step").replace("_", " ")
     return [
         *(dataset, entry["backbone"], entry["label"]),
-        width((bits[side], bases[side]) for side in "wa"),
+        width((bits[side], bases.get(side, 1)) for side in "wage" if side in bits),
         f"{entry['values']['top1']}{mark}",
         training,
         " ".join((entry["source"] or MISSING).split()),

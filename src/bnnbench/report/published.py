@@ -15,10 +15,9 @@ _FILE_KEYS = {"title", "paper", "metric", "protocol", "sources", "rows"}
 _OPTIONAL_FILE_KEYS = {"other_metrics"}
 _ROW_KEYS = {"method", "label", "bits", "backbone", "values", "source", "verified"}
 # What sets one row of a method apart from its plain row.
-_UNMATCHED_KEYS = {"training"}  # such rows are never matched with a run
 _VARIANTS = {"sc"}  # the only ones that are: by the shortcuts of a run's VGG-16
 _LOSS_KEYS = {"losses", "varied", "hyper"}  # such rows are matched by a run's losses
-_VARIANT_KEYS = _UNMATCHED_KEYS | _LOSS_KEYS | {"variant"}
+_VARIANT_KEYS = {"training", "variant"} | _LOSS_KEYS
 _OPTIONAL_ROW_KEYS = _VARIANT_KEYS | {
     "bases",
     "best_of_sweep",
@@ -63,13 +62,13 @@ def is_verified(row: dict[str, Any], key: str) -> bool:
 
 def is_plain(row: dict[str, Any]) -> bool:
     """Whether a row is the method as such, not a two-step, ablated or re-run form of it."""
-    return is_matchable(row) and not (_LOSS_KEYS | {"variant"}) & set(row)
+    return is_matchable(row) and not _VARIANT_KEYS & set(row)
 
 
 def is_matchable(row: dict[str, Any]) -> bool:
-    """Whether a run can stand beside a row: its authors' method, trained in one step."""
+    """Whether a run can stand beside a row: it is its authors' own."""
     known = "variant" not in row or row["variant"] in _VARIANTS
-    return known and not _UNMATCHED_KEYS & set(row) and row.get("source_kind") != "reproduction"
+    return known and row.get("source_kind") != "reproduction"
 
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

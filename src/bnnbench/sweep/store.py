@@ -55,8 +55,20 @@ def read_error(run_dir: Path | str) -> str | None:
 
 
 def last_weights(run_dir: Path | str) -> Path:
-    """Where a run, or a stage of it, keeps its last epoch's weights."""
+    """Where a run without stages, or a stage of one, keeps its last epoch's weights."""
     return Path(run_dir).expanduser() / "checkpoints" / "last.ckpt"
+
+
+def trained_folder(run_dir: Path | str) -> Path:
+    """The folder of what a run has trained: its last stage's, or its own where it has none."""
+    run_dir = Path(run_dir).expanduser()
+    stages = (read_result(run_dir) or {}).get("stages", [])
+    return run_dir / stage_folder(len(stages), stages[-1]["name"]) if stages else run_dir
+
+
+def stage_folder(number: int, name: str) -> str:
+    """Of a stage, inside its run's; the first has number 1."""
+    return f"stage{number}_{name}"
 
 
 def cell_state(runs_dir: Path | str, cell: Cell) -> State:
