@@ -220,6 +220,16 @@ def test_a_number_of_several_steps_stands_beside_a_run_of_several_steps(
     assert column(table, "published") == ["63.1", "66.4", "66.4", "65.4", MISSING]
 
 
+def test_what_is_usual_is_said_where_another_row_differs(make_manifest, make_result, column):
+    taught = make_result("xnor")
+    taught["choices"] = taught["choices"] | {"teacher": "joint"}
+    taught["structure"] = taught["structure"] | {"norm": "none"}
+    results = {"quantizer=adabin": make_result(), "quantizer=xnor": taught}
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "teacher") == ["none", "joint"]
+    assert column(table, "norms") == ["batch", "none"]
+
+
 def test_results_older_than_the_code_are_marked(make_manifest, make_result, column):
     results = {f"quantizer={q}": make_result(q) for q in ("adabin", "xnor", "irnet")}
     hashes = {"adabin": "bbb", "xnor": "aaa"}  # the results say aaa

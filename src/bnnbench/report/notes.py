@@ -28,6 +28,7 @@ _STRUCTURE = {
     "conv7": "conv7",
     "extras": "extra maps",
 }
+_USUAL = {"norms": "batch", "norms start at": 1.0, "teacher": "none"}  # results leave it out
 
 
 # Settings that make rows incomparable where they differ, by their key in the config.
@@ -59,10 +60,18 @@ def facts_of(rows: list[Row], options: list[str]) -> tuple[list[Fact], list[str]
     for name, fact in _facts(options):
         words = {row.words(fact) for row in measured}
         if len(words) > 1:
-            different.append((name, fact))
+            different.append((name, _told(name, fact)))
         elif any(words):
             shared.append(f"{name} {words.pop()}")
     return different, shared
+
+
+def _told(name: str, fact: Callable[[Result], Any]) -> Callable[[Result], Any]:
+    def told(result: Result) -> Any:
+        value = fact(result)
+        return _USUAL.get(name) if value is None else value
+
+    return told
 
 
 def option_fact(key: str) -> Callable[[Result], Any] | None:
