@@ -14,7 +14,7 @@ from bnnbench.backbones.base import Backbone
 from bnnbench.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.sweep.fingerprint import fingerprinted
-from bnnbench.sweep.store import last_weights, read_record, read_result, trained_folder
+from bnnbench.sweep.store import last_weights, trained
 
 
 class FrozenTeacher:
@@ -87,7 +87,7 @@ def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> N
         if teacher.checkpoint is not None:
             _load_timm(net, str(teacher.checkpoint))
     elif teacher.name == "run":
-        load_weights(net, last_weights(trained_folder(teacher.folder)))
+        load_weights(net, trained(teacher.folder)[1])
     elif teacher.stage is not None:
         folder = stages[teacher.stage].paths.stage_dir
         load_weights(net, last_weights(folder), strict=teacher.name == "stage")
@@ -147,19 +147,12 @@ def _check_classes(teacher: DictConfig, classes: int) -> None:
 
 
 def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
-    folder = cfg.teacher.folder
-    result, trained = read_result(folder), trained_folder(folder)
-    if result is None or not last_weights(trained).exists():
+    folder, data = cfg.teacher.folder, cfg.dataset.name
+    record, _ = trained(folder)
+    if (known := record["config"]["dataset"]["name"]) != data:
         raise ValueError(
-            f"teacher.folder={folder} is no finished run: it needs result.json and "
-            "checkpoints/last.ckpt, as a run leaves them"
-        )
-    record = read_record(trained / "stage.json") or result
-    known = record["config"]["dataset"]["name"]
-    if known != cfg.dataset.name:
-        raise ValueError(
-            f"teacher.folder={folder} was trained on {known}, the run is on {cfg.dataset.name}: "
-            "a teacher has to know the same classes"
+            f"teacher.folder={folder} was trained on {known}, the run is on {data}: a teacher has "
+            "to know the same classes"
         )
     return record["config"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bnnbench.sweep.store import last_weights, trained_folder
+from bnnbench.sweep.store import trained
 
 # Group -> keys of it that change no number, or that another group already holds resolved.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -100,8 +100,7 @@ def _taught(teacher: DictConfig) -> dict[str, Any]:
     if options.get("checkpoint") is not None:
         options["checkpoint"] = _content_hash("teacher.checkpoint", options["checkpoint"])
     if "folder" in options:
-        weights = str(last_weights(trained_folder(options["folder"])))
-        options["folder"] = _content_hash("teacher.folder", weights)
+        options["folder"] = _content_hash("teacher.folder", str(trained(options["folder"])[1]))
     return options
 
 

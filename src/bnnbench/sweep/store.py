@@ -59,11 +59,23 @@ def last_weights(run_dir: Path | str) -> Path:
     return Path(run_dir).expanduser() / "checkpoints" / "last.ckpt"
 
 
-def trained_folder(run_dir: Path | str) -> Path:
-    """The folder of what a run has trained: its last stage's, or its own where it has none."""
-    run_dir = Path(run_dir).expanduser()
-    stages = (read_result(run_dir) or {}).get("stages", [])
-    return run_dir / stage_folder(len(stages), stages[-1]["name"]) if stages else run_dir
+def trained(run_dir: Path | str) -> tuple[dict[str, Any], Path]:
+    """Record and weights of what a finished run has trained: in stages, those of the last.
+
+    Raises:
+        ValueError: the run has not finished, or its weights are gone.
+    """
+    folder = Path(run_dir).expanduser()
+    record = read_result(folder)
+    if record and (stages := record.get("stages")):
+        folder /= stage_folder(len(stages), stages[-1]["name"])
+        record = read_record(folder / "stage.json")
+    if record is None or not last_weights(folder).exists():
+        raise ValueError(
+            f"{run_dir} is no finished run: it needs result.json and checkpoints/last.ckpt, as a "
+            "run, or the last of its stages, leaves them"
+        )
+    return record, last_weights(folder)
 
 
 def stage_folder(number: int, name: str) -> str:
