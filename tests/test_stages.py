@@ -92,6 +92,9 @@ def test_one_result_with_every_stage_inside(
     assert result["history"]["epoch"] == [0, 1, 2]
     assert result["history"]["train/feature"][:2] == [None, None]
     assert result["metrics"]["last"] == result["stages"][1]["metrics"]["last"]
+    best = result["metrics"]["best"]
+    assert result["history"]["test/acc"][best["epoch"]] == best["test/acc"]
+    assert best["epoch"] >= result["stages"][0]["epochs"]
     seconds = sum(stage["time"]["train_s"] for stage in result["stages"])
     assert result["time"]["train_s"] == pytest.approx(seconds)
     carried = weights(folder / "stage1_first" / "checkpoints" / "last.ckpt")

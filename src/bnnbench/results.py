@@ -89,7 +89,11 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
     parts = [{"name": r["stage"], **{key: r[key] for key in STAGE_KEYS}} for r in records]
     seconds = ("wall_s", "train_s")
     time = result["time"] | {key: sum(r["time"][key] for r in records) for key in seconds}
+    best = dict(result["metrics"]["best"])
+    if "epoch" in best:  # of the last stage; counted through, as the history is
+        best["epoch"] += sum(record["epochs"] for record in records[:-1])
     return result | {
+        "metrics": result["metrics"] | {"best": best},
         "stages": parts,
         "history": _joined([record["history"] for record in records]),
         "epochs": sum(record["epochs"] for record in records),
