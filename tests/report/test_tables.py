@@ -228,6 +228,10 @@ def test_what_is_usual_is_said_where_another_row_differs(make_manifest, make_res
     table = comparison(make_manifest(*results), results, {})
     assert column(table, "teacher") == ["none", "joint"]
     assert column(table, "norms") == ["batch", "none"]
+    cells = ["quantizer=adabin", "quantizer=xnor teacher=joint"]
+    results = dict(zip(cells, results.values(), strict=True))
+    table = comparison(make_manifest(*cells), results, {})
+    assert column(table, "teacher") == ["none", "joint"]
 
 
 def test_results_older_than_the_code_are_marked(make_manifest, make_result, column):

@@ -101,7 +101,8 @@ def _option_column(key: str) -> Column:
             return _plain_number(value)  # a weight was typed by one, printed by another
         if any(_has_no(key, result) for result in row.results):
             return MISSING  # the weight of a loss that this row does not have
-        return row.choice(key) or ("default" if row.cells else MISSING)
+        chosen = "none" if key == "teacher" and row.results else "default"
+        return row.choice(key) or (chosen if row.cells else MISSING)
 
     return key, text
 
