@@ -70,11 +70,11 @@ def build_teacher(
     with torch.random.fork_rng(devices=[]):  # the student starts as it does without a teacher
         torch.manual_seed(cfg.seed + 1)
         net = _network_of(cfg, stages)
-        if not (untrained and cfg.teacher.get("stage")):
-            _load(net, cfg, stages)
-        elif cfg.teacher.name == "joint":
-            start = _network(cfg, fingerprinted(stages[cfg.teacher.stage]))
-            check_start(net, start.state_dict(), f"teacher.stage={cfg.teacher.stage} is")
+    if not (untrained and cfg.teacher.get("stage")):
+        _load(net, cfg, stages)
+    elif cfg.teacher.name == "joint":
+        start = _network(cfg, fingerprinted(stages[cfg.teacher.stage]))
+        check_start(net, start.state_dict(), f"teacher.stage={cfg.teacher.stage} is")
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     net.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
@@ -129,8 +129,9 @@ def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Backbone:
 def _twin(cfg: DictConfig, backbone: dict[str, Any]) -> dict[str, Any]:
     """``backbone`` in full precision, with the block of the student's method."""
     quantizer = to_dict(load_option("quantizer", "fp32", {}))
-    own = {key: cfg.quantizer[key] for key in ("block",) if key in cfg.quantizer}
-    return {"backbone": backbone, "quantizer": quantizer | own}
+    if "block" in cfg.quantizer:
+        quantizer["block"] = cfg.quantizer.block
+    return {"backbone": backbone, "quantizer": quantizer}
 
 
 def _check_classes(teacher: DictConfig, classes: int) -> None:

@@ -28,7 +28,7 @@ _STRUCTURE = {
     "conv7": "conv7",
     "extras": "extra maps",
 }
-_USUAL = {"norms": "batch", "norms start at": 1.0, "teacher": "none"}  # results leave it out
+USUAL = {"norms": "batch", "norms start at": 1.0, "teacher": "none"}  # results leave it out
 
 
 # Settings that make rows incomparable where they differ, by their key in the config.
@@ -69,7 +69,7 @@ def facts_of(rows: list[Row], options: list[str]) -> tuple[list[Fact], list[str]
 def _told(name: str, fact: Callable[[Result], Any]) -> Callable[[Result], Any]:
     def told(result: Result) -> Any:
         value = fact(result)
-        return _USUAL.get(name) if value is None else value
+        return USUAL.get(name) if value is None else value
 
     return told
 
@@ -78,7 +78,7 @@ def option_fact(key: str) -> Callable[[Result], Any] | None:
     """The measured fact behind a swept structure option such as `backbone.shortcut`, or None."""
     group, _, name = key.partition(".")
     if group in ("backbone", "quantizer") and name in _STRUCTURE:
-        return lambda result: lookup(result, "structure", name)
+        return _told(_STRUCTURE[name], lambda result: lookup(result, "structure", name))
     return None
 
 

@@ -14,9 +14,9 @@ import yaml
 _FILE_KEYS = {"title", "paper", "metric", "protocol", "sources", "rows"}
 _OPTIONAL_FILE_KEYS = {"other_metrics"}
 _ROW_KEYS = {"method", "label", "bits", "backbone", "values", "source", "verified"}
-# What sets one row of a method apart from its plain row.
-_VARIANTS = {"sc"}  # the only ones that are: by the shortcuts of a run's VGG-16
+_VARIANTS = {"sc"}  # the only ones that are matched: by the shortcuts of a run's VGG-16
 _LOSS_KEYS = {"losses", "varied", "hyper"}  # such rows are matched by a run's losses
+# What sets one row of a method apart from its plain row.
 _VARIANT_KEYS = {"training", "variant"} | _LOSS_KEYS
 _OPTIONAL_ROW_KEYS = _VARIANT_KEYS | {
     "bases",

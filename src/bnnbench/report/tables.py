@@ -12,7 +12,7 @@ from typing import Any
 
 from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.matching import entry_dataset, published_options, with_published
-from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of, option_fact
+from bnnbench.report.notes import MARKS, USUAL, facts_of, is_stale, notes_of, option_fact
 from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, headline_key, lookup, option_keys
 
@@ -101,8 +101,8 @@ def _option_column(key: str) -> Column:
             return _plain_number(value)  # a weight was typed by one, printed by another
         if any(_has_no(key, result) for result in row.results):
             return MISSING  # the weight of a loss that this row does not have
-        chosen = "none" if key == "teacher" and row.results else "default"
-        return row.choice(key) or (chosen if row.cells else MISSING)
+        left_out = USUAL.get(key) if row.results else None
+        return row.choice(key) or left_out or ("default" if row.cells else MISSING)
 
     return key, text
 
