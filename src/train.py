@@ -20,10 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
+from bnnbench.records.fingerprint import fingerprint
+from bnnbench.records.store import headline_key, read_result
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
-from bnnbench.sweep.fingerprint import fingerprint
-from bnnbench.sweep.store import headline_key, read_result
 
 resolvers.register()
 

@@ -14,8 +14,8 @@ from bnnbench import run
 from bnnbench.config import options
 from bnnbench.data.shapes import CLASSES, Shapes
 from bnnbench.layers import binary_layers
-from bnnbench.sweep.fingerprint import run_name
-from bnnbench.sweep.store import read_result
+from bnnbench.records.fingerprint import run_name
+from bnnbench.records.store import read_result
 from bnnbench.tasks.roles import parameters_by_role
 
 Compose = Callable[..., DictConfig]

@@ -12,11 +12,11 @@ import torch
 from omegaconf import DictConfig
 
 from bnnbench import run
-from bnnbench.checkpoints import BadCheckpoint
 from bnnbench.layers import binary_layers
 from bnnbench.preflight import preflight
-from bnnbench.sweep.fingerprint import fingerprint, run_name
-from bnnbench.sweep.store import read_result
+from bnnbench.records.checkpoints import BadCheckpoint
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.store import read_result
 
 Compose = Callable[..., DictConfig]
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from bnnbench import run
 from bnnbench.preflight import preflight
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.store import read_result
 from bnnbench.stages import stages
-from bnnbench.sweep.fingerprint import fingerprint, run_name
-from bnnbench.sweep.store import read_result
 
 Compose = Callable[..., DictConfig]
 TWO = (

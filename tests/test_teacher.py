@@ -12,12 +12,12 @@ import torch
 from omegaconf import DictConfig
 
 from bnnbench import run
-from bnnbench.checkpoints import BadCheckpoint
 from bnnbench.losses.distillation import soft_target_loss
 from bnnbench.preflight import preflight
+from bnnbench.records.checkpoints import BadCheckpoint
+from bnnbench.records.fingerprint import fingerprint
+from bnnbench.records.store import read_result
 from bnnbench.stages import stages
-from bnnbench.sweep.fingerprint import fingerprint
-from bnnbench.sweep.store import read_result
 from bnnbench.tasks.roles import parameters_by_role
 from bnnbench.teacher import FrozenTeacher, JointTeacher, build_teacher
 

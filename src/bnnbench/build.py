@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
-from bnnbench.checkpoints import load_weights
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
-from bnnbench.sweep.fingerprint import run_name
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.fingerprint import run_name
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import LATENT, Recipe

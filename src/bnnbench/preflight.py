@@ -13,7 +13,7 @@ from torch import nn
 
 from bnnbench.build import build_datamodule, build_task
 from bnnbench.callbacks.distillation import MapTerm
-from bnnbench.checkpoints import check_start, read_state_dict
+from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.stages import GROUPS, stages
 from bnnbench.teacher import build_teacher
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.sweep.fingerprint import register_resolvers as register_run_name
+from bnnbench.records.fingerprint import register_resolvers as register_run_name
 
 
 def _checkout() -> str:

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench import provenance
 from bnnbench.blocks import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
-from bnnbench.sweep.fingerprint import choice, fingerprint, fingerprinted, run_name
-from bnnbench.sweep.store import SCHEMA
+from bnnbench.records import provenance
+from bnnbench.records.fingerprint import choice, fingerprint, fingerprinted, run_name
+from bnnbench.records.store import SCHEMA
 from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)

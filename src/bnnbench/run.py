@@ -21,13 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 from bnnbench import results
 from bnnbench.allocator import keep_freed_memory
 from bnnbench.build import build_datamodule, build_task, build_trainer
-from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.config import load_option
 from bnnbench.metrics import count_operations
 from bnnbench.preflight import check_stages
+from bnnbench.records.checkpoints import BadCheckpoint, load_weights
+from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
+from bnnbench.records.store import headline_key, last_weights, read_record, write_json
 from bnnbench.stages import Stage, stages
-from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.sweep.store import headline_key, last_weights, read_record, write_json
 from bnnbench.tasks.base import Task
 from bnnbench.teacher import build_teacher
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.config import load_option
-from bnnbench.sweep.store import stage_folder
+from bnnbench.records.store import stage_folder
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
 KEYS = ("name", "init_from", "set")

@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone
-from bnnbench.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
-from bnnbench.sweep.fingerprint import fingerprinted
-from bnnbench.sweep.store import last_weights, trained
+from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
+from bnnbench.records.fingerprint import fingerprinted
+from bnnbench.records.store import last_weights, trained
 
 
 class FrozenTeacher:

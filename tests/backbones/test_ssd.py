@@ -7,10 +7,10 @@ from torchvision.models import vgg16 as torchvision_vgg16
 from torchvision.models.detection import ssd300_vgg16 as torchvision_ssd
 
 from bnnbench.backbones.ssd import HeadOutputs
-from bnnbench.checkpoints import BadCheckpoint, load_weights
 from bnnbench.config import build_backbone, options
 from bnnbench.layers import BinaryConv2d, binary_layers
 from bnnbench.metrics import count_operations
+from bnnbench.records.checkpoints import BadCheckpoint, load_weights
 
 SSDS = [name for name in options("backbone") if name.startswith("ssd300_")]
 VGG_FLOAT = {"conv1", "conv7", "classification", "regression"}

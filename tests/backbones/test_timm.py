@@ -14,11 +14,11 @@ from torchvision.models import resnet18
 
 from bnnbench import run
 from bnnbench.backbones.timm import TimmBackbone
-from bnnbench.checkpoints import load_weights
 from bnnbench.config import build_backbone
 from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers
 from bnnbench.metrics import count_operations
-from bnnbench.sweep.fingerprint import run_name
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.fingerprint import run_name
 
 # Model, its arguments, a method, and how many of its layers become binary.
 FAMILIES = {

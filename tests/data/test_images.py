@@ -221,7 +221,7 @@ def test_the_real_cifar10_has_the_counts_and_statistics_of_its_option(real_cifar
 def test_a_published_checkpoint_scores_its_published_accuracy(real_cifar10, shared_data):
     """akamaster's ResNet-20: 8.27 % error on all 10,000 images, with ImageNet's mean and std."""
     import bnnbench
-    from bnnbench.checkpoints import load_weights
+    from bnnbench.records.checkpoints import load_weights
 
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     data = option("cifar10", data_dir=str(real_cifar10), mean=mean, std=std)

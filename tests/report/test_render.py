@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.provenance import source_hash
+from bnnbench.records.provenance import source_hash
 from bnnbench.report.render import collect, render
 
 ROOT = Path(__file__).parents[2]

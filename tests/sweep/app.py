@@ -16,9 +16,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from bnnbench.records.fingerprint import fingerprint
+from bnnbench.records.store import Cell, cell_state, write_json
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
-from bnnbench.sweep.fingerprint import fingerprint
-from bnnbench.sweep.store import Cell, cell_state, write_json
 
 
 class Unpicklable(Exception):

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.sweep.fingerprint import fingerprint, fingerprinted, register_resolvers, run_name
+from bnnbench.records.fingerprint import fingerprint, fingerprinted, register_resolvers, run_name
 
 Compose = Callable[..., DictConfig]
 
@@ -127,8 +127,9 @@ def test_the_subset_is_plain(composed: Compose) -> None:
 
 
 def test_imports_lightly() -> None:
-    names = ("cli", "devices", "expand", "fingerprint", "manifest", "progress", "store")
-    modules = ", ".join(f"bnnbench.sweep.{name}" for name in names)
+    names = [f"sweep.{name}" for name in ("cli", "devices", "expand", "manifest", "progress")]
+    names += [f"records.{name}" for name in ("fingerprint", "provenance", "store")]
+    modules = ", ".join(f"bnnbench.{name}" for name in names)
     heavy = "{'torch', 'lightning', 'hydra'}"
     code = f"import sys, {modules}; sys.exit(bool({heavy} & {{*sys.modules}}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "src")

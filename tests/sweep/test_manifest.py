@@ -2,8 +2,8 @@
 
 import pytest
 
+from bnnbench.records.store import Cell
 from bnnbench.sweep.manifest import manifest, sweep_name, swept_keys, telling
-from bnnbench.sweep.store import Cell
 
 
 def cells(*overrides: dict[str, str]) -> list[Cell]:

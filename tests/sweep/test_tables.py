@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.report.matching import with_published
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Row
 from bnnbench.sweep.expand import expand_table
-from bnnbench.sweep.fingerprint import fingerprint, run_name
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -18,7 +18,7 @@ from bnnbench import run
 from bnnbench.callbacks.progress import QuantizerProgress
 from bnnbench.config import build_backbone
 from bnnbench.losses import task_loss
-from bnnbench.sweep.store import read_result
+from bnnbench.records.store import read_result
 from bnnbench.tasks.detection import Detection
 from bnnbench.tasks.recipe import Recipe
 

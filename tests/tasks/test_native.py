@@ -17,8 +17,8 @@ from bnnbench.backbones.base import Backbone
 from bnnbench.config import options
 from bnnbench.layers import binary_layers
 from bnnbench.quantizers.biper import BiPerWeight
+from bnnbench.records.store import read_result
 from bnnbench.stages import stages
-from bnnbench.sweep.store import read_result
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.roles import parameters_by_role
 from bnnbench.teacher import FrozenTeacher

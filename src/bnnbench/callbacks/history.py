@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from bnnbench.sweep.store import write_json
+from bnnbench.records.store import write_json
 
 
 class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch

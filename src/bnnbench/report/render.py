@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnnbench.provenance import source_hash
+from bnnbench.records.provenance import source_hash
 from bnnbench.report.figures import curves
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Result, lookup

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnnbench.sweep import store
+from bnnbench.records import store
 
 Result = dict[str, Any]
 

@@ -1,1 +1,1 @@
-"""Sweeps: what a run is called, which are finished, what a table expands to. No torch here."""
+"""Sweeps: what a command line or a table expands to, and how far it is. No torch here."""

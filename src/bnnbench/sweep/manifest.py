@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bnnbench.records.store import SCHEMA, Cell
 from bnnbench.sweep.expand import bare
-from bnnbench.sweep.store import SCHEMA, Cell
 
 # Settings that change no number: they neither name a sweep nor stand in its table.
 NEUTRAL = ("force", "logger", "paths", "tags", "callbacks", "compile", "table", "scale", "train")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from bnnbench.sweep.store import headline_key
+from bnnbench.records.store import headline_key
 
 POLL = 1.0  # seconds between two looks at the folders
 LOG_EVERY = 30.0  # seconds between two lines where the output is not a terminal

@@ -12,8 +12,8 @@ from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
+from bnnbench.records.store import read_error, write_json
 from bnnbench.sweep.progress import Progress, Watched
-from bnnbench.sweep.store import read_error, write_json
 
 from ._plan import Planned, Sweep, clear_errors
 

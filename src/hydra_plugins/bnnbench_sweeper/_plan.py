@@ -13,10 +13,10 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.store import Cell, State, cell_state
 from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
-from bnnbench.sweep.fingerprint import fingerprint, run_name
 from bnnbench.sweep.manifest import manifest, sweep_name, telling
-from bnnbench.sweep.store import Cell, State, cell_state
 
 
 @dataclass

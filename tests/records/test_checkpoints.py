@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnnbench.checkpoints import BadCheckpoint, load_weights, read_state_dict
 from bnnbench.config import build_backbone, load_quantizer, options
 from bnnbench.layers import set_progress
+from bnnbench.records.checkpoints import BadCheckpoint, load_weights, read_state_dict
 
 CLASSIFIERS = [name for name in options("backbone") if not name.startswith(("ssd300_", "timm"))]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bnnbench.sweep.store import trained
+from bnnbench.records.store import trained
 
 # Group -> keys of it that change no number, or that another group already holds resolved.
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench import provenance
 from bnnbench.config import load_option, options, to_dict
+from bnnbench.records import provenance
 
 
 def test_every_quantizer_has_its_own_hash() -> None:

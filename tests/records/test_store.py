@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.sweep.store import (
+from bnnbench.records.store import (
     Cell,
     DamagedResult,
     cell_state,

@@ -1,0 +1,1 @@
+"""What a run is called and leaves behind. Nothing here imports torch at start but checkpoints."""
