@@ -3,7 +3,7 @@
     python src/train.py quantizer=adabin backbone=resnet20 dataset=cifar10
     python src/train.py -m quantizer=adabin,xnor,birealnet backbone=resnet18
     python src/train.py table=unified_cifar10 scale=demo
-    python src/train.py train=false ckpt_path=<file> dataset=cifar10
+    python src/train.py train=false ckpt_path=<file>
 
 A finished run is reused, an interrupted one resumes from its last epoch; ``force=true`` runs again.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,7 +22,9 @@ from omegaconf import DictConfig
 
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import fingerprint
-from bnnbench.records.store import headline_key, read_result
+from bnnbench.records.provenance import task_overrides
+from bnnbench.records.reuse import check_start, needs_replay, reused, settle
+from bnnbench.records.store import read_result
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 
@@ -32,21 +35,35 @@ resolvers.register()
 def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
-    folder = Path(cfg.paths.output_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    first = folder = Path(cfg.paths.output_dir)
+    if cfg.train and not in_sweep:
+        check_start(cfg)
+        folder = settle(cfg, first)
+    if folder != first:
+        print(f"the data are not those that {first.name} was trained on: this is {folder.name}")
     result = None if cfg.force or not cfg.train else read_result(folder)
-    if result is None or result["fingerprint"] != fingerprint(cfg):
-        claim_gpu()
-        from bnnbench.run import execute  # torch takes seconds: only once there is work
+    if result is not None and result["fingerprint"] == fingerprint(cfg):
+        return _reuse(cfg, folder, result)
+    claim_gpu()
+    from bnnbench.run import execute  # torch takes seconds: only once there is work
 
-        score = execute(cfg, folder, quiet=in_sweep)
-    else:
-        metrics = result["metrics"]["last"]
-        score = metrics.get(headline_key(metrics), math.nan)
+    score = execute(cfg, folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and cfg.train:
         what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
         print(f"{what}; {folder / 'result.json'}")
     return score
+
+
+def _reuse(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> float:
+    """Show a finished run's result, also to a logger that has not seen it."""
+    print(f"{reused(result)}; {folder / 'result.json'}; force=true runs it again")
+    if needs_replay(cfg, folder):
+        from bnnbench.loggers import replay  # with torch
+
+        replay(cfg, folder, result)
+    score = result["metrics"]["last"].get(result["headline"])
+    return math.nan if score is None else score
 
 
 if __name__ == "__main__":

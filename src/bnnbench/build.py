@@ -16,6 +16,7 @@ from bnnbench.callbacks.compilation import Compilation
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
+from bnnbench.loggers import build_logger
 from bnnbench.losses import task_loss
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
@@ -130,6 +131,5 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
-    node = to_dict(cfg.logger)
-    logger = target(node | {"name": name or run_name(cfg)})() if "_target_" in node else False
+    logger = build_logger(cfg, name or run_name(cfg)) or False
     return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)

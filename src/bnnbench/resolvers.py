@@ -20,7 +20,8 @@ def _is_detection(root: DictConfig) -> bool:
     return root.dataset.get("task") == "detection"
 
 
-def _headline(_root_: DictConfig) -> str:
+def headline(_root_: DictConfig) -> str:
+    """The metric that stands for a run, such as test/acc."""
     split = "val" if _root_.dataset.val_fraction > 0 else "test"
     return f"{split}/{'map' if _is_detection(_root_) else 'acc'}"
 
@@ -47,7 +48,7 @@ def register() -> None:
     part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
     """
     OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
-    OmegaConf.register_new_resolver("headline", _headline, replace=True)
+    OmegaConf.register_new_resolver("headline", headline, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)
     OmegaConf.register_new_resolver("part", _part, replace=True)

@@ -7,28 +7,36 @@ import logging
 import math
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from bnnbench import results
 from bnnbench.allocator import keep_freed_memory
 from bnnbench.build import build_datamodule, build_task, build_trainer
-from bnnbench.config import load_option
+from bnnbench.data.base import ImageData
+from bnnbench.evaluation import evaluate, last_task
+from bnnbench.loggers import finish
 from bnnbench.metrics import count_operations
 from bnnbench.preflight import check_stages
-from bnnbench.records.checkpoints import BadCheckpoint, load_weights
+from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.records.store import headline_key, last_weights, read_record, write_json
+from bnnbench.records.reuse import check_data, check_owner, check_start, dataset_of, stamp_cache
+from bnnbench.records.signature import Signature, check_signature, full_config
+from bnnbench.records.stamps import remember
+from bnnbench.records.store import (
+    last_weights,
+    mark_logged,
+    read_record,
+    write_identity,
+    write_json,
+)
 from bnnbench.stages import Stage, stages
-from bnnbench.tasks.base import Task
 from bnnbench.teacher import build_teacher
 
 log = logging.getLogger(__name__)
@@ -46,25 +54,12 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """Where an interrupted run or stage in ``folder`` goes on."""
-    last = last_weights(folder)
-    if not last.exists():
-        return None
-    try:
-        torch.load(last, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BadCheckpoint(
-            f"{last} is damaged ({error}); delete it, or run with force=true"
-        ) from error
-    log.info("resuming from %s", last)
-    return str(last)
-
-
-def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
+def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = ()) -> float:
     """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's headline.
 
     ``trainer.max_epochs=0`` only counts operations and sizes, without data; it returns nan.
+    ``typed`` are the overrides of the command line, which an evaluation compares with what its
+    checkpoint says.
     """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
@@ -72,23 +67,23 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     try:
         with recorded_failure(folder):
             if not cfg.train:
-                return _evaluate(cfg, folder, quiet)
+                return evaluate(cfg, folder, quiet, typed)
+            check_start(cfg)
             if cfg.force:
                 _clear(folder)
+            check_owner(folder, cfg)
             if cfg.trainer.max_epochs == 0:
                 return _count(cfg, folder)
             return _train(cfg, folder, quiet)
     finally:
-        if cfg.logger is not None and cfg.logger.name == "wandb":
-            import wandb
-
-            wandb.finish()
+        finish(cfg)
 
 
 def _clear(folder: Path) -> None:
     for checkpoints in (folder / "checkpoints", *folder.glob("stage*_*")):
         shutil.rmtree(checkpoints, ignore_errors=True)
-    (folder / "result.json").unlink(missing_ok=True)
+    for name in ("result.json", "identity.json", "logged.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -101,17 +96,21 @@ def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     for stage in planned:
         record = read_record(stage.folder / "stage.json") if stage.name else None
         if record is None or record["fingerprint"] != fingerprint(stage.cfg):
-            record = _train_stage(stage, earlier, quiet, run_name(cfg))
+            record = _train_stage(stage, earlier, quiet, cfg)
         records.append(record)
         earlier.append(stage)
     # the run's own, not its last stage's
     whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
     result = results.combined(records) | whole
     rank_zero_only(write_json)(folder / "result.json", result)
-    return result["metrics"]["last"][headline_key(result["metrics"]["last"]) or ""]
+    rank_zero_only(mark_logged)(folder, cfg.logger.name)
+    score = result["metrics"]["last"][result["headline"]]
+    return math.nan if score is None else score
 
 
-def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> dict[str, Any]:
+def _train_stage(
+    stage: Stage, earlier: list[Stage], quiet: bool, whole: DictConfig
+) -> dict[str, Any]:
     cfg = stage.cfg
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
@@ -119,15 +118,17 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> 
     task = build_task(cfg, data.evaluates_on, teacher)
     if stage.continues:
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
+    task.signature = _signature(stage, data, whole)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    trainer = build_trainer(cfg, stage.folder, quiet, f"{name}/{cfg.paths.stage}".rstrip("/"))
+    name = f"{run_name(whole)}/{cfg.paths.stage}".rstrip("/")
+    trainer = build_trainer(cfg, stage.folder, quiet, name)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(fingerprinted(cfg))
-    trainer.fit(task, data, ckpt_path=last_checkpoint(stage.folder))
+    trainer.fit(task, data, ckpt_path=_resumed(stage.folder, task.signature))
     if trainer.interrupted:
         raise KeyboardInterrupt
-    evaluate = trainer.test if data.evaluates_on == "test" else trainer.validate
-    last = evaluate(task, data, verbose=False)[0]
+    final = trainer.test if data.evaluates_on == "test" else trainer.validate
+    last = final(task, data, verbose=False)[0]
     record = results.identity(cfg, task) | {"operations": cost}
     record |= results.measured(task, data, trainer, last)
     record |= {"stage": stage.name}
@@ -136,36 +137,44 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, name: str) -> 
     return record
 
 
+def _signature(stage: Stage, data: ImageData, whole: DictConfig) -> Signature:
+    """Read the data, take the run's folder for them, and say whose the checkpoints will be."""
+    data.prepare_data()
+    data.setup("fit")
+    remember(dataset_of(stage.cfg), data.stamp, stamp_cache(whole))
+    identity = {"name": run_name(whole), "fingerprint": fingerprint(whole)}
+    if stage.cfg.dataset == whole.dataset:  # a stage may have data of its own
+        folder = Path(whole.paths.output_dir)
+        check_data(folder, data.stamp)
+        rank_zero_only(write_identity)(folder, identity | {"data_stamp": data.stamp})
+    return Signature(
+        name=run_name(whole),
+        fingerprint=fingerprint(stage.cfg),
+        stage=stage.name,
+        config=full_config(stage.cfg),
+        data_stamp=data.stamp,
+        classes=list(data.class_names),
+        mean=list(stage.cfg.dataset.mean),
+        std=list(stage.cfg.dataset.std),
+    )
+
+
+def _resumed(folder: Path, signature: Signature) -> str | None:
+    """Where an interrupted run or stage in ``folder`` goes on, its own and undamaged."""
+    last = last_weights(folder)
+    if not last.exists():
+        return None
+    check_signature(last, signature)
+    log.info("resuming from %s", last)
+    return str(last)
+
+
 def _count(cfg: DictConfig, folder: Path) -> float:
     """A run of no epochs: operations and sizes only."""
-    task = _last_task(cfg)
+    task = last_task(cfg)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    empty = {"metrics": {"last": {}, "best": {}}, "history": {}, "epochs": 0}
-    write_json(folder / "result.json", results.identity(cfg, task) | {"operations": cost} | empty)
+    write_json(folder / "result.json", results.counted(cfg, task, cost))
     return math.nan
-
-
-def _last_task(cfg: DictConfig) -> Task:
-    """What the last stage trains, without what only training needs: loss terms and a teacher."""
-    last = deepcopy(stages(cfg)[-1].cfg)
-    last.teacher = load_option("teacher", "none", {})
-    OmegaConf.update(last, "loss.terms", {}, merge=False)
-    return build_task(last)
-
-
-def _evaluate(cfg: DictConfig, folder: Path, quiet: bool) -> float:
-    if cfg.ckpt_path is None:
-        raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
-    data = build_datamodule(cfg)
-    task = _last_task(cfg)
-    load_weights(task.net, cfg.ckpt_path)
-    trainer = build_trainer(cfg, folder, quiet)
-    metrics = trainer.test(task, data, verbose=False)[0]
-    record = {"checkpoint": Path(cfg.ckpt_path).name, "images": data.test_images, **metrics}
-    write_json(folder / "evaluation.json", record)
-    score = metrics[f"test/{task.headline}"]
-    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {data.test_images} test images")
-    return score
 
 
 def _input_size(cfg: DictConfig) -> tuple[int, int, int]:

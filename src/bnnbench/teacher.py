@@ -14,6 +14,7 @@ from bnnbench.backbones.base import Backbone
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
+from bnnbench.records.signature import check_belongs
 from bnnbench.records.store import last_weights, trained
 
 
@@ -87,7 +88,9 @@ def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> N
         if teacher.checkpoint is not None:
             _load_timm(net, str(teacher.checkpoint))
     elif teacher.name == "run":
-        load_weights(net, trained(teacher.folder)[1])
+        record, weights = trained(teacher.folder)
+        check_belongs(weights, record["fingerprint"])
+        load_weights(net, weights)
     elif teacher.stage is not None:
         folder = stages[teacher.stage].paths.stage_dir
         load_weights(net, last_weights(folder), strict=teacher.name == "stage")

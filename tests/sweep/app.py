@@ -10,14 +10,16 @@ import signal
 import sys
 import time
 import types
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from bnnbench.records.fingerprint import fingerprint
-from bnnbench.records.store import Cell, cell_state, write_json
+from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
+from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 
 
@@ -42,11 +44,47 @@ def main(cfg: DictConfig) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
     if cfg.quantizer.name == "boom":
         raise Unpicklable("the loss is not finite", object())
-    environment = {"threads": os.environ.get("OMP_NUM_THREADS"), "pid": os.getpid()}
-    overrides = list(HydraConfig.get().overrides.task)
-    result = {"schema": 1, "fingerprint": fingerprint(cfg), "overrides": overrides} | environment
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result(cfg))
     return 0.5
+
+
+def result(cfg: DictConfig) -> dict[str, Any]:
+    """What a run of two epochs would leave; `versions` tell what the test asks of its process."""
+    groups = ("quantizer", "loss", "backbone", "dataset", "recipe")
+    return {
+        "schema": 2,
+        "name": run_name(cfg),
+        "fingerprint": fingerprint(cfg),
+        "config": fingerprinted(cfg),
+        "choices": {group: cfg[group].name for group in groups},
+        "seed": cfg.seed,
+        "overrides": list(HydraConfig.get().overrides.task),
+        "command": "python app.py",
+        "tags": [],
+        "source_hash": "a" * 64,
+        "source_proofs": [],
+        "data_stamp": stamp_of(cfg.dataset),
+        "structure": {},
+        "bits": {"w": 1, "a": 1},
+        "bases": {"w": 1, "a": 1},
+        "headline": "test/acc",
+        "metrics": {"last": {"test/acc": 0.5}, "best": {}},
+        "classes": None,
+        "history": {"epoch": [0, 1], "test/acc": [0.25, 0.5]},
+        "epochs": 2,
+        "planned_epochs": 2,
+        "ended": None,
+        "world_size": 1,
+        "operations": {},
+        "versions": {"threads": str(os.environ.get("OMP_NUM_THREADS"))},
+        "git": {"commit": None, "dirty": None},
+    }
+
+
+def stamp_of(dataset: Any, cache: Path | None = None) -> str | None:
+    """The content of the data folder's one file stands for a data set."""
+    file = Path(dataset["data_dir"]) / "data.txt"
+    return f"sha256:{sha256(file.read_bytes()).hexdigest()}" if file.exists() else None
 
 
 def preflight(cfgs: list[DictConfig]) -> None:
@@ -64,6 +102,13 @@ def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, publishe
     return types.SimpleNamespace(markdown=lambda: "\n".join(lines))
 
 
+def replay(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> None:
+    """What a logger would be given of a finished run."""
+    with (Path(cfg.paths.log_dir) / "replayed.txt").open("a") as log:
+        log.write(f"{cfg.logger.name} {folder.name} {len(result['history']['epoch'])}\n")
+    mark_logged(folder, cfg.logger.name)
+
+
 def log_summary(cfg: DictConfig, name: str, table: types.SimpleNamespace) -> None:
     """What a wandb run would be given."""
     file = Path(cfg.paths.log_dir) / "summary.json"
@@ -78,8 +123,10 @@ def stand_in(name: str, **attributes: object) -> None:
 
 
 if __name__ == "__main__":
+    stand_in("bnnbench.records.stamps", stamp_of=stamp_of)
     stand_in("bnnbench.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
+    stand_in("bnnbench.loggers", replay=replay)
     stand_in("bnnbench.callbacks.wandb_summary", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
     with valid_keys():

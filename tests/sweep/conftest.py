@@ -41,6 +41,8 @@ hydra:
 """
 PATHS = """
 log_dir: ${oc.env:APP_LOGS}
+data_dir: ${paths.log_dir}/data
+data_mark: null
 runs_dir: ${paths.log_dir}/runs
 sweeps_dir: ${paths.log_dir}/sweeps
 results_dir: ${paths.log_dir}/results
@@ -67,9 +69,9 @@ OPTIONS = {
     "loss/task": "name: task\nlabel_smoothing: 0.0",
     "backbone/resnet18": "name: resnet18\nshortcut: ${quantizer.shortcut}\nbetas: [0.9, 0.999]",
     "backbone/resnet20": "name: resnet20\nshortcut: ${quantizer.shortcut}\nbetas: [0.9, 0.999]",
-    "dataset/digits": "name: digits\ndata_dir: ${paths.absent}",
-    "dataset/cifar10": "name: cifar10\ndata_dir: ${paths.absent}",
-    "dataset/absent": "name: absent\ndata_dir: ${paths.absent}",
+    "dataset/digits": "name: digits\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
+    "dataset/cifar10": "name: cifar10\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
+    "dataset/absent": "name: absent\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
     "recipe/unified": "name: unified\nlr: 0.003\nepochs: {digits: 10, cifar10: 200, absent: 1}",
     "recipe/native": "name: native\nlr: 0.1\nepochs: {digits: 5, cifar10: 400, absent: 1}",
     "trainer/default": "max_epochs: ${recipe.epochs.${dataset.name}}\naccelerator: cpu",
@@ -78,7 +80,7 @@ OPTIONS = {
     "scale/demo": "name: demo\noverrides: [dataset=digits]\nseeds: [0]\nnote: demo digits",
     "scale/full": "name: full\noverrides: []\nseeds: [0, 1]\nnote: null",
     "logger/none": "name: none",
-    "logger/wandb": "name: wandb",
+    "logger/wandb": "name: wandb\n_target_: a.logger",
     "paths/default": PATHS,
 }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import joblib
 import pytest
 
+from bnnbench.records import gpus
+from bnnbench.records.gpus import visible_gpus
 from bnnbench.sweep import devices
 
 
@@ -15,7 +17,7 @@ def no_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv(devices.WORKERS, raising=False)
-    devices._installed_gpus.cache_clear()
+    gpus._installed_gpus.cache_clear()
 
 
 def install_gpus(folder: Path, count: int) -> None:
@@ -36,14 +38,14 @@ def test_one_worker_a_gpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "gpus"), [("4,7", ["4", "7"]), ("GPU-ab", ["GPU-ab"]), ("", []), ("1,-1,2", ["1"])]
+    ("listed", "names"), [("4,7", ["4", "7"]), ("GPU-ab", ["GPU-ab"]), ("", []), ("1,-1,2", ["1"])]
 )
 def test_visible_gpus_are_those_the_environment_lists(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, gpus: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, names: list[str]
 ) -> None:
     install_gpus(tmp_path, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-    assert devices.visible_gpus() == gpus
+    assert visible_gpus() == names
 
 
 def test_the_environment_sets_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +60,7 @@ def test_the_environment_sets_the_number(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_outside_a_worker_all_gpus_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert devices.claim_gpu() is None
-    assert devices.visible_gpus() == ["4", "7"]
+    assert visible_gpus() == ["4", "7"]
 
 
 def _claim(index: int, folder: Path) -> tuple[str | None, str | None, list[str]]:
@@ -66,7 +68,7 @@ def _claim(index: int, folder: Path) -> tuple[str | None, str | None, list[str]]
     (folder / f"claimed{index}").touch()
     while len(list(folder.glob("claimed*"))) < 2:  # one worker must not do both jobs
         time.sleep(0.01)
-    return first, devices.claim_gpu(), devices.visible_gpus()
+    return first, devices.claim_gpu(), visible_gpus()
 
 
 def test_each_worker_claims_a_gpu_of_its_own(

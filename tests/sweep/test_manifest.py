@@ -3,7 +3,7 @@
 import pytest
 
 from bnnbench.records.store import Cell
-from bnnbench.sweep.manifest import manifest, sweep_name, swept_keys, telling
+from bnnbench.sweep.manifest import manifest, sweep_name, swept_keys, table_name, telling
 
 
 def cells(*overrides: dict[str, str]) -> list[Cell]:
@@ -35,46 +35,87 @@ def test_settings_that_change_no_number_are_left_out() -> None:
         "paths.log_dir": "/x",
         "logger": "csv",
     }
-    assert telling(typed) == {"quantizer": "a", "trainer.x": "1"}
+    assert telling([typed]) == [{"quantizer": "a", "trainer.x": "1"}]
+
+
+def test_what_the_user_told_apart_is_told() -> None:
+    cells = [{"quantizer": "a", "force": "true", "dataset.workers": n} for n in "04"]
+    assert telling(cells) == [{"quantizer": "a", "dataset.workers": n} for n in "04"]
 
 
 def test_a_plain_sweep_is_named_by_its_overrides() -> None:
-    name = sweep_name(cells(ADABIN, XNOR))
+    name = sweep_name([ADABIN, XNOR])
     assert name.startswith("adabin-xnor_resnet18_")
-    assert name == sweep_name(cells(ADABIN, XNOR))
-    assert name != sweep_name(cells(ADABIN, XNOR, XNOR | {"seed": "1"}))
-    assert sweep_name(cells(ADABIN, XNOR), "unified", "demo") == "unified_demo"
+    assert name == sweep_name([ADABIN, XNOR])
+    assert name != sweep_name([ADABIN, XNOR, XNOR | {"seed": "1"}])
+
+
+def test_a_table_is_named_by_itself_and_by_what_was_changed_of_it() -> None:
+    usual = [ADABIN, XNOR]
+    assert table_name("unified", "demo", usual, usual) == "unified_demo"
+    changed = [cell | {"seed": "5", "recipe.lr": "0.1"} for cell in usual]
+    name = table_name("unified", "demo", changed, usual)
+    assert name.startswith("unified_demo_seed5_lr0.1_")
+    others = [[XNOR], [cell | {"seed": "6"} for cell in usual]]
+    names = {table_name("unified", "demo", cells, usual) for cells in (usual, changed, *others)}
+    assert len(names) == 4
 
 
 @pytest.mark.parametrize(
     ("key", "value", "word"),
-    [("recipe.lr", "0.1", "lr0.1"), ("seed", "1", "seed0-1"), ("init_from", "/a b/c", "a-b-c")],
+    [("recipe.lr", "0.1", "lr0.1"), ("seed", "1", "seed1-0"), ("init_from", "/a b/c", "a-b-c")],
 )
 def test_names_are_good_folder_names(key: str, value: str, word: str) -> None:
     other = {key: value} if key != "init_from" else {key: value, "seed": "0"}
-    rows = cells(other, {key: "0"}) if key == "seed" else cells(other)
-    assert word.replace("0-1", "1-0") in sweep_name(rows)
-    assert "/" not in sweep_name(rows)
+    name = sweep_name([other, {key: "0"}] if key == "seed" else [other])
+    assert word in name
+    assert "/" not in name
 
 
-def test_a_long_name_is_cut() -> None:
-    name = sweep_name(cells(*({"quantizer": f"method{i}"} for i in range(30))))
-    assert len(name) == len("sweep_") + 8
+def test_a_long_name_stays_readable() -> None:
+    many = [{"quantizer": f"method{i}", "backbone": "resnet20"} for i in range(30)]
+    assert sweep_name(many)[:-9] == "method0-method1-method2-27-more_resnet20"
+    wide = [{f"recipe.option{i}": "value" for i in range(30)}]
+    name = sweep_name(wide)
+    assert name[:-9].endswith("_etc")
+    assert len(name) < 100
 
 
 def test_content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["src/train.py", "-m", "quantizer=adabin,xnor", "a=b c"])
-    record = manifest("name", cells(ADABIN, XNOR), {"name": "t"}, "demo", "digits")
+    settings = [
+        {"quantizer.name": name, "seed": 0, "recipe.milestones": []} | own
+        for name, own in (("adabin", {"quantizer.t_min": 0.1}), ("xnor", {}))
+    ]
+    rows = [
+        Cell(overrides, f"run{i}", f"f{i}", settings[i], "test/acc")
+        for i, overrides in enumerate((ADABIN, XNOR))
+    ]
+    record = manifest("name", rows, {"name": "t"}, "demo", "digits")
     assert record == {
-        "schema": 1,
+        "schema": 2,
         "name": "name",
         "command": "python src/train.py -m quantizer=adabin,xnor 'a=b c'",
         "table": {"name": "t"},
         "scale": "demo",
         "scale_notes": "digits",
         "swept": ["quantizer"],
+        "headline": "test/acc",
+        "shared": {"seed": 0, "recipe.milestones": []},
         "cells": [
-            {"overrides": ADABIN, "run": "run0", "fingerprint": "f0"},
-            {"overrides": XNOR, "run": "run1", "fingerprint": "f1"},
+            {
+                "overrides": ADABIN,
+                "run": "run0",
+                "fingerprint": "f0",
+                "settings": {"quantizer.name": "adabin", "quantizer.t_min": 0.1},
+            },
+            {
+                "overrides": XNOR,
+                "run": "run1",
+                "fingerprint": "f1",
+                "settings": {"quantizer.name": "xnor"},
+            },
         ],
     }
+    for cell, own in zip(record["cells"], settings, strict=True):
+        assert record["shared"] | cell["settings"] == own

@@ -72,7 +72,7 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
     name = app.manifest()["name"]
     assert sorted(app.executed()) == [f"{q} 0 {name}" for q in ("adabin", "fp32", "xnor")]
     results = [json.loads(file.read_text()) for file in app.results()]
-    assert {r["threads"] for r in results} == {"1"}  # as many workers as cores
+    assert {r["versions"]["threads"] for r in results} == {"1"}  # as many workers as cores
     assert {tuple(r["overrides"][1:]) for r in results} == {("backbone=resnet20", CPU)}
     assert "chatter" not in first.stdout + first.stderr
     assert all("chatter" in (f.parent / "output.log").read_text() for f in app.results())
@@ -95,7 +95,7 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
 def test_the_manifest_is_the_sweep(app: App) -> None:
     app.run("-m", BASIC, "quantizer=adabin,fp32", "seed=0,1", "tags=[mine]", "force=true")
     record = app.manifest()
-    assert (record["schema"], record["table"], record["scale"]) == (1, None, None)
+    assert (record["schema"], record["table"], record["scale"]) == (2, None, None)
     assert record["swept"] == ["quantizer"]
     overrides = [cell["overrides"] for cell in record["cells"]]
     expected = [{"quantizer": q, "seed": s} for q in ("adabin", "fp32") for s in "01"]
@@ -140,9 +140,68 @@ def test_one_worker_logs_as_many_do(app: App, launcher: str, logged: bool) -> No
     assert run.stderr.splitlines()[-1].startswith("[2/2 done] elapsed ")
 
 
-def test_two_spellings_of_a_run_are_one_cell(app: App) -> None:
+def test_cells_that_were_told_apart_stay_apart(app: App) -> None:
+    """Also where they turn out to be one run, which is trained once."""
     run = app.run("-m", BASIC, "quantizer=adabin", "backbone.shortcut=conv,block", "seed=0,0")
     assert len(table(run)) == len(app.executed()) == len(app.manifest()["cells"]) == 2
+    again = app.run("-m", BASIC, "quantizer=adabin", "trainer.max_epochs=10,10.0", "seed=1")
+    assert (len(table(again)), len(app.executed())) == (2, 3)
+    workers = app.run("-m", BASIC, "quantizer=xnor", "+dataset.workers=0,4")
+    assert (len(table(workers)), len(app.executed())) == (2, 4)
+    (name,) = (f.parent.name for f in app.logs.glob("sweeps/*workers0-4*/sweep.json"))
+    manifest = json.loads((app.logs / "sweeps" / name / "sweep.json").read_text())
+    assert manifest["swept"] == ["dataset.workers"]
+
+
+def test_a_reused_result_says_so_and_reaches_a_logger_once(app: App) -> None:
+    app.run("-m", BASIC, "quantizer=adabin,xnor")
+    run = app.run("-m", BASIC, "quantizer=adabin,xnor,fp32", "logger=wandb")
+    adabin, _, xnor = (file.parent.name for file in app.results())
+    for name in (adabin, xnor):
+        assert f"reused: {name}: 50.00 %, trained before" in run.stderr
+    replayed = app.logs / "replayed.txt"
+    assert replayed.read_text().splitlines() == [f"wandb {adabin} 2", f"wandb {xnor} 2"]
+    app.run("-m", BASIC, "quantizer=adabin,xnor", "logger=wandb")
+    assert len(replayed.read_text().splitlines()) == 2
+
+
+def test_other_data_of_the_same_name_are_another_run(app: App, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two", "same")]
+    for folder, content in zip(folders, ("a", "b", "a"), strict=True):
+        folder.mkdir()
+        (folder / "data.txt").write_text(content)
+    one, two, same = (f"paths.data_dir={folder}" for folder in folders)
+    app.run("-m", BASIC, "quantizer=xnor", one)
+    (first,) = (file.parent.name for file in app.results())
+    assert app.run("-m", BASIC, "quantizer=xnor", same).returncode == 0
+    assert len(app.executed()) == 1
+    other = app.run("-m", BASIC, "quantizer=xnor", two)
+    assert table(other) == ["| xnor | finished |"]
+    names = [file.parent.name for file in app.results()]
+    assert names[0] == first
+    assert names[1].startswith(f"{first}_data")
+    assert f"{first} was trained on other data" in other.stderr
+    for data in (one, two, "paths.data_dir=/nowhere"):  # the last: nothing there to contradict
+        app.run("-m", BASIC, "quantizer=xnor", data)
+    assert len(app.executed()) == 2
+
+
+def test_one_sweep_over_two_data_folders_trains_both(app: App, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.txt").write_text(name)
+    run = app.run("-m", BASIC, "quantizer=xnor", f"paths.data_dir={tmp_path}/a,{tmp_path}/b")
+    assert table(run) == ["| xnor | finished |"] * 2
+    assert len(app.executed()) == len({c["run"] for c in app.manifest()["cells"]}) == 2
+
+
+def test_two_command_lines_of_a_table_have_a_table_each(app: App) -> None:
+    for seed in ((), ("seed=5",), ("seed=0",)):
+        assert app.run("table=small", BASIC, *seed).returncode == 0
+    names = sorted(file.parent.name for file in app.logs.glob("sweeps/*/sweep.json"))
+    assert len(names) == 2
+    assert names[0] == "small_demo"
+    assert names[1].startswith("small_demo_seed5_")
 
 
 @pytest.mark.parametrize("launcher", ["workers", "basic"])
@@ -174,6 +233,15 @@ def test_a_failure_leaves_the_others_alone(app: App, launcher: str) -> None:
         ("table=small dataset=absent", ["dataset absent: put it into data/"]),
         ("-m seed=1,2 init_from=nowhere.ckpt", ["init_from=nowhere.ckpt: there is no such file"]),
         ("-m train=false seed=1,2", ["leave out -m"]),
+        ("-m seed=1,2 ckpt_path=app.py", ["train=false", "init_from=<file>"]),
+        (
+            "-m seed=1,2 hydra.run.dir=out",
+            ["hydra.run.dir=out: a sweep", "paths.runs_dir=<folder>"],
+        ),
+        ("-m seed=1,2 hydra.sweep.dir=out", ["hydra.sweep.dir=out: a sweep"]),
+        ("-m seed=1,2 hydra.sweep.subdir=x", ["hydra.sweep.subdir=x: a sweep"]),
+        ("-m seed=1,2 paths.output_dir=out", ["paths.output_dir=out: a sweep"]),
+        ("table=small paths.output_dir=out", ["paths.output_dir=out: a sweep"]),
         ("-m seed=1,2 paths.log_dir=/dev/null/logs", ["cannot write", "paths.log_dir=<folder>"]),
     ],
 )
@@ -188,14 +256,17 @@ def test_a_mistake_is_told_before_the_first_job(
     assert list(app.logs.iterdir()) == []
 
 
-def test_a_damaged_result_is_told(app: App) -> None:
+def test_a_damaged_result_stops_no_other_cell(app: App) -> None:
     app.run("-m", BASIC, "quantizer=adabin")
-    app.results()[0].write_text('{"schema": 1, "fing')
-    run = app.run("-m", "quantizer=adabin,xnor")
+    file = app.results()[0]
+    file.write_text('{"schema": 2, "fing')
+    run = app.run("-m", BASIC, "quantizer=adabin,xnor")
     assert run.returncode == 1
-    assert f"{app.results()[0]}: damaged" in run.stderr
+    assert table(run) == ["| adabin | damaged |", "| xnor | finished |"]
+    assert f"{file}: damaged" in run.stderr
     assert "delete the file to run it again" in run.stderr
-    assert len(app.executed()) == 1
+    assert [line.split()[0] for line in app.executed()] == ["adabin", "xnor"]
+    assert file.read_text() == '{"schema": 2, "fing'  # never written over
 
 
 def test_a_bad_number_of_workers_is_told(app: App) -> None:

@@ -24,6 +24,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from bnnbench.records.signature import BadCheckpoint, read_checkpoint
+
 RENAMED = (
     (r"^module\.", ""),
     (r"^net\.", ""),
@@ -38,24 +40,14 @@ RENAMED = (
 METHOD_STATE = re.compile(r"(weight_quantizer|activation_quantizer|output|act\d?|head_norm)\.")
 
 
-class BadCheckpoint(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another network."""
-
-
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """The network's tensors in ``path`` under the suite's names.
 
     Raises:
         BadCheckpoint: no such file, a damaged one, or one without weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BadCheckpoint(f"there is no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BadCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content)
     if not _is_state_dict(state):
         raise BadCheckpoint(f"{path} holds no state_dict")
     if any(key.startswith("net.") for key in state):  # a LightningModule also holds metrics

@@ -1,80 +1,189 @@
 """The identity of a run: a hash of everything in its config that can change its numbers.
 
-Two configs that resolve to the same values are the same run, however they were spelled. Paths,
-loggers and devices do not count.
+Two configs that resolve to the same values are the same run, however they were spelled. A key
+counts unless `OUTSIDE` names it, so that what nobody thought of tells runs apart; docs/results.md
+decides for every key. The content of the data is no part of it: it is a stamp beside it.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.store import trained
 
-# Group -> keys of it that change no number, or that another group already holds resolved.
-GROUPS: dict[str, tuple[str, ...]] = {
-    "quantizer": (),
-    "loss": (),
-    "backbone": ("task",),
-    "dataset": ("data_dir", "workers", "task"),
-    # trainer.max_epochs and dataset.batch_size hold this dataset's entry: a recipe that
-    # gains another dataset must not make finished runs look new.
-    "recipe": ("epochs", "batch_size"),
-    "trainer": (
-        "accelerator",
-        "devices",
-        "strategy",
-        "num_nodes",
-        "enable_*",
-        "log_every_n_steps",
-        "default_root_dir",
-    ),
+# Keys that change no number, or that another key already holds resolved.
+OUTSIDE = (
+    "hydra",
+    "paths",
+    "logger",
+    "tags",
+    "force",
+    "table",
+    "scale",
+    "dataset.data_dir",
+    "dataset.workers",
+    "dataset.task",  # follows from what the data and the network are
+    "backbone.task",
+    # trainer.max_epochs and dataset.batch_size hold this dataset's entry: a recipe that gains
+    # another dataset must not make finished runs look new.
+    "recipe.epochs",
+    "recipe.batch_size",
+    "trainer.devices",  # world_size holds their product
+    "trainer.num_nodes",
+    "trainer.enable_*",
+    "trainer.log_every_n_steps",
+    "trainer.default_root_dir",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
+    "trainer.logger",
+)
+# Callbacks that only watch a run, by class.
+WATCHING = (
+    "RichProgressBar",
+    "TQDMProgressBar",
+    "RichModelSummary",
+    "ModelSummary",
+    "LearningRateMonitor",
+    "DeviceStatsMonitor",
+    "ThroughputMonitor",
+    "ModelCheckpoint",
+    "OnExceptionCheckpoint",
+    "History",
+    "WeightStatistics",
+    "DetectionPictures",
+    "FiniteLoss",
+)
+# Value at which a key means what runs did before it was known: left out of the hash there, so that
+# a key added to a config later renames no run. Patterns as in OUTSIDE.
+NEUTRAL: dict[str, Any] = {
+    "train": True,
+    "ckpt_path": None,
+    "init_from": None,
+    "teacher": {"name": "none"},
+    "world_size": 1,
+    "compile": "auto",
+    "channels_last": True,
+    "trainer.accelerator": "auto",
+    "trainer.strategy": "auto",
+    "callbacks": {},
+    "backbone.stem": "auto",
+    "loss.terms": {},
+    "recipe.nesterov": False,
+    "recipe.milestones": [],
+    "recipe.gamma": 0.1,
+    "recipe.groups": {},
+    "recipe.init_std": None,
+    "recipe.stages": [],
 }
-CHECKPOINTS = ("init_from", "ckpt_path")  # a run that starts from a file depends on its content
+_CUTS = ("limit_*_batches", "overfit_batches", "fast_dev_run", "max_time", "max_steps")
+_CHOICES = ("dataset", "backbone", "quantizer", "loss", "recipe")
 
 
 def fingerprint(cfg: DictConfig) -> str:
-    """SHA-256 (hex) of the canonical JSON of `fingerprinted(cfg)`."""
-    text = json.dumps(fingerprinted(cfg), sort_keys=True, separators=(",", ":"))
+    """SHA-256 (hex) of a composed config's canonical form."""
+    return digest(fingerprinted(cfg))
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of what `fingerprinted` returned, or of the "config" that a result holds."""
+    text = json.dumps(canonical(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `config` counts: nothing outside or at its neutral value, `_target_`s by their class.
+
+    So a class may move to another module, and a config may gain a key, without renaming a run.
+    """
+    return _reduced(config, "")
+
+
 def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved part of the config that identifies the run, in canonical form.
+    """The resolved part of the config that identifies the run, as a result keeps it.
 
     Only the keys it returns are resolved: others may hold interpolations that exist only inside a
     running job (`${hydra:...}`). `train: false` is part of it, so that an evaluation never passes
-    for the training run.
+    for the training run. Files count by their content.
+
+    Raises:
+        ValueError: a group without a choice.
+        FileNotFoundError: a checkpoint that is not there.
     """
-    subset: dict[str, Any] = {g: _without(cfg, g, left_out) for g, left_out in GROUPS.items()}
-    subset["seed"] = _canonical(cfg.seed)
-    for key in CHECKPOINTS:
-        path = cfg.get(key)
-        subset[key] = None if path is None else _content_hash(key, str(path))
-    if subset["ckpt_path"] is None:
-        del subset["ckpt_path"]
-    if (teacher := cfg.get("teacher")) is not None and teacher.name != "none":
-        subset["teacher"] = _taught(teacher)
-    if not cfg.get("train", True):
-        subset["train"] = False
+    for group in (*_CHOICES, "trainer"):
+        if not isinstance(cfg.get(group), DictConfig):
+            raise ValueError(f"no {group} is chosen; choose one with {group}=<name>")
+    subset = {
+        str(key): _plain(cfg, str(key))
+        for key in cfg
+        if key != "callbacks" and not is_outside(str(key))
+    }
+    for key in ("init_from", "ckpt_path"):
+        if (path := subset.get(key)) is not None:
+            subset[key] = content_hash(key, path)
+    if subset.get("teacher") is not None:
+        subset["teacher"] = _taught(subset["teacher"])
+    subset["world_size"] = world_size(cfg)
+    subset["callbacks"] = _acting(cfg)
     return subset
 
 
-def run_name(cfg: DictConfig) -> str:
-    """The run's folder: its choices and seed, readable, and eight digits of its fingerprint."""
-    choices = [choice(cfg, g) for g in ("dataset", "backbone", "quantizer", "loss", "recipe")]
-    return "_".join([*choices, f"s{cfg.seed}", fingerprint(cfg)[:8]]).replace("/", "-")
+def flattened(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Dotted keys of the leaves of nested mappings; an empty mapping is a leaf."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{place}{key}.")
+        else:
+            flat[f"{place}{key}"] = value
+    return flat
 
 
-def choice(cfg: DictConfig, group: str) -> str:
+def is_outside(key: str) -> bool:
+    """Whether a dotted key, or the group it stands in, changes no number."""
+    parts = key.split(".")
+    heads = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return any(fnmatchcase(head, pattern) for head in heads for pattern in OUTSIDE)
+
+
+def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
+    """The run's folder: its choices and seed, readable, and eight digits of its fingerprint.
+
+    It tells a run that was limited or that has callbacks of its own from an ordinary one, and a run
+    on other data of the same name by `paths.data_mark`. `identity` is `fingerprinted(cfg)` where
+    that is known.
+    """
+    identity = identity or fingerprinted(cfg)
+    words = [*(choice(cfg, group) for group in _CHOICES), *_particulars(identity)]
+    name = "_".join([*words, f"s{cfg.seed}", digest(identity)[:8]]).replace("/", "-")
+    mark = OmegaConf.select(cfg, "paths.data_mark")
+    return f"{name}_data{mark}" if mark else name
+
+
+def choice(cfg: Any, group: str) -> str:
     """The option of a group by its name; `timm/<name>` of a library's models."""
-    return str(cfg[group].get("model") or cfg[group].name)
+    return str(cfg[group].get("model") or cfg[group]["name"])
+
+
+def world_size(cfg: DictConfig) -> int:
+    """Processes that share a run: the batch size of a config is each one's own."""
+    devices, nodes = cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = [word for word in devices.split(",") if word.strip()]
+    if isinstance(devices, ListConfig | list):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "None", "-1"):
+        gpus = 0 if cfg.trainer.get("accelerator") == "cpu" else len(visible_gpus())
+        return max(gpus, 1) * nodes
+    return int(devices) * nodes
 
 
 def register_resolvers() -> None:
@@ -86,22 +195,89 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", resolve, replace=True)
 
 
-def _without(cfg: DictConfig, group: str, left_out: tuple[str, ...]) -> dict[str, Any]:
-    node = cfg.get(group)
+def content_hash(key: str, path: str) -> str:
+    """SHA-256 (hex) of a file that the config names under `key`; FileNotFoundError without it."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{key}={path}: there is no such file")
+    stat = file.stat()
+    return _hash_file(str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    """The value of a key with what is inside of it, resolved."""
+    node = cfg[key]
     if not isinstance(node, DictConfig):
-        raise ValueError(f"no {group} is chosen; choose one with {group}=<name>")
-    kept = [str(k) for k in node if not any(fnmatch(str(k), pattern) for pattern in left_out)]
-    return {key: _canonical(node[key]) for key in kept}
+        return _canonical(node)
+    inside = [str(name) for name in node if not is_outside(f"{key}.{name}")]
+    return {name: _canonical(node[name]) for name in inside}
 
 
-def _taught(teacher: DictConfig) -> dict[str, Any]:
+def _acting(cfg: DictConfig) -> dict[str, Any]:
+    """The callbacks that act on a run, and that it has lost its own seeding where it has."""
+    nodes: Any = cfg.get("callbacks") or {}
+    acting: dict[str, Any] = {
+        str(key): _without_paths(node)
+        for key, node in nodes.items()
+        if node is not None and _class(str(node.get("_target_"))) not in WATCHING
+    }
+    own = {"_target_": "bnnbench.callbacks.reseed.EpochSeed", "seed": _canonical(cfg.seed)}
+    if "reseed" in nodes and acting.setdefault("reseed", None) == own:
+        del acting["reseed"]
+    return acting
+
+
+def _without_paths(node: DictConfig) -> dict[str, Any]:
+    """A callback's arguments without the places that only a running job knows."""
+    raw = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(raw, dict)
+    places = [
+        key for key, text in raw.items() if "${paths." in str(text) or "${hydra:" in str(text)
+    ]
+    return {str(key): _canonical(node[key]) for key in raw if key not in places}
+
+
+def _particulars(identity: Mapping[str, Any]) -> Iterator[str]:
+    """Words of a name for what makes a run less, or other, than an ordinary one."""
+    cuts = [k for k in identity["trainer"] if any(fnmatchcase(k, cut) for cut in _CUTS)]
+    if any(identity["trainer"][key] not in (None, False, 0, 1.0, -1) for key in cuts):
+        yield "limited"
+    yield from identity["callbacks"]
+
+
+def _taught(teacher: dict[str, Any]) -> dict[str, Any]:
     """The teacher's options; in place of files their content."""
-    options = {str(key): _canonical(teacher[key]) for key in teacher}
+    options = dict(teacher)
     if options.get("checkpoint") is not None:
-        options["checkpoint"] = _content_hash("teacher.checkpoint", options["checkpoint"])
+        options["checkpoint"] = content_hash("teacher.checkpoint", options["checkpoint"])
     if "folder" in options:
-        options["folder"] = _content_hash("teacher.folder", str(trained(options["folder"])[1]))
+        options["folder"] = content_hash("teacher.folder", str(trained(options["folder"])[1]))
     return options
+
+
+def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
+    reduced = {}
+    for key, value in node.items():
+        where = f"{place}.{key}".lstrip(".")
+        if is_outside(where) or _is_neutral(where, value):
+            continue
+        if isinstance(value, Mapping):
+            value = _reduced(value, where)
+        elif isinstance(value, list):
+            value = [_reduced(v, where) if isinstance(v, Mapping) else v for v in value]
+        elif key == "_target_":
+            value = _class(str(value))
+        reduced[key] = value
+    return reduced
+
+
+def _is_neutral(key: str, value: Any) -> bool:
+    same_type = (neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
+    return any(value == neutral and type(value) is type(neutral) for neutral in same_type)
+
+
+def _class(target: str) -> str:
+    return target.rpartition(".")[2]
 
 
 def _canonical(value: Any) -> Any:
@@ -121,14 +297,6 @@ def _canonical(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"a config cannot hold {type(value).__name__}: {value!r}")
-
-
-def _content_hash(key: str, path: str) -> str:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"{key}={path}: there is no such file")
-    stat = file.stat()
-    return _hash_file(str(file.resolve()), stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=64)

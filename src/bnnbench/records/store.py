@@ -4,16 +4,17 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA = 1
+SCHEMA = 2
 # A list of numbers: hundreds of lines of a result, if each had its own.
 _NUMBERS = re.compile(r"\[\s+(?:[-+.\dEe]+|null)(?:,\s+(?:[-+.\dEe]+|null))*\s+\]")
+IDENTITY = ("name", "fingerprint", "data_stamp")
 # Where the headline of a run may stand in its metrics; runs with held-out data have val/*.
 HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
-State = Literal["finished", "failed", "interrupted", "missing"]
+State = Literal["finished", "failed", "interrupted", "missing", "damaged"]
 
 
 class DamagedResult(ValueError):
@@ -22,15 +23,19 @@ class DamagedResult(ValueError):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep.
+    """One line of a sweep, and the run that fills it.
 
     overrides: what was typed for it, without settings that change no number.
-    run: the name of its folder.
+    run: the name of its folder; cells that were told apart may name the same run.
+    settings: dotted keys of the run's resolved config.
+    headline: the metric that stands for the run.
     """
 
     overrides: dict[str, str]
     run: str
     fingerprint: str
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    headline: str | None = None
 
 
 def read_result(run_dir: Path | str) -> dict[str, Any] | None:
@@ -83,10 +88,36 @@ def stage_folder(number: int, name: str) -> str:
     return f"stage{number}_{name}"
 
 
+def read_identity(run_dir: Path | str) -> dict[str, Any] | None:
+    """Name, fingerprint and data stamp of the run that has a folder; None of an unused one."""
+    folder = Path(run_dir)
+    found = read_result(folder) or _load_json(folder / "identity.json")
+    return None if found is None else {key: found.get(key) for key in IDENTITY}
+
+
+def write_identity(run_dir: Path | str, identity: Mapping[str, Any]) -> None:
+    """Say whose a folder is, before anything is trained in it."""
+    write_json(Path(run_dir) / "identity.json", {key: identity[key] for key in IDENTITY})
+
+
+def logged_by(run_dir: Path | str) -> list[str]:
+    """Names of the loggers that a finished run has reached."""
+    file = Path(run_dir) / "logged.json"
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def mark_logged(run_dir: Path | str, logger: str) -> None:
+    """Remember that a finished run has reached ``logger``."""
+    write_json(Path(run_dir) / "logged.json", sorted({*logged_by(run_dir), logger}))
+
+
 def cell_state(runs_dir: Path | str, cell: Cell) -> State:
     """What the cell's run folder says; a result of another fingerprint is not the cell's."""
     run_dir = Path(runs_dir) / cell.run
-    result = read_result(run_dir)
+    try:
+        result = read_result(run_dir)
+    except DamagedResult:
+        return "damaged"
     if result is not None and result["fingerprint"] == cell.fingerprint:
         return "finished"
     if (run_dir / "error.txt").exists():
@@ -103,7 +134,8 @@ def write_json(path: Path | str, obj: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w") as file:
-            file.write(_NUMBERS.sub(_one_line, json.dumps(obj, indent=1)) + "\n")
+            text = json.dumps(obj, indent=1, allow_nan=False)
+            file.write(_NUMBERS.sub(_one_line, text) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -114,6 +146,13 @@ def write_json(path: Path | str, obj: Any) -> None:
 
 def _one_line(numbers: re.Match[str]) -> str:
     return " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
+
+
+def _load_json(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text()) if file.exists() else None
+    except ValueError as error:
+        raise DamagedResult(f"{file}: damaged ({error}); delete the file") from error
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """How many jobs run side by side, and which GPU each of them may see. Never imports torch."""
 
 import os
-import shutil
-import subprocess
 import tempfile
-from functools import cache
 from itertools import count
 from multiprocessing import current_process
 from pathlib import Path
 from typing import IO
 
 from omegaconf import OmegaConf
+
+from bnnbench.records.gpus import visible_gpus
 
 WORKERS = "BNNBENCH_WORKERS"  # environment: number of jobs side by side, instead of counting
 _claims: list[IO[str]] = []  # a lock lasts as long as its file is open: the life of the process
@@ -23,17 +22,6 @@ def workers(accelerator: str = "auto") -> int:
             raise ValueError(f"{WORKERS}={text}: give a whole number from 1 on")
         return int(text)
     return (0 if accelerator == "cpu" else len(visible_gpus())) or _cores()
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        return [str(index) for index in range(_installed_gpus())]
-    # CUDA stops at the first invalid entry, so -1 hides all that follow.
-    names = [name.strip() for name in listed.split(",")]
-    stop = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
-    return names[:stop]
 
 
 def claim_gpu() -> str | None:
@@ -77,15 +65,6 @@ def _claim_slot() -> int:
         _claims.append(file)
         return slot
     raise AssertionError("count() does not end")
-
-
-@cache
-def _installed_gpus() -> int:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout
-    return sum(line.startswith("GPU ") for line in listing.splitlines())
 
 
 def _cores() -> int:

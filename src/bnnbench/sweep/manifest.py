@@ -5,21 +5,29 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnnbench.records.fingerprint import is_outside
 from bnnbench.records.store import SCHEMA, Cell
 from bnnbench.sweep.expand import bare
 
-# Settings that change no number: they neither name a sweep nor stand in its table.
-NEUTRAL = ("force", "logger", "paths", "tags", "callbacks", "compile", "table", "scale", "train")
+# Of no interest where all cells name the same.
+PLACES = ("teacher.folder", "teacher.checkpoint")
+LONGEST = 80  # letters of a name, without the digits of its hash
 
-PLACES = ("teacher.folder", "teacher.checkpoint")  # of no interest where all cells name the same
 
+def telling(cells: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Of each cell's overrides those that say which cell it is.
 
-def telling(overrides: dict[str, str]) -> dict[str, str]:
-    """The overrides that say which cell this is."""
-    return {bare(k): v for k, v in overrides.items() if bare(k).split(".")[0] not in NEUTRAL}
+    What changes no number is left out, unless the cells differ in it.
+    """
+    typed = [{bare(key): value for key, value in cell.items()} for cell in cells]
+    values: dict[str, set[str | None]] = {}
+    for key in dict.fromkeys(key for cell in typed for key in cell):
+        values[key] = {cell.get(key) for cell in typed}
+    dropped = {key for key, found in values.items() if len(found) == 1 and _is_silent(key)}
+    return [{k: v for k, v in cell.items() if k not in dropped} for cell in typed]
 
 
 def swept_keys(cells: Sequence[Cell]) -> list[str]:
@@ -32,23 +40,38 @@ def swept_keys(cells: Sequence[Cell]) -> list[str]:
     return [key for key, found in values.items() if key != "seed" and len(found) > 1]
 
 
-def sweep_name(cells: Sequence[Cell], table: str | None = None, scale: str | None = None) -> str:
-    """`<table>_<scale>`, or the overrides in readable form and eight digits of their hash."""
-    if table is not None:
-        return f"{table}_{scale}"
-    overrides = [cell.overrides for cell in cells]
-    digest = hashlib.sha256(json.dumps(overrides).encode()).hexdigest()[:8]
+def sweep_name(overrides: Sequence[Mapping[str, str]]) -> str:
+    """A plain sweep's: its overrides in readable form and eight digits of their hash."""
     values: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for key, value in cell.overrides.items():
+    for cell in overrides:
+        for key, value in cell.items():
             values.setdefault(key, {})[value] = None
     words = [
         _word(key, list(options))
         for key, options in values.items()
         if key != "seed" or len(options) > 1
     ]
-    readable = "_".join(words)
-    return f"{readable}_{digest}" if 0 < len(readable) <= 80 else f"sweep_{digest}"
+    return f"{_shortened(words) or 'sweep'}_{_digits(overrides)}"
+
+
+def table_name(
+    table: str, scale: str, overrides: Sequence[Mapping[str, str]], usual: Sequence[Mapping]
+) -> str:
+    """A table's: `<table>_<scale>`, and what the command line changed of its `usual` cells.
+
+    So that two command lines of one table do not write the same files.
+    """
+    name = f"{table}_{scale}"
+    if list(overrides) == list(usual):
+        return name
+    known = {(key, value) for cell in usual for key, value in cell.items()}
+    typed: dict[str, dict[str, None]] = {}
+    for cell in overrides:
+        for key, value in cell.items():
+            if (key, value) not in known:
+                typed.setdefault(key, {})[value] = None
+    words = [_word(key, list(options), keyed=True) for key, options in typed.items()]
+    return "_".join(filter(None, [name, _shortened(words), _digits(overrides)]))
 
 
 def manifest(
@@ -58,7 +81,12 @@ def manifest(
     scale: str | None = None,
     notes: str | None = None,
 ) -> dict[str, Any]:
-    """The sweep as JSON; `table` is the resolved `cfg.table`, None for a plain `-m`."""
+    """The sweep as JSON; `table` is the resolved `cfg.table`, None for a plain `-m`.
+
+    What the config says of all cells alike stands once, under `shared`, what it says of one under
+    the cell's `settings`, so that a table knows every value of a cell that nobody has run.
+    """
+    shared = _shared([cell.settings for cell in cells])
     return {
         "schema": SCHEMA,
         "name": name,
@@ -67,14 +95,50 @@ def manifest(
         "scale": scale,
         "scale_notes": notes,
         "swept": swept_keys(cells),
+        "headline": cells[0].headline if cells else None,
+        "shared": shared,
         "cells": [
-            {"overrides": c.overrides, "run": c.run, "fingerprint": c.fingerprint} for c in cells
+            {
+                "overrides": cell.overrides,
+                "run": cell.run,
+                "fingerprint": cell.fingerprint,
+                "settings": {k: v for k, v in cell.settings.items() if k not in shared},
+            }
+            for cell in cells
         ],
     }
 
 
-def _word(key: str, options: list[str]) -> str:
-    """`quantizer=a,b` -> `a-b`; values that are not names keep their key: `seed0-1`."""
-    text = "-".join(options)
-    named = text if re.match(r"[A-Za-z]", text) else key.split(".")[-1] + text
+def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first, *others = settings or [{}]
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+
+def _is_silent(key: str) -> bool:
+    return is_outside(key) or key in ("callbacks", "callbacks.progress_bar", "train")
+
+
+def _digits(overrides: Sequence[Mapping[str, str]]) -> str:
+    text = json.dumps([dict(cell) for cell in overrides])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _shortened(words: Sequence[str]) -> str:
+    """The words as far as they fit; `etc` stands for the rest."""
+    kept: list[str] = []
+    for word in words:
+        if len("_".join([*kept, word])) > LONGEST:
+            return "_".join([*kept, "etc"])
+        kept.append(word)
+    return "_".join(kept)
+
+
+def _word(key: str, options: list[str], keyed: bool = False) -> str:
+    """`quantizer=a,b` -> `a-b`; many are counted, and what is no name keeps its key: `seed0-1`."""
+    text = "-".join(options if len(options) <= 6 else [*options[:3], f"{len(options) - 3}-more"])
+    named = text if re.match(r"[A-Za-z]", text) and not keyed else key.split(".")[-1] + text
     return re.sub(r"[^A-Za-z0-9.=-]+", "-", named).strip("-")

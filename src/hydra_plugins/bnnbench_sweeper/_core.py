@@ -10,9 +10,10 @@ from typing import Any
 
 from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
-from bnnbench.records.store import read_error, write_json
+from bnnbench.records.reuse import MARK, needs_replay, reused
+from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.sweep.progress import Progress, Watched
 
 from ._plan import Planned, Sweep, clear_errors
@@ -34,8 +35,13 @@ class Outcome:
 def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     """Run what is not finished, render the table, say what failed. Returns the exit code."""
     pending = sweep.pending()
-    finished = len(sweep.planned) - len(pending)
-    _say(f"sweep {sweep.name}: {finished} runs are finished, {len(pending)} to run")
+    finished = [planned for planned in sweep.runs if planned not in pending]
+    _say(f"sweep {sweep.name}: {len(finished)} runs are finished, {len(pending)} to run")
+    for planned in sweep.runs:
+        if mark := OmegaConf.select(planned.cfg, MARK):
+            first = planned.cell.run.removesuffix(f"_data{mark}")
+            _say(f"{first} was trained on other data: trained on these it is {planned.cell.run}")
+    _tell_reused(sweep, finished)
     launch = _ready(pending, launcher) if pending else None
     _write_manifest(sweep)
     outcome = _launched(sweep, pending, launch) if launch else Outcome()
@@ -44,6 +50,26 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     finally:  # a table that cannot be rendered hides no failure
         code = _summary(sweep, outcome)
     return code
+
+
+def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
+    """Name every number that this call does not measure, and give it to a logger that lacks it."""
+    for planned in finished:
+        folder = sweep.runs_dir / planned.cell.run
+        try:
+            result = read_result(folder)
+        except DamagedResult as error:
+            _say(str(error))
+            continue
+        if result is None:
+            continue
+        _say(f"reused: {planned.cell.run}: {reused(result)}")
+        if needs_replay(planned.cfg, folder):
+            from bnnbench.loggers import replay  # with torch
+
+            with open_dict(planned.cfg):
+                planned.cfg.paths.output_dir = str(folder)
+            replay(planned.cfg, folder, result)
 
 
 def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
@@ -108,12 +134,15 @@ def _show_table(sweep: Sweep) -> None:
 
 def _summary(sweep: Sweep, outcome: Outcome) -> int:
     """One line for each run that has no result; the traceback stands in its folder."""
-    states = {p.cell.run: sweep.state(p) for p in sweep.planned}
-    failed = [p for p in sweep.planned if p in outcome.failed or states[p.cell.run] == "failed"]
-    missing = [p for p in sweep.planned if p not in failed and states[p.cell.run] != "finished"]
+    states = {p.cell.run: sweep.state(p) for p in sweep.runs}
+    bad = ("failed", "damaged")
+    failed = [p for p in sweep.runs if p in outcome.failed or states[p.cell.run] in bad]
+    missing = [p for p in sweep.runs if p not in failed and states[p.cell.run] != "finished"]
     for planned in failed:
         file = sweep.runs_dir / planned.cell.run / "error.txt"
         text = (read_error(file.parent) or "").strip() or "no error.txt"
+        if states[planned.cell.run] == "damaged":
+            file, text = file.with_name("result.json"), "its result is damaged"
         _say(f"failed: {planned.cell.run}: {text.splitlines()[-1]}\n        {file}")
         if _full_error():
             _say(text)
@@ -121,7 +150,7 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
         _say(f"the launcher stopped: {outcome.stopped}")
     if failed or missing:
         _say(
-            f"{len(failed)} of {len(sweep.planned)} runs failed, {len(missing)} have no result yet;"
+            f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no result yet;"
             " the same command runs only these again and resumes what was cut"
         )
     if outcome.interrupted:

@@ -13,10 +13,12 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench import resolvers
+from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
+from bnnbench.records.reuse import MARK, check_start, settled_marks
 from bnnbench.records.store import Cell, State, cell_state
 from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
-from bnnbench.sweep.manifest import manifest, sweep_name, telling
+from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
 
 
 @dataclass
@@ -34,7 +36,10 @@ class Planned:
 
 @dataclass
 class Sweep:
-    """A composed sweep: nothing has been written yet."""
+    """A composed sweep: nothing has been written yet.
+
+    `planned` holds every cell that the user told apart, also where two are one run.
+    """
 
     config: DictConfig
     planned: list[Planned]
@@ -52,13 +57,20 @@ class Sweep:
     def runs_dir(self) -> Path:
         return Path(self.config.paths.runs_dir)
 
+    @property
+    def runs(self) -> list[Planned]:
+        """The runs that fill the cells, each once."""
+        return list({planned.cell.run: planned for planned in reversed(self.planned)}.values())[
+            ::-1
+        ]
+
     def state(self, planned: Planned) -> State:
-        with clear_errors():
-            return cell_state(self.runs_dir, planned.cell)
+        return cell_state(self.runs_dir, planned.cell)
 
     def pending(self) -> list[Planned]:
         """What has to run: everything that is not finished, or all of it with force=true."""
-        return [p for p in self.planned if p.cfg.get("force") or self.state(p) != "finished"]
+        done = ("finished", "damaged")  # a damaged result is shown, never written over
+        return [p for p in self.runs if p.cfg.get("force") or self.state(p) not in done]
 
 
 @contextmanager
@@ -79,35 +91,64 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
     """
     table, scale = (_container(config, group) for group in ("table", "scale"))
     with clear_errors():
+        _check_folders(config, arguments)
         split = _splitter(loader)
         if table["name"] == "none":
-            planned = _compose(config, loader, expand_plain(arguments, split))
+            overrides = expand_plain(arguments, split)
+            planned = _compose(config, loader, overrides)
             cells = [p.cell for p in planned]
-            return Sweep(config, planned, manifest(sweep_name(cells), cells))
-        overrides = expand_table(table, scale, arguments, split)
+            return Sweep(config, planned, manifest(sweep_name(telling(overrides)), cells))
+        overrides, usual = (expand_table(table, scale, words, split) for words in (arguments, []))
         planned = _compose(config, loader, overrides)
         cells = [p.cell for p in planned]
-        name = sweep_name(cells, table["name"], scale["name"])
+        name = table_name(table["name"], scale["name"], telling(overrides), telling(usual))
         notes = scale_notes(table, scale)
         return Sweep(config, planned, manifest(name, cells, table, scale["name"], notes))
+
+
+def _check_folders(config: DictConfig, arguments: list[str]) -> None:
+    """Refuse one folder for all runs, which a sweep cannot honour."""
+    typed = [*arguments, *config.hydra.overrides.hydra]
+    for word in typed:
+        key = word.lstrip("+~").partition("=")[0]
+        if key in ("paths.output_dir", "hydra.run.dir") or key.startswith("hydra.sweep."):
+            raise ValueError(
+                f"{word}: a sweep gives each run a folder of its own; choose where they lie with "
+                "paths.runs_dir=<folder>, or paths.log_dir=<folder> for tables as well"
+            )
 
 
 def _compose(
     config: DictConfig, loader: ConfigLoader, cells: Sequence[dict[str, str]]
 ) -> list[Planned]:
-    """Every cell once: two spellings of one run are one cell, the first."""
-    planned: dict[str, Planned] = {}
+    """Every cell, in the folder of its run; cells that were told apart stay apart."""
+    cfgs, words = [], []
+    cells = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
     for overrides in cells:
-        typed = [f"{key}={value}" for key, value in overrides.items()]
-        cfg = loader.load_sweep_config(config, typed)
+        words.append([f"{key}={value}" for key, value in overrides.items()])
+        cfg = loader.load_sweep_config(config, words[-1])
         if not cfg.train:
             raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
+        check_start(cfg)
         with open_dict(cfg):
             del cfg["hydra"]  # its interpolations exist only inside a job
-        shown = telling(overrides) | {"seed": str(cfg.seed)}
-        cell = Cell(shown, run_name(cfg), fingerprint(cfg))
-        planned.setdefault(cell.fingerprint, Planned(cell, cfg, typed))
-    return list(planned.values())
+        cfgs.append(cfg)
+    planned = []
+    marks = settled_marks(cfgs)
+    for cfg, typed, shown, mark in zip(cfgs, words, telling(cells), marks, strict=True):
+        if mark is not None:
+            typed.append(f"++{MARK}={mark}")
+            OmegaConf.update(cfg, MARK, mark, force_add=True)
+        identity = fingerprinted(cfg)
+        cell = Cell(
+            shown | {"seed": str(cfg.seed)},
+            run_name(cfg, identity),
+            digest(identity),
+            flattened(identity),
+            resolvers.headline(cfg),
+        )
+        planned.append(Planned(cell, cfg, typed))
+    return planned
 
 
 def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, str]]]:

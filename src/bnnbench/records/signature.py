@@ -1,0 +1,175 @@
+"""What a checkpoint says of itself: whose it is, and a checksum of every tensor.
+
+A checkpoint of a run holds, under ``bnnbench``, the run's name, fingerprint and stage, its full
+config, the stamp of its data, class names and normalisation, so that it can be evaluated, taught
+from and continued without being told again what it is, and never passes for another run's.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from bnnbench.records.fingerprint import canonical, flattened
+
+KEY = "bnnbench"
+GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "teacher", "trainer")
+ADVICE = "choose another folder, start from these weights with init_from=<file>, or set force=true"
+
+
+class BadCheckpoint(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another network or run."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Whose checkpoint it is.
+
+    Attributes:
+        name: of the run.
+        fingerprint: of the run or, in a run of several, of this stage.
+        stage: None for the only one.
+        config: all groups of the config, resolved.
+        data_stamp: content of the data, None where unknown.
+        classes: names in the order of the labels.
+        mean, std: per channel, of pixels scaled to [0, 1].
+    """
+
+    name: str
+    fingerprint: str
+    stage: str | None
+    config: dict[str, Any]
+    data_stamp: str | None
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data that ``torch.load(weights_only=True)`` takes."""
+        return asdict(self)
+
+
+def full_config(cfg: DictConfig) -> dict[str, Any]:
+    """All groups of a run's config, resolved, without folders of this machine."""
+    groups = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in GROUPS if key in cfg}
+    for group in groups.values():
+        assert isinstance(group, dict)
+        group.pop("data_dir", None)
+    return groups | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
+
+
+def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
+    """Add ``signature`` and the checksums to a checkpoint that is otherwise complete."""
+    checkpoint.pop(KEY, None)
+    checksums = {place: _checksum(tensor) for place, tensor in _tensors(checkpoint)}
+    checkpoint[KEY] = (signature.as_dict() if signature else {}) | {"checksums": checksums}
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; its tensors are what they were when it was written.
+
+    Raises:
+        BadCheckpoint: no such file, a damaged one, or one that is no dictionary.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise BadCheckpoint(f"there is no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BadCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(content, dict):
+        raise BadCheckpoint(f"{path} holds no state_dict")
+    _verify(content, path)
+    return content
+
+
+def signature_of(content: Mapping[str, Any]) -> Signature | None:
+    """Whose checkpoint ``content`` is; None of one that the suite did not write."""
+    fields = {k: v for k, v in (content.get(KEY) or {}).items() if k != "checksums"}
+    return Signature(**fields) if fields else None
+
+
+def check_signature(path: Path | str, own: Signature) -> None:
+    """Refuse to go on from a checkpoint that is not ``own``'s.
+
+    Raises:
+        BadCheckpoint: damaged, without a signature, of another run or of other data; the message
+            says in what they differ.
+    """
+    found = signature_of(read_checkpoint(path))
+    if found is None:
+        raise BadCheckpoint(f"{path} does not say which run it belongs to: {ADVICE}")
+    if (found.fingerprint, found.stage) != (own.fingerprint, own.stage):
+        different = "; ".join(_differences(found.config, own.config)) or "another stage"
+        raise BadCheckpoint(
+            f"{path} belongs to another run, {found.name}, not to {own.name} "
+            f"({different}): {ADVICE}"
+        )
+    if own.data_stamp and found.data_stamp not in (None, own.data_stamp):
+        raise BadCheckpoint(
+            f"{path} was trained on other data of the same name ({found.data_stamp[:15]}, now "
+            f"{own.data_stamp[:15]}): {ADVICE}"
+        )
+
+
+def check_belongs(path: Path | str, fingerprint: str) -> None:
+    """Refuse a checkpoint that is not of the run, or stage, whose record lies beside it.
+
+    Raises:
+        BadCheckpoint: damaged, or of another run; of one without a signature it only warns.
+    """
+    found = signature_of(read_checkpoint(path))
+    if found is None:
+        rank_zero_warn(f"{path} does not say which run it belongs to; it is taken for its folder's")
+    elif found.fingerprint != fingerprint:
+        raise BadCheckpoint(
+            f"{path} belongs to another run, {found.name}, not to the one whose result lies beside "
+            "it: restore its own file, or name that run's folder"
+        )
+
+
+def _differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    """``key=theirs, here own`` of the keys that count, the first few."""
+    left, right = flattened(canonical(theirs)), flattened(canonical(own))
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    for key in sorted(keys, key=lambda key: (not key.endswith(".name"), key))[:3]:
+        yield f"{key}={left.get(key)}, here {right.get(key)}"
+
+
+def _verify(content: dict[str, Any], path: Path) -> None:
+    signed = (content.get(KEY) or {}).get("checksums")
+    if signed is None:
+        return
+    found = {place: _checksum(tensor) for place, tensor in _tensors(content)}
+    damaged = [place for place in {**signed, **found} if signed.get(place) != found.get(place)]
+    if damaged:
+        raise BadCheckpoint(
+            f"{path} is damaged: {len(damaged)} tensors are not what was written, the first is "
+            f"{damaged[0]}; delete it and go on from another, or set force=true"
+        )
+
+
+def _tensors(node: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(node, Tensor):
+        yield place, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _tensors(value, f"{place}/{key}")
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _tensors(value, f"{place}/{number}")
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of a tensor's bytes: rot is not an adversary, and a check costs milliseconds."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0

@@ -1,0 +1,231 @@
+"""The identity of a run: what it depends on, what it does not, and that it stays what it was."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench import resolvers
+from bnnbench.records import fingerprint as module
+from bnnbench.records.fingerprint import (
+    canonical,
+    digest,
+    fingerprint,
+    fingerprinted,
+    flattened,
+    run_name,
+    world_size,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "results.md"
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Compose]:
+    resolvers.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield lambda *overrides: compose("train", overrides=list(overrides))
+
+
+@pytest.fixture(scope="module")
+def plain(composed: Compose) -> str:
+    """Fingerprint of the defaults."""
+    return fingerprint(composed())
+
+
+def decisions() -> list[tuple[str, bool, str]]:
+    """The rows of the page's table: key, whether it counts, an example."""
+    lines = PAGE.read_text().split("## The fingerprint")[1].split("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    rows = [row for row in rows if row[1] in ("yes", "no")]
+    return [(key.strip("`"), counts == "yes", words.strip("`")) for key, counts, words, _ in rows]
+
+
+@pytest.mark.parametrize(("key", "counts", "example"), decisions(), ids=lambda value: str(value))
+def test_every_row_of_the_page(
+    composed: Compose, plain: str, tmp_path: Path, key: str, counts: bool, example: str
+) -> None:
+    file = tmp_path / "a.ckpt"
+    file.write_bytes(b"weights")
+    words = example.replace("{file}", str(file))
+    overrides = [words] if "{" in words else words.split()
+    assert (fingerprint(composed(*overrides)) != plain) is counts
+
+
+def test_the_page_decides_for_every_key(composed: Compose) -> None:
+    rows = {key: counts for key, counts, _ in decisions()}
+    counted = ("trainer.devices", "trainer.num_nodes")  # as world_size
+    for pattern in set(module.OUTSIDE) - set(counted):
+        matching = [key for key in rows if fnmatchcase(key, pattern)]
+        assert matching, f"no row says of {pattern}"
+        assert not any(rows[key] for key in matching)
+    for key in (str(key) for key in composed()):
+        assert key in rows or f"{key}.*" in rows or key == "trainer", f"no row says of {key}"
+
+
+# You are about to orphan results: a run that was finished under such a name is looked up by it. Add
+# a key with its neutral value in records/fingerprint.py instead.
+GOLDEN = {}
+
+
+@pytest.mark.parametrize(("command", "name"), GOLDEN.items())
+def test_names_stay(composed: Compose, command: str, name: str) -> None:
+    assert run_name(composed(*command.split())) == name
+
+
+def test_is_the_hash_of_the_canonical_values() -> None:
+    groups = {g: {"name": g} for g in ("quantizer", "loss", "backbone", "recipe")}
+    rest = {
+        "dataset": {"name": "digits", "data_dir": "${nowhere}", "shape": (1, 8.0)},
+        "trainer": {"max_epochs": "${.accumulate}", "accumulate": 2.0, "enable_bar": True},
+        "seed": 0,
+        "init_from": None,
+    }
+    text = (
+        '{"backbone":{"name":"backbone"},"dataset":{"name":"digits","shape":[1,8]},'
+        '"loss":{"name":"loss"},"quantizer":{"name":"quantizer"},"recipe":{"name":"recipe"},'
+        '"seed":0,"trainer":{"accumulate":2,"max_epochs":2}}'
+    )
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprint(OmegaConf.create(groups | rest)) == expected
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "quantizer=adabin",
+        "seed=0",
+        "trainer.max_epochs=16.0",
+        "recipe.lr=1e-2",
+        "recipe.lr=0.010",
+        "backbone.shortcut=conv",  # AdaBin's own
+        "quantizer.weight.t_min=1e-3",
+        "recipe.epochs.cifar10=7",  # another data set's
+        "trainer.devices=[0]",
+        "compile=auto",
+    ],
+)
+def test_another_spelling_is_the_same_run(composed: Compose, plain: str, override: str) -> None:
+    assert fingerprint(composed(override)) == plain
+
+
+def test_a_key_added_later_renames_nothing_at_its_neutral_value(
+    composed: Compose, plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module.NEUTRAL, "backbone.new_option", "old")
+    assert fingerprint(composed("+backbone.new_option=old")) == plain
+    assert fingerprint(composed("+backbone.new_option=new")) != plain
+    assert fingerprint(composed("+dataset.new_option=old")) != plain
+
+
+def test_a_class_may_move(composed: Compose) -> None:
+    config = fingerprinted(composed("loss=bonn", "backbone=wrn22"))
+    moved = {
+        "loss": config["loss"]
+        | {
+            "terms": {
+                name: node | {"_target_": f"elsewhere.{node['_target_'].rpartition('.')[2]}"}
+                for name, node in config["loss"]["terms"].items()
+            }
+        }
+    }
+    assert digest(config | moved) == digest(config)
+    renamed = {"loss": config["loss"] | {"terms": {"kernel": {"_target_": "a.OtherLoss"}}}}
+    assert digest(config | renamed) != digest(config)
+
+
+def test_what_a_result_stores_gives_its_fingerprint_again(composed: Compose) -> None:
+    cfg = composed("quantizer=r2b", "recipe=native", "+trainer.max_steps=7")
+    assert digest(fingerprinted(cfg)) == fingerprint(cfg)
+    assert digest(canonical(fingerprinted(cfg))) == fingerprint(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "processes"),
+    [
+        (["trainer.devices=4"], 4),
+        (["trainer.devices=[1,3]", "+trainer.num_nodes=2"], 4),
+        (["trainer.devices='0,1,'"], 2),
+        (["trainer=ddp", "trainer.accelerator=cpu"], 1),
+        (["trainer=ddp"], 3),
+    ],
+)
+def test_devices_and_nodes_count_as_processes(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, overrides: list[str], processes: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert world_size(composed(*overrides)) == processes
+
+
+@pytest.mark.parametrize("key", ["init_from", "ckpt_path"])
+def test_a_checkpoint_counts_by_its_content(composed: Compose, tmp_path: Path, key: str) -> None:
+    first, copy = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
+    first.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    before = fingerprint(composed(f"{key}={first}"))
+    assert before == fingerprint(composed(f"{key}={copy}"))
+    copy.write_bytes(b"other weights")
+    assert len({before, fingerprint(composed(f"{key}={copy}")), fingerprint(composed())}) == 3
+    with pytest.raises(FileNotFoundError, match=f"{key}=nowhere.ckpt"):
+        fingerprint(composed(f"{key}=nowhere.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], ""),
+        (["+trainer.limit_val_batches=2"], "limited_"),
+        (["+trainer.max_time=00:00:01:00"], "limited_"),
+        (["+trainer.limit_train_batches=1.0"], ""),
+        (["+callbacks.ema={_target_: lightning.pytorch.callbacks.EMAWeightAveraging}"], "ema_"),
+        (["+callbacks.bar={_target_: lightning.pytorch.callbacks.TQDMProgressBar}"], ""),
+    ],
+)
+def test_the_name_is_readable_and_says_what_is_unusual(
+    composed: Compose, overrides: list[str], words: str
+) -> None:
+    cfg = composed("backbone=resnet20", "dataset=cifar10", *overrides)
+    digits = fingerprint(cfg)[:8]
+    assert run_name(cfg) == f"cifar10_resnet20_adabin_task_unified_{words}s0_{digits}"
+    OmegaConf.update(cfg, "paths.data_mark", "abcd1234")
+    assert run_name(cfg).endswith(f"{digits}_dataabcd1234")
+
+
+def test_a_callback_s_folder_is_no_part_of_it(composed: Compose) -> None:
+    words = "lightning.pytorch.callbacks.Timer, duration: '00:01:00:00'"
+    timer = f"+callbacks.timer={{_target_: {words}, folder: '${{paths.output_dir}}'}}"
+    assert fingerprinted(composed(timer))["callbacks"] == {
+        "timer": {"_target_": "lightning.pytorch.callbacks.Timer", "duration": "00:01:00:00"}
+    }
+
+
+def test_resolver_names_the_run_from_any_depth(composed: Compose) -> None:
+    cfg = composed("+paths.somewhere=${run_name:}")
+    assert cfg.paths.somewhere == run_name(composed())
+
+
+def test_a_group_left_out_is_named(composed: Compose) -> None:
+    with pytest.raises(ValueError, match="loss=<name>"):
+        fingerprint(composed("~loss"))
+
+
+def test_leaves_have_dotted_keys() -> None:
+    nested = {"a": {"b": {"c": 1}, "d": []}, "e": {}}
+    assert flattened(nested) == {"a.b.c": 1, "a.d": [], "e": {}}
+
+
+def test_imports_lightly() -> None:
+    names = [f"sweep.{name}" for name in ("cli", "devices", "expand", "manifest", "progress")]
+    names += [f"records.{name}" for name in ("fingerprint", "provenance", "reuse", "store")]
+    modules = ", ".join(f"bnnbench.{name}" for name in names)
+    heavy = "{'torch', 'lightning', 'hydra', 'pydantic', 'numpy'}"
+    code = f"import sys, {modules}; sys.exit(bool({heavy} & {{*sys.modules}}))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "src")
