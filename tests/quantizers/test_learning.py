@@ -28,7 +28,7 @@ Case = tuple[str, dict[str, Any], Recipe]
 OWN = ("admm", "wage")  # trained in rounds, and without norms: in their own files
 METHODS = [name for name in options("quantizer") if name not in OWN]
 CASES: dict[str, Case] = {name: (name, {}, ADAM) for name in METHODS} | {
-    "bonn": ("bonn", {"kernel": BayesianKernel(1e-6, 1.0), "feature": BayesianFeature()}, ADAM),
+    "bonn": ("bonn", {"kernel": BayesianKernel(1e-6, 1.0), "feature": BayesianFeature(1e-3)}, ADAM),
     "pcnn": ("pcnn", {"projection": Projection(1e-6)}, ADAM),
     "mcn": ("mcn", {"filter": FilterLoss(1e-6)}, ADAM),
     "kurtosis": ("xnor", {"kurtosis": Kurtosis(0.01)}, ADAM),
