@@ -82,8 +82,8 @@ class BayesianKernel(Regularizer):
 
     def __init__(
         self,
-        weight: float,
-        nu: float,
+        weight: float = 1e-4,
+        nu: float = 1e-4,
         error: str = "modulated",
         mixture: str = "split",
         statistics: str = "closed_form",
@@ -216,7 +216,7 @@ class BayesianFeature(Regularizer):
 
     def __init__(
         self,
-        weight: float,
+        weight: float = 1e-3,
         features: str = "penultimate",
         centers: str = "center_loss",
         center_lr: float = 0.5,

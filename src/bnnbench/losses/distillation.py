@@ -39,9 +39,7 @@ def attention_map(x: Tensor, normalize: str) -> Tensor:
     return q / size.clamp(min=1e-12)
 
 
-def attention_loss(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], normalize: str
-) -> Tensor:
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], normalize: str) -> Tensor:
     """``sum_j ||Q_s^j - Q_t^j||^2`` over pairs of maps (N, C, H, W), mean over the images.
 
     The numbers of channels may differ, sizes may not.
