@@ -29,7 +29,9 @@ def task(quantizer: str, term: Distribution | None, backbone: str = "resnet20") 
     narrow = {"widths": [4, 4, 6, 8]} if backbone == "wrn22" else {}
     net = bnnbench.build_backbone(backbone, quantizer, image_size=8, **narrow)
     terms = {} if term is None else {"distribution": term}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=terms)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=terms
+    )
 
 
 class Log(L.Callback):

@@ -25,7 +25,9 @@ def task(term: Periodic, quantizer: str = "biper", **options: int) -> Classifica
     spec = bnnbench.load_quantizer(quantizer, **options)
     net = bnnbench.build_backbone("wrn22", spec, image_size=8, widths=[4, 4, 6, 8]).double()
     named = {"periodic": term}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=named)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=named
+    )
 
 
 @pytest.mark.parametrize(

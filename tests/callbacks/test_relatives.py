@@ -53,7 +53,9 @@ def task(quantizer: str, *terms: Any) -> Classification:
     torch.manual_seed(0)
     net = bnnbench.build_backbone("wrn22", quantizer, image_size=8, widths=[4, 4, 6, 8])
     named = {term.name: term for term in terms}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=named)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=named
+    )
 
 
 def fit(module: Classification, *callbacks: L.Callback) -> dict[str, float]:
@@ -156,7 +158,7 @@ def test_projection_is_half_lambda_times_equation_3_42(eta: float) -> None:
         image_size=8,
         widths=[4, 4, 6, 8],
     )
-    recipe = Recipe("sgd", 0.01)
+    recipe = Recipe("sgd", 0.01, schedule="cosine")
     module = Classification(net, task_loss("classification"), recipe, 10, terms={"p": term})
     layers = [layer for _, layer in binary_layers(module)]
     gradients = [torch.randn_like(layer.weight) for layer in layers]
