@@ -90,7 +90,7 @@ def test_the_loss_is_the_teachers_alone_where_labels_have_no_weight(
     images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
     loss = task.training_step((images, labels), 0)
     task.train()
-    expected = soft_target_loss(task.net(images), teacher(images))
+    expected = soft_target_loss(task.net(images), teacher(images), 1.0)
     torch.testing.assert_close(loss, expected)
 
 

@@ -56,7 +56,11 @@ def batches(count: int = 4, size: int = 6) -> DataLoader:
 def task(quantizer: str = "bonn", lr: float = 0.01, **terms: Any) -> Classification:
     torch.manual_seed(0)
     return Classification(
-        Net(quantizer), task_loss("classification"), Recipe("sgd", lr), 3, terms=terms
+        Net(quantizer),
+        task_loss("classification"),
+        Recipe("sgd", lr, schedule="cosine"),
+        3,
+        terms=terms,
     )
 
 

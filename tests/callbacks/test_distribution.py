@@ -29,7 +29,9 @@ def task(quantizer: str, term: Distribution | None, backbone: str = "resnet20") 
     narrow = {"widths": [4, 4, 6, 8]} if backbone == "wrn22" else {}
     net = bnnbench.build_backbone(backbone, quantizer, image_size=8, **narrow)
     terms = {} if term is None else {"distribution": term}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=terms)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=terms
+    )
 
 
 class Log(L.Callback):
@@ -82,7 +84,7 @@ def inputs_of(net: nn.Module, kind: Callable[[nn.Module], bool], x: Tensor) -> l
 def test_is_the_weighted_mean_over_the_maps_before_their_signs(
     quantizer: str, kind: Callable[[nn.Module], bool], count: int
 ) -> None:
-    module = task(quantizer, term := Distribution(3.0))
+    module = task(quantizer, term := Distribution(3.0, until=0.9))
     x = torch.randn(4, 3, 8, 8)
     maps = inputs_of(module.net, kind, x)
     assert len(maps) == count
@@ -96,7 +98,7 @@ def test_is_the_weighted_mean_over_the_maps_before_their_signs(
 
 
 def test_widens_maps_that_are_narrow() -> None:
-    module = task("rad", term := Distribution(1.0), "wrn22")
+    module = task("rad", term := Distribution(1.0, until=0.9), "wrn22")
     x, values = torch.randn(16, 3, 8, 8), []
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     term.on = True
@@ -136,14 +138,14 @@ def test_compiled_networks_give_the_same_losses() -> None:
 
 
 def test_weight_0_hooks_nothing() -> None:
-    plain, off = task("rad", None), task("rad", Distribution(0.0))
+    plain, off = task("rad", None), task("rad", Distribution(0.0, until=0.9))
     assert list(off.terms) == []
     for net in (plain.net, off.net):
         assert not any(module._forward_pre_hooks for module in net.modules())
 
 
 def test_attaching_again_leaves_one_hook() -> None:
-    module = task("rad", term := Distribution(2.0))
+    module = task("rad", term := Distribution(2.0, until=0.9))
     term.attach(module)
     hooks = [len(m._forward_pre_hooks) for m in module.net.modules() if isinstance(m, nn.Hardtanh)]
     assert hooks == [1] * 19
@@ -152,7 +154,7 @@ def test_attaching_again_leaves_one_hook() -> None:
 @pytest.mark.parametrize("quantizer", ["fp32", "bwn"])
 def test_real_activations_are_refused(quantizer: str) -> None:
     with pytest.raises(ValueError, match="loss=rad needs binarized activations"):
-        task(quantizer, Distribution(1.0))
+        task(quantizer, Distribution(1.0, until=0.9))
 
 
 @pytest.mark.parametrize("arguments", [(-1.0, 0.5), (1.0, 0.0), (1.0, 1.5)])

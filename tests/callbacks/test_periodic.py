@@ -25,7 +25,9 @@ def task(term: Periodic, quantizer: str = "biper", **options: int) -> Classifica
     spec = bnnbench.load_quantizer(quantizer, **options)
     net = bnnbench.build_backbone("wrn22", spec, image_size=8, widths=[4, 4, 6, 8]).double()
     named = {"periodic": term}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=named)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=named
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_the_frequency_is_the_quantizers(compose: Compose) -> None:
 
 def test_full_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="loss=biper needs binarized layers"):
-        task(Periodic(1.0), "fp32")
+        task(Periodic(1.0, frequency=20.0), "fp32")
 
 
 @pytest.mark.parametrize("arguments", [(-1.0, 20.0), (1.0, 0.0)])

@@ -28,7 +28,9 @@ QUIET = {
 
 def fitted(quantizer: str, callbacks: list[L.Callback], **trainer: object) -> Classification:
     net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
-    task = Classification(net, task_loss("classification"), Recipe("sgd", 50.0), 10)
+    task = Classification(
+        net, task_loss("classification"), Recipe("sgd", 50.0, schedule="cosine"), 10
+    )
     data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
     L.Trainer(callbacks=callbacks, **QUIET, **trainer).fit(task, DataLoader(data, batch_size=None))
     return task
@@ -64,14 +66,18 @@ def test_half_precision_is_refused_where_there_are_hooks(monkeypatch: pytest.Mon
     monkeypatch.setattr(type(trainer), "precision", "16-mixed")
     for quantizer, refused in (("bnn", True), ("birealnet", False)):
         net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
-        task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+        task = Classification(
+            net, task_loss("classification"), Recipe("sgd", 0.1, schedule="cosine"), 10
+        )
         with pytest.raises(ValueError, match="bf16-mixed") if refused else nullcontext():
             QuantizerProgress().on_fit_start(trainer, task)
 
 
 def test_the_module_brings_the_callback() -> None:
     net = bnnbench.build_backbone("resnet20", image_size=8)
-    task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+    task = Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.1, schedule="cosine"), 10
+    )
     assert any(isinstance(callback, QuantizerProgress) for callback in task.configure_callbacks())
 
 
@@ -110,7 +116,9 @@ def test_hooks_are_called_in_order_once_a_step(accumulate: int) -> None:
     net = bnnbench.build_backbone("resnet20", quantizer="birealnet", image_size=8)
     _, layer = next(binary_layers(net))
     layer.weight_quantizer = Watched(log)
-    task = Classification(net, task_loss("classification"), Recipe("sgd", 1e6), 10)
+    task = Classification(
+        net, task_loss("classification"), Recipe("sgd", 1e6, schedule="cosine"), 10
+    )
     data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
     L.Trainer(
         max_epochs=2, gradient_clip_val=1e-9, accumulate_grad_batches=accumulate, **QUIET

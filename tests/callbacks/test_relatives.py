@@ -21,6 +21,20 @@ from bnnbench.losses.kurtosis import kurtosis
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
+PRIOR: dict[str, Any] = {
+    "prior": "scale_mixture",
+    "pi": 0.5,
+    "sigma1": 1.0,
+    "sigma2": 2.5e-3,
+    "mu": 0.05,
+}
+OPTIONS: dict[Any, dict[str, Any]] = {
+    Projection: {"eta": 0.0},
+    FilterLoss: {},
+    Compactness: {"center_lr": 0.5},
+    Kurtosis: {"target": 1.4},
+    KLDivergence: PRIOR,
+}
 TERMS: list[tuple[Any, str]] = [
     (Projection, "pcnn"),
     (FilterLoss, "mcn"),
@@ -30,11 +44,18 @@ TERMS: list[tuple[Any, str]] = [
 ]
 
 
+def weighted(term: Any, weight: float) -> Any:
+    """The term with its paper's options."""
+    return term(weight, **OPTIONS[term])
+
+
 def task(quantizer: str, *terms: Any) -> Classification:
     torch.manual_seed(0)
     net = bnnbench.build_backbone("wrn22", quantizer, image_size=8, widths=[4, 4, 6, 8])
     named = {term.name: term for term in terms}
-    return Classification(net, task_loss("classification"), Recipe("sgd", 0.01), 10, terms=named)
+    return Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.01, schedule="cosine"), 10, terms=named
+    )
 
 
 def fit(module: Classification, *callbacks: L.Callback) -> dict[str, float]:
@@ -61,7 +82,11 @@ def weights(module: Classification) -> torch.Tensor:
 
 @pytest.mark.parametrize(("term", "quantizer"), TERMS)
 def test_changes_the_training_and_is_logged(term: Any, quantizer: str) -> None:
-    plain, off, on = task(quantizer), task(quantizer, term(0.0)), task(quantizer, term(5.0))
+    plain, off, on = (
+        task(quantizer),
+        task(quantizer, weighted(term, 0.0)),
+        task(quantizer, weighted(term, 5.0)),
+    )
     metrics = [fit(module) for module in (plain, off, on)]
     name = f"train/{term.name}"
     assert name not in metrics[1]
@@ -74,8 +99,8 @@ def test_changes_the_training_and_is_logged(term: Any, quantizer: str) -> None:
 
 @pytest.mark.parametrize(("term", "quantizer"), TERMS)
 def test_works_in_anybodys_trainer(term: Any, quantizer: str) -> None:
-    own, added = task(quantizer, term(5.0)), task(quantizer)
-    assert fit(own) == fit(added, term(5.0))
+    own, added = task(quantizer, weighted(term, 5.0)), task(quantizer)
+    assert fit(own) == fit(added, weighted(term, 5.0))
     assert torch.equal(weights(own), weights(added))
 
 
@@ -92,7 +117,7 @@ def test_networks_it_makes_no_sense_for_are_refused(
     term: Any, quantizer: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        task(quantizer, term(1.0))
+        task(quantizer, weighted(term, 1.0))
 
 
 def test_kurtosis_averages_over_layers_not_weights() -> None:
@@ -133,7 +158,7 @@ def test_projection_is_half_lambda_times_equation_3_42(eta: float) -> None:
         image_size=8,
         widths=[4, 4, 6, 8],
     )
-    recipe = Recipe("sgd", 0.01)
+    recipe = Recipe("sgd", 0.01, schedule="cosine")
     module = Classification(net, task_loss("classification"), recipe, 10, terms={"p": term})
     layers = [layer for _, layer in binary_layers(module)]
     gradients = [torch.randn_like(layer.weight) for layer in layers]
@@ -160,7 +185,7 @@ def test_filter_loss_is_half_theta_times_equation_3_18() -> None:
 
 
 def test_compactness_is_a_mean_over_the_batch_and_survives_a_resume() -> None:
-    term, resumed = Compactness(0.3), Compactness(0.3)
+    term, resumed = Compactness(0.3, 0.5), Compactness(0.3, 0.5)
     resumed.load_state_dict(term.state_dict() | {"center": torch.full((3, 2), 0.5)})
     assert resumed.center is resumed.state_dict()["center"]
     features, targets = torch.tensor([[1.0, 2.0], [0.0, 0.5]]), torch.tensor([0, 2])
@@ -204,7 +229,7 @@ def test_class_means_follow_center_loss() -> None:
 
 
 def test_kl_is_spread_over_the_batches_of_an_epoch() -> None:
-    module = task("bbb", KLDivergence(3.0, pi=1.0, sigma1=0.5))
+    module = task("bbb", KLDivergence(3.0, **PRIOR | {"pi": 1.0, "sigma1": 0.5}))
     start = weights(module)
     sigma = torch.cat([s.weight_quantizer.sigma().flatten() for _, s in binary_layers(module)])
     ratio = (sigma.detach() / 0.5) ** 2
@@ -218,12 +243,12 @@ def test_kl_is_spread_over_the_batches_of_an_epoch() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Projection(-1.0), "must not be negative"),
+        (lambda: Projection(-1.0, eta=0.0), "must not be negative"),
         (lambda: FilterLoss(-1.0), "theta"),
         (lambda: Compactness(1.0, center_lr=0.0), "center_lr"),
         (lambda: Kurtosis(1.0, target=0.5), "at least 1"),
-        (lambda: KLDivergence(prior="flat"), "loss.prior='flat'"),
-        (lambda: KLDivergence(pi=0.0), "pi in"),
+        (lambda: KLDivergence(1.0, **PRIOR | {"prior": "flat"}), "loss.prior='flat'"),
+        (lambda: KLDivergence(1.0, **PRIOR | {"pi": 0.0}), "pi in"),
     ],
 )
 def test_bad_options_are_named(build: Any, message: str) -> None:

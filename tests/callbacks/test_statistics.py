@@ -77,7 +77,9 @@ def fit(
 ) -> WeightStatistics:
     torch.manual_seed(0)
     statistics = WeightStatistics()
-    task = Classification(Tiny(quantizer), task_loss("classification"), Recipe("sgd", lr), 10)
+    task = Classification(
+        Tiny(quantizer), task_loss("classification"), Recipe("sgd", lr, schedule="cosine"), 10
+    )
     generator = torch.Generator().manual_seed(1)
     data = [(torch.randn(4, 3, 6, 6, generator=generator), torch.arange(4)) for _ in range(BATCHES)]
     trainer = L.Trainer(

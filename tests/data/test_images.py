@@ -24,6 +24,10 @@ DIGITS: dict[str, Any] = {
     "image_size": 8,
     "mean": [0.5],
     "std": [0.25],
+    "pad": 0,
+    "flip": False,
+    "val_fraction": 0.0,
+    "seed": 0,
 }
 
 

@@ -74,9 +74,12 @@ def prior_by_hand(net, context):
     return 0.2 * total / groups
 
 
+RULES = {"start": 0.1, "score": 0.03, "overlap": 0.45, "candidates": 200}
+
+
 def test_prior_equals_the_loop_over_images_and_classes():
     net, context = step()
-    term = SparseObjectPrior()
+    term = SparseObjectPrior(0.2, **RULES)
     term.attach(SimpleNamespace(net=net, task="detection", add_loss_term=lambda *_: None))
     term.on = True
     value, expected = term(context), prior_by_hand(net, context)
@@ -90,7 +93,7 @@ def test_images_without_objects_have_no_prior():
     net, context = step()
     for target in context.targets:
         target["labels"] = target["labels"][:0]
-    term = SparseObjectPrior()
+    term = SparseObjectPrior(0.2, **RULES)
     term.attach(SimpleNamespace(net=net, task="detection", add_loss_term=lambda *_: None))
     term.on = True
     assert float(term(context)) == 0
@@ -111,10 +114,10 @@ def test_terms_are_off_before_their_start():
 @pytest.mark.parametrize("arguments", [{"weight": -1}, {"start": 1.0}, {"start": -0.1}])
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="must not be negative"):
-        InformationBottleneck(**arguments)
+        InformationBottleneck(**{"weight": 0.1, "start": 0.1} | arguments)
 
 
 def test_they_are_for_detection_only():
     module = SimpleNamespace(task="classification", add_loss_term=lambda *_: None)
     with pytest.raises(ValueError, match="is a loss term of detection"):
-        InformationBottleneck().attach(module)
+        InformationBottleneck(0.1, start=0.1).attach(module)

@@ -37,7 +37,7 @@ def test_gradient_is_that_of_reactnets_distributional_loss():
     student, teacher = _random(5, 7).requires_grad_(), _random(5, 7, seed=1)
     (-(teacher.softmax(1) * student.log_softmax(1)).sum(1)).mean().backward()
     expected, student.grad = student.grad, None
-    soft_target_loss(student, teacher).backward()
+    soft_target_loss(student, teacher, 1.0).backward()
     torch.testing.assert_close(student.grad, expected)
     difference = student.detach().softmax(1) - teacher.softmax(1)
     torch.testing.assert_close(student.grad, difference / 5)
@@ -45,7 +45,7 @@ def test_gradient_is_that_of_reactnets_distributional_loss():
 
 def test_the_teacher_itself_has_no_loss():
     logits = _random(4, 3)
-    assert float(soft_target_loss(logits, logits + 2)) == pytest.approx(0, abs=1e-12)
+    assert float(soft_target_loss(logits, logits + 2, 1.0)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["norm", "max"])
@@ -64,10 +64,10 @@ def test_attention(normalize):
 
 def test_attention_does_not_see_the_scale_of_a_map():
     x = _random(2, 3, 4, 4)
-    assert float(attention_loss([x], [5 * x])) == pytest.approx(0, abs=1e-20)
-    assert torch.isfinite(attention_map(torch.zeros(1, 2, 3, 3))).all()
+    assert float(attention_loss([x], [5 * x], "norm")) == pytest.approx(0, abs=1e-20)
+    assert torch.isfinite(attention_map(torch.zeros(1, 2, 3, 3), "norm")).all()
 
 
 def test_maps_of_other_sizes_are_no_pair():
     with pytest.raises(RuntimeError):
-        attention_loss([_random(2, 3, 4, 4)], [_random(2, 3, 2, 2)])
+        attention_loss([_random(2, 3, 4, 4)], [_random(2, 3, 2, 2)], "norm")

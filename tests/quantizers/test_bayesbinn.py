@@ -23,19 +23,19 @@ def test_training_draws_relaxed_signs(weight: Tensor) -> None:
 
 
 def test_a_cold_sample_is_a_sign(weight: Tensor) -> None:
-    value, noise = sample(BayesBiNNWeight(weight.shape), weight)
+    value, noise = sample(BayesBiNNWeight(weight.shape, temperature=1e-10), weight)
     assert torch.equal(value, torch.sign(weight + noise))
 
 
 def test_evaluation_takes_the_most_probable_sign(weight: Tensor) -> None:
-    value = BayesBiNNWeight(weight.shape).eval()(weight)
+    value = BayesBiNNWeight(weight.shape, temperature=1e-10).eval()(weight)
     assert torch.equal(value, torch.where(weight >= 0, 1.0, -1.0).double())
 
 
 def test_samples_have_the_posterior_s_mean() -> None:
     """P(w = 1) is the logistic function of 2 lam, so that the mean is tanh(lam)."""
     lam = torch.full((200_000,), 0.4, dtype=torch.float64)
-    value, _ = sample(BayesBiNNWeight((200_000, 1)), lam)
+    value, _ = sample(BayesBiNNWeight((200_000, 1), temperature=1e-10), lam)
     assert float(value.mean()) == pytest.approx(float(torch.tanh(lam[0])), abs=0.01)
 
 

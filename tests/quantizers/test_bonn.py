@@ -14,7 +14,7 @@ from bnnbench.quantizers.bonn import BONNWeight
 
 def side(shape: torch.Size | tuple[int, ...], **options: str) -> BONNWeight:
     torch.manual_seed(0)
-    return BONNWeight(shape, **options).double()
+    return BONNWeight(shape, **{"gradient": "paper", "scale": "learned"} | options).double()
 
 
 def test_one_scale_a_layer_the_mean_of_the_vector(weight: Tensor) -> None:
@@ -108,4 +108,4 @@ def test_linear_layers_have_one_element() -> None:
 )
 def test_unknown_options_are_named(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        BONNWeight((2, 2, 3, 3), **options)
+        side((2, 2, 3, 3), **options)

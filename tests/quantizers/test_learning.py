@@ -24,16 +24,17 @@ from bnnbench.tasks.recipe import Recipe
 ADAM = Recipe("adam", 1e-2, schedule="onecycle")
 # 40 steps: a data weight a hundred times the authors' moves lam off its start in time.
 BAYES = Recipe("bayesbinn", 1e-2, schedule="cosine", groups={"latent": {"effective_size": 5e5}})
+PRIOR = {"prior": "scale_mixture", "pi": 0.5, "sigma1": 1.0, "sigma2": 2.5e-3, "mu": 0.05}
 Case = tuple[str, dict[str, Any], Recipe]
 OWN = ("admm", "wage")  # trained in rounds, and without norms: in their own files
 METHODS = [name for name in options("quantizer") if name not in OWN]
 CASES: dict[str, Case] = {name: (name, {}, ADAM) for name in METHODS} | {
     "bonn": ("bonn", {"kernel": BayesianKernel(1e-6, 1.0), "feature": BayesianFeature()}, ADAM),
-    "pcnn": ("pcnn", {"projection": Projection(1e-6)}, ADAM),
+    "pcnn": ("pcnn", {"projection": Projection(1e-6, eta=0.0)}, ADAM),
     "mcn": ("mcn", {"filter": FilterLoss(1e-6)}, ADAM),
-    "kurtosis": ("xnor", {"kurtosis": Kurtosis(0.01)}, ADAM),
+    "kurtosis": ("xnor", {"kurtosis": Kurtosis(0.01, target=1.4)}, ADAM),
     "bayesbinn": ("bayesbinn", {}, BAYES),
-    "bbb": ("bbb", {"kl": KLDivergence(0.01)}, ADAM),
+    "bbb": ("bbb", {"kl": KLDivergence(0.01, **PRIOR)}, ADAM),
 }
 RESNETS = ("abbnn", "rbnn")  # no norms, or norms that start at 0: not for pre-activation networks
 

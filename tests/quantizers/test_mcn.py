@@ -11,7 +11,7 @@ from bnnbench.quantizers.mcn import MCNWeight
 
 def side(shape: tuple[int, ...] | torch.Size, **options: object) -> MCNWeight:
     torch.manual_seed(0)
-    return MCNWeight(shape, **options).double()  # pyright: ignore
+    return MCNWeight(shape, **{"planes": 4, "scalar_planes": False} | options).double()  # pyright: ignore
 
 
 def test_every_filter_is_signs_times_its_plane(weight: Tensor) -> None:
@@ -51,4 +51,4 @@ def test_binary_filters_are_constants_of_the_reconstruction(weight: Tensor) -> N
 
 def test_no_plane_is_refused() -> None:
     with pytest.raises(ValueError, match=r"quantizer\.planes=0"):
-        MCNWeight((1, 1, 3, 3), planes=0)
+        side((1, 1, 3, 3), planes=0)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn, optim
 
 from bnnbench import run
 from bnnbench.backbones.base import Backbone
-from bnnbench.config import options
+from bnnbench.config import conf_dir, options
 from bnnbench.layers import binary_layers
 from bnnbench.quantizers.biper import BiPerWeight
+from bnnbench.records.fingerprint import run_name
 from bnnbench.records.store import read_result
 from bnnbench.stages import stages
 from bnnbench.tasks.base import Task
@@ -164,18 +166,65 @@ def check_structure(net: nn.Module, published: Published) -> None:
     assert found == published.structure
 
 
+def files(group: str) -> list[Path]:
+    return sorted((conf_dir() / "recipe" / group).rglob("*.yaml"))
+
+
+def has_recipe(quantizer: str, dataset: str, backbone: str) -> bool:
+    """Whether a native file is for this combination."""
+    names = (quantizer, f"{quantizer}_{dataset}", f"{quantizer}_{dataset}_{backbone}")
+    levels = zip(("method", "dataset", "network"), names, strict=True)
+    return any(name in options(f"recipe/native/{level}") for level, name in levels)
+
+
 def test_every_file_has_its_row() -> None:
-    stems = [name.split("_", 2) for name in options("recipe/native")]
-    combinations = {"_".join(stem) for stem in stems if len(stem) == 3}
-    assert combinations == {*TABLE, "reactnet_imagenet_resnet18"}  # in a test of its own
-    structures = {name.removeprefix("native_") for name in options("recipe/structure")}
-    assert structures < combinations
+    rows = {*TABLE, "reactnet_imagenet_resnet18"}  # in a test of its own
+    assert {*options("recipe/native/network"), *options("recipe/structure/native")} < rows
+    assert set(options("recipe/native/dataset")) < {"_".join(row.split("_")[:2]) for row in rows}
+    assert all(has_recipe(*row.split("_", 2)) for row in rows)
+    for file in [*files("native"), *files("structure")]:
+        assert file.read_text().startswith("# "), file  # its source
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+        assert len(lines) > 2 or "structure" in file.parts or file.stem == "bonn_cifar100", file
+
+
+def test_a_network_of_the_authors_comes_with_their_training() -> None:
+    for quantizer, dataset, backbone in product(
+        *map(options, ("quantizer", "dataset", "backbone"))
+    ):
+        if f"{quantizer}_{dataset}_{backbone}" in options("recipe/structure/native"):
+            assert has_recipe(quantizer, dataset, backbone)
+
+
+@pytest.mark.parametrize("quantizer", options("quantizer"))
+@pytest.mark.parametrize("data", ["dataset=cifar10 backbone=wrn22", "dataset=imagenet"])
+def test_native_without_a_file_is_the_unified_run(
+    compose: Compose, quantizer: str, data: str
+) -> None:
+    arguments = [f"quantizer={quantizer}", *data.split()]
+    native, unified = (compose(*arguments, f"recipe={name}") for name in ("native", "unified"))
+    known = has_recipe(quantizer, native.dataset.name, native.backbone.name)
+    assert native.recipe.name == ("native" if known else "unified")
+    assert (run_name(native) == run_name(unified)) == (not known)
+    plain = [OmegaConf.to_container(cfg) for cfg in (native, unified)]
+    assert (plain[0] == plain[1]) == (not known)
+
+
+def test_what_holds_for_a_data_set_holds_for_any_network(compose: Compose) -> None:
+    """And for no other data set; ReSTE's ResNet-18 has its own length beside that."""
+    for backbone, length in (("resnet34", 1000), ("resnet18", 2000)):
+        cfg = compose(*choices(f"reste_cifar10_{backbone}"))
+        found = (cfg.recipe.name, cfg.recipe.lr, cfg.trainer.max_epochs)
+        assert found == ("native", 0.1, length)
+    assert compose(*choices("reste_cifar100_resnet18")).recipe.name == "unified"
+    assert compose(*choices("slb_cifar10_resnet18")).recipe.name == "unified"  # stated for two
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_is_the_published(compose: Compose, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     without_values(monkeypatch)
     cfg = stages(compose(*choices(name)))[0].cfg
+    assert cfg.recipe.name == "native"
     task = run.build_task(cfg)
     check_training(task, cfg, TABLE[name])
     check_structure(task.net, TABLE[name])
@@ -256,7 +305,8 @@ def test_other_recipes_and_combinations_keep_their_network(compose: Compose) -> 
     siman = choices("siman_cifar10_resnet18")
     for changed in ("recipe=unified", "dataset=cifar100"):
         cfg = compose(*siman, changed)
-        assert (cfg.recipe.optimizer, cfg.backbone.shortcut) == ("adam", "conv")
+        found = (cfg.recipe.name, cfg.recipe.optimizer, cfg.backbone.shortcut)
+        assert found == ("unified", "adam", "conv")
 
 
 def write_noise(folder: Path) -> None:
@@ -296,7 +346,7 @@ def test_trains_two_steps(compose: Compose, name: str) -> None:
 
 def test_biper_trains_both_stages(compose: Compose) -> None:
     """Its stages in a ResNet-20, which is small."""
-    recipe = ["+recipe/native@recipe=biper_cifar10_resnet18", "recipe.sign_epochs=1"]
+    recipe = ["+recipe/native/network@recipe=biper_cifar10_resnet18", "recipe.sign_epochs=1"]
     arguments = ["quantizer=biper", "dataset=cifar10", "backbone=resnet20"]
     result = train_two_steps(compose(*arguments, *recipe, *SHORT))
     assert [stage["config"]["quantizer"]["stage"] for stage in result["stages"]] == [1, 2]

@@ -22,7 +22,7 @@ def learning_rates(recipe: Recipe, steps: int) -> list[float]:
 
 def test_cosine_falls_from_lr_to_zero() -> None:
     expected = [0.05 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
-    assert learning_rates(Recipe("sgd", 0.1), 20) == pytest.approx(expected)
+    assert learning_rates(Recipe("sgd", 0.1, schedule="cosine"), 20) == pytest.approx(expected)
 
 
 def test_warmup_and_milestones_count_in_steps_as_well() -> None:

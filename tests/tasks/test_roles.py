@@ -12,14 +12,18 @@ from bnnbench.tasks.roles import parameters_by_role
 
 def roles(quantizer: str, backbone: str = "wrn22") -> dict[str, list[nn.Parameter]]:
     net = bnnbench.build_backbone(backbone, quantizer=quantizer, image_size=8)
-    task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+    task = Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.1, schedule="cosine"), 10
+    )
     return parameters_by_role(task)
 
 
 @pytest.mark.parametrize("quantizer", ["fp32", "bonn", "adabin", "reactnet"])
 def test_each_parameter_once(quantizer: str) -> None:
     net = bnnbench.build_backbone("wrn22", quantizer=quantizer, image_size=8)
-    task = Classification(net, task_loss("classification"), Recipe("sgd", 0.1), 10)
+    task = Classification(
+        net, task_loss("classification"), Recipe("sgd", 0.1, schedule="cosine"), 10
+    )
     found = [p for own in parameters_by_role(task).values() for p in own]
     assert len(found) == len(set(found)) == len(list(task.parameters()))
 
@@ -43,5 +47,5 @@ def test_what_a_loss_learns_is_prior() -> None:
     net = bnnbench.build_backbone("resnet20", quantizer="xnor", image_size=8)
     loss = nn.Module()
     loss.scale = nn.Parameter(bnnbench.build_backbone("resnet20").fc.bias.detach())
-    task = Classification(net, loss, Recipe("sgd", 0.1), 10)
+    task = Classification(net, loss, Recipe("sgd", 0.1, schedule="cosine"), 10)
     assert parameters_by_role(task)["prior"] == [loss.scale]

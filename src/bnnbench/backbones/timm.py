@@ -50,10 +50,10 @@ class TimmBackbone(Backbone):
         num_classes: int,
         in_channels: int,
         image_size: int,
-        pretrained: bool = False,
-        keep: Keep | None = None,
-        nonlinearity: str | None = "auto",
-        kwargs: dict[str, Any] | None = None,
+        pretrained: bool,
+        keep: Keep | None,
+        nonlinearity: str | None,
+        kwargs: dict[str, Any] | None,
     ) -> None:
         nn.Module.__init__(self)
         options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}

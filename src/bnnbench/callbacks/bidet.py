@@ -57,7 +57,7 @@ class InformationBottleneck(LateTerm):
 
     name = "bottleneck"
 
-    def __init__(self, weight: float = 0.1, start: float = 0.1) -> None:
+    def __init__(self, weight: float, start: float) -> None:
         super().__init__(weight, start)
 
     def term(self, context: StepContext) -> Tensor:
@@ -79,11 +79,11 @@ class SparseObjectPrior(LateTerm):
 
     def __init__(
         self,
-        weight: float = 0.2,
-        start: float = 0.1,
-        score: float = 0.03,
-        overlap: float = 0.45,
-        candidates: int = 200,
+        weight: float,
+        start: float,
+        score: float,
+        overlap: float,
+        candidates: int,
     ) -> None:
         super().__init__(weight, start)
         self.score, self.overlap, self.candidates = score, overlap, candidates

@@ -37,7 +37,7 @@ class Distillation(TeacherTerm):
 
     name = "kd"
 
-    def __init__(self, weight: float = 1.0, temperature: float = 1.0) -> None:
+    def __init__(self, weight: float, temperature: float = 1.0) -> None:
         if weight < 0 or temperature <= 0:
             raise ValueError(
                 "loss: lambda must not be negative and temperature above 0; got "
@@ -115,7 +115,7 @@ class AttentionMatching(MapTerm):
     name = "attention"
     compared = slice(2, 4)  # height and width
 
-    def __init__(self, weight: float = 30.0, normalize: str = "norm") -> None:
+    def __init__(self, weight: float, normalize: str) -> None:
         super().__init__()
         if weight < 0 or normalize not in NORMALIZE:
             raise ValueError(
@@ -139,7 +139,7 @@ class Hints(MapTerm):
     name = "hints"
     compared = slice(1, 4)
 
-    def __init__(self, weight: float = 100.0, bits: int = 32) -> None:
+    def __init__(self, weight: float, bits: int) -> None:
         super().__init__()
         if weight < 0:
             raise ValueError(f"loss.lambda={weight} must not be negative")

@@ -28,7 +28,7 @@ class Distribution(Regularizer):
 
     name = "distribution"
 
-    def __init__(self, weight: float = 2.0, until: float = 60 / 65) -> None:
+    def __init__(self, weight: float, until: float) -> None:
         if weight < 0 or not 0 < until <= 1:
             raise ValueError(
                 "loss: lambda must not be negative and until in (0, 1], a fraction of the run; got "

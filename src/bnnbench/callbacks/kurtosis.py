@@ -31,7 +31,7 @@ class Kurtosis(Regularizer):
 
     name = "kurtosis"
 
-    def __init__(self, weight: float = 1.0, target: float = 1.4) -> None:
+    def __init__(self, weight: float, target: float) -> None:
         if weight < 0 or target < 1:
             raise ValueError(
                 "loss: lambda must not be negative and target at least 1, the least kurtosis there "

@@ -21,7 +21,7 @@ class Periodic(Regularizer):
 
     name = "periodic"
 
-    def __init__(self, weight: float = 0.037, frequency: float = 20.0) -> None:
+    def __init__(self, weight: float, frequency: float) -> None:
         if weight < 0 or frequency <= 0:
             raise ValueError(
                 f"loss: tau must not be negative and frequency above 0; got {weight}, {frequency}"

@@ -42,7 +42,7 @@ class Projection(Regularizer):
     name = "projection"
     _state_keys = ("deltas",)
 
-    def __init__(self, weight: float = 1e-4, eta: float = 0.0) -> None:
+    def __init__(self, weight: float, eta: float) -> None:
         if weight < 0 or eta < 0:
             raise ValueError(f"loss: lambda and eta must not be negative; got {weight}, {eta}")
         self.weight, self.eta = weight, eta
@@ -90,7 +90,7 @@ class FilterLoss(Regularizer):
     name = "filter"
     _state_keys = ()
 
-    def __init__(self, weight: float = 1e-3) -> None:
+    def __init__(self, weight: float) -> None:
         if weight < 0:
             raise ValueError(f"loss.theta={weight} must not be negative")
         self.weight = weight
@@ -121,7 +121,7 @@ class Compactness(Regularizer):
     name, task = "compactness", "classification"
     _state_keys = ("center",)
 
-    def __init__(self, weight: float = 1e-3, center_lr: float = 0.5) -> None:
+    def __init__(self, weight: float, center_lr: float) -> None:
         if weight < 0 or center_lr <= 0:
             raise ValueError(
                 f"loss: lambda must not be negative, center_lr above 0; got {weight}, {center_lr}"

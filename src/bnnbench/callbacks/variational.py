@@ -37,12 +37,12 @@ class KLDivergence(Regularizer):
 
     def __init__(
         self,
-        weight: float = 1.0,
-        prior: str = "scale_mixture",
-        pi: float = 0.5,
-        sigma1: float = 1.0,
-        sigma2: float = 0.0025,
-        mu: float = 0.05,
+        weight: float,
+        prior: str,
+        pi: float,
+        sigma1: float,
+        sigma2: float,
+        mu: float,
     ) -> None:
         if prior not in variational.PRIORS:
             raise ValueError(f"loss.prior={prior!r}: choose one of {variational.PRIORS}")

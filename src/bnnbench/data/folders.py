@@ -49,9 +49,9 @@ class FolderDataModule(FileData, ClassificationData):
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        workers: int | str = "auto",
-        val_fraction: float = 0.0,
-        seed: int = 0,
+        workers: int | str,
+        val_fraction: float,
+        seed: int,
         channels_last: bool = False,
         eval_batch_size: int = 256,
     ) -> None:

@@ -13,7 +13,7 @@ from bnnbench.quantizers.dorefa import DoReFaActivation
 NORMALIZE = ("norm", "max")
 
 
-def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """``T^2 KL(softmax(teacher / T) || softmax(student / T))``, mean over the images.
 
     arXiv 1503.02531, Sec. 2. At T = 1 its gradient, ``(softmax(student) - softmax(teacher)) / N``,
@@ -29,7 +29,7 @@ def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0)
     return temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
-def attention_map(x: Tensor, normalize: str = "norm") -> Tensor:
+def attention_map(x: Tensor, normalize: str) -> Tensor:
     """``Q = sum_c x_c^2`` of each image, flattened and divided by its norm or maximum; (N, H W).
 
     Real-to-Binary, arXiv 2003.11535, Sec. 4.2; larq divides by the maximum.
@@ -39,9 +39,7 @@ def attention_map(x: Tensor, normalize: str = "norm") -> Tensor:
     return q / size.clamp(min=1e-12)
 
 
-def attention_loss(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], normalize: str = "norm"
-) -> Tensor:
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], normalize: str) -> Tensor:
     """``sum_j ||Q_s^j - Q_t^j||^2`` over pairs of maps (N, C, H, W), mean over the images.
 
     The numbers of channels may differ, sizes may not.
@@ -51,7 +49,7 @@ def attention_loss(
     return torch.stack([d.square().sum(dim=1).mean() for d in differences]).sum()
 
 
-def hint_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], bits: int = 32) -> Tensor:
+def hint_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], bits: int) -> Tensor:
     """Mean of ``|q(F_s) - q(F_t)|`` over all elements, averaged over pairs of equal maps.
 
     Guided training, arXiv 1711.00205, Sec. 3.3, in the form of nowgood/QuantizeCNNModel. q clips to

@@ -16,7 +16,7 @@ class SumOfSquares(nn.Module):
             so that for it sum and mean over samples are the same.
     """
 
-    def __init__(self, error_bits: int = 32) -> None:
+    def __init__(self, error_bits: int) -> None:
         super().__init__()
         if not 2 <= error_bits <= 15 and error_bits != 32:
             raise ValueError(f"loss.error_bits={error_bits}: choose 2 to 15, or 32")

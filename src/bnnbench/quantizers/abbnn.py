@@ -39,7 +39,7 @@ def sigmoid_slope(grad: Tensor, x: Tensor) -> Tensor:
 class ABWeight(Side):
     """``gain * E|v| * sign(v)`` per filter; ``clip_factor`` 0 turns the clipping off."""
 
-    def __init__(self, shape: Sequence[int], clip_factor: float = 1e-3) -> None:
+    def __init__(self, shape: Sequence[int], clip_factor: float) -> None:
         super().__init__()
         if clip_factor < 0:
             raise ValueError(f"quantizer.clip_factor={clip_factor} must not be negative")

@@ -50,7 +50,7 @@ class ABCNetWeight(Side):
 
     u: Tensor
 
-    def __init__(self, shape: Sequence[int], bases: int = 5) -> None:
+    def __init__(self, shape: Sequence[int], bases: int) -> None:
         super().__init__()
         self.bases = bases
         self.register_buffer("u", spaced(bases, "weight_bases"), persistent=False)
@@ -86,7 +86,7 @@ class ABCNetWeight(Side):
 class ABCNetActivation(Side):
     """``sum beta_n * sign(x + v_n - 1/2)``; beta and v are learned, one each a base and layer."""
 
-    def __init__(self, channels: int, bases: int = 5) -> None:
+    def __init__(self, channels: int, bases: int) -> None:
         super().__init__()
         self.bases = bases
         self.symmetric = bases == 1

@@ -26,7 +26,7 @@ CENTERS = ("paper", "reference")
 class AdaBinWeight(Side):
     """``alpha_w * sign((w - beta_w) / alpha_w) + beta_w`` per filter."""
 
-    def __init__(self, shape: Sequence[int], t_min: float = 1e-3, t_max: float = 10.0) -> None:
+    def __init__(self, shape: Sequence[int], t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
 
@@ -75,7 +75,7 @@ class AdaBinActivation(Side):
     symmetric = True
     reference: Tensor
 
-    def __init__(self, channels: int, center: str = "paper") -> None:
+    def __init__(self, channels: int, center: str) -> None:
         super().__init__()
         if center not in CENTERS:
             raise ValueError(f"quantizer.activation_center={center!r}: choose one of {CENTERS}")

@@ -82,10 +82,10 @@ class ADMMWeight(Side):
     def __init__(
         self,
         shape: Sequence[int],
-        levels: str = "binary",
-        rho_start: float = 1e-2,
-        rho_end: float = 10.0,
-        projected: bool = False,
+        levels: str,
+        rho_start: float,
+        rho_end: float,
+        projected: bool,
     ) -> None:
         super().__init__()
         if levels not in LEVELS or not 0 < rho_start <= rho_end:

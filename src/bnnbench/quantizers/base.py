@@ -82,7 +82,7 @@ class EDESchedule(Schedule):
     k: Tensor
     t: Tensor
 
-    def __init__(self, t_min: float = 1e-3, t_max: float = 10.0) -> None:
+    def __init__(self, t_min: float, t_max: float) -> None:
         super().__init__()
         if not 0 < t_min < t_max:
             raise ValueError(f"EDE needs 0 < t_min < t_max, got t_min={t_min}, t_max={t_max}")

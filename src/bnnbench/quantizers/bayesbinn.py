@@ -49,7 +49,7 @@ class BayesBiNNWeight(Side):
 
     optimizer = "bayesbinn"
 
-    def __init__(self, shape: Sequence[int], temperature: float = 1e-10) -> None:
+    def __init__(self, shape: Sequence[int], temperature: float) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"quantizer.temperature={temperature} must be above 0")

@@ -24,7 +24,7 @@ class BBBWeight(Side):
     bits = 32
     training_only = ("rho",)
 
-    def __init__(self, shape: Sequence[int], rho: float = -5.0) -> None:
+    def __init__(self, shape: Sequence[int], rho: float) -> None:
         super().__init__()
         self.rho = nn.Parameter(torch.full(tuple(shape), float(rho)))
 

@@ -21,7 +21,7 @@ from bnnbench.quantizers.surrogate import identity, sign_ste
 class BiPerWeight(Side):
     """``sin(f w)`` in stage 1 (32 bits), its sign in stage 2."""
 
-    def __init__(self, shape: Sequence[int], frequency: float = 20.0, stage: int = 2) -> None:
+    def __init__(self, shape: Sequence[int], frequency: float, stage: int) -> None:
         super().__init__()
         if frequency <= 0:
             raise ValueError(f"quantizer.frequency={frequency} must be above 0")

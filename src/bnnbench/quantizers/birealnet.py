@@ -18,7 +18,7 @@ from bnnbench.quantizers.surrogate import approx_sign, clip, sign_ste
 class BiRealWeight(Side):
     """``E|w| * sign(w)`` per filter."""
 
-    def __init__(self, shape: Sequence[int], magnitude_aware: bool = False) -> None:
+    def __init__(self, shape: Sequence[int], magnitude_aware: bool) -> None:
         super().__init__()
         self.magnitude_aware = magnitude_aware
 

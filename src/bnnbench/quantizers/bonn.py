@@ -48,9 +48,7 @@ class BONNWeight(Side):
     that a layer starts with the output of an XNOR layer.
     """
 
-    def __init__(
-        self, shape: Sequence[int], gradient: str = "paper", scale: str = "learned"
-    ) -> None:
+    def __init__(self, shape: Sequence[int], gradient: str, scale: str) -> None:
         super().__init__()
         for key, value, valid in (("gradient", gradient, GRADIENTS), ("scale", scale, SCALES)):
             if value not in valid:

@@ -32,7 +32,7 @@ def _checked(bits: int, name: str) -> int:
 class DoReFaWeight(Side):
     """k-bit weights in [-1, 1], or one-scale binary weights at k = 1."""
 
-    def __init__(self, shape: Sequence[int], bits: int = 1) -> None:
+    def __init__(self, shape: Sequence[int], bits: int) -> None:
         super().__init__()
         self.bits = _checked(bits, "weight_bits")
 
@@ -52,7 +52,7 @@ class DoReFaWeight(Side):
 class DoReFaActivation(Side):
     """k-bit activations in [0, 1]."""
 
-    def __init__(self, channels: int, bits: int = 1) -> None:
+    def __init__(self, channels: int, bits: int) -> None:
         super().__init__()
         self.bits = _checked(bits, "activation_bits")
 

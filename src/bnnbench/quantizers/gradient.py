@@ -34,7 +34,7 @@ class DoReFaGradient(nn.Module):
 
     for_linear = True
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int = 32) -> None:
+    def __init__(self, layer: nn.Conv2d | nn.Linear, bits: int) -> None:
         super().__init__()
         if bits not in (*range(1, 17), 32):
             raise ValueError(

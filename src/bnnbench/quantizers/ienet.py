@@ -32,7 +32,7 @@ def iee(grad: Tensor, x: Tensor, k: Tensor, t: Tensor) -> Tensor:
 class IENetWeight(Side):
     """Signs of the centred weights."""
 
-    def __init__(self, shape: Sequence[int], t_min: float = 1e-2, t_max: float = 10.0) -> None:
+    def __init__(self, shape: Sequence[int], t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
 
@@ -51,7 +51,7 @@ class IENetActivation(Side):
     bases = 2
     symmetric = True
 
-    def __init__(self, channels: int, t_min: float = 1e-2, t_max: float = 10.0) -> None:
+    def __init__(self, channels: int, t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
         self.shifts = nn.Parameter(torch.zeros(2, channels))

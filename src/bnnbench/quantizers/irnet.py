@@ -41,7 +41,7 @@ def power_of_two_scale(v: Tensor) -> Tensor:
 class IRNetWeight(Side):
     """Libra parameter binarization."""
 
-    def __init__(self, shape: Sequence[int], t_min: float = 1e-3, t_max: float = 10.0) -> None:
+    def __init__(self, shape: Sequence[int], t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
 
@@ -60,7 +60,7 @@ class IRNetActivation(Side):
 
     symmetric = True
 
-    def __init__(self, channels: int, t_min: float = 1e-3, t_max: float = 10.0) -> None:
+    def __init__(self, channels: int, t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
 

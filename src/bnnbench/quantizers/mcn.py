@@ -27,7 +27,7 @@ class MCNWeight(Side):
     M starts at random in [0.5, 1.5] times the E|C| that Kaiming's initialisation would give C.
     """
 
-    def __init__(self, shape: Sequence[int], planes: int = 4, scalar_planes: bool = False) -> None:
+    def __init__(self, shape: Sequence[int], planes: int, scalar_planes: bool) -> None:
         super().__init__()
         if planes < 1:
             raise ValueError(f"quantizer.planes={planes}: use 1 or more")

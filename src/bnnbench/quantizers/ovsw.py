@@ -36,7 +36,7 @@ class OvSWWeight(Side):
     signs: Tensor
     flips: Tensor
 
-    def __init__(self, shape: Sequence[int], delta: float = 0.04, decay: float = 9e-4) -> None:
+    def __init__(self, shape: Sequence[int], delta: float, decay: float) -> None:
         super().__init__()
         self.delta, self.decay = delta, decay
         self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: none yet

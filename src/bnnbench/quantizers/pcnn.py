@@ -58,7 +58,7 @@ class PCNNWeight(Side):
     W starts at random in [0.5, 1.5]; with J > 1 in [-0.5, 1.5], so that the codes differ.
     """
 
-    def __init__(self, shape: Sequence[int], projections: int = 1) -> None:
+    def __init__(self, shape: Sequence[int], projections: int) -> None:
         super().__init__()
         if projections < 1:
             raise ValueError(f"quantizer.projections={projections}: use 1 or more")

@@ -20,7 +20,7 @@ from bnnbench.quantizers.base import Side
 class Gate(nn.Module):
     """``out * sigmoid(W2 relu(W1 GAP(input)))``, a factor for each image and channel."""
 
-    def __init__(self, layer: nn.Conv2d, reduction: int = 8) -> None:
+    def __init__(self, layer: nn.Conv2d, reduction: int) -> None:
         super().__init__()
         if reduction < 1:
             raise ValueError(f"quantizer.reduction={reduction} must be 1 or more")

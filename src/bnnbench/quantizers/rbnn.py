@@ -54,7 +54,7 @@ class RBNNWeight(Side):
     r1: Tensor
     r2: Tensor
 
-    def __init__(self, shape: Sequence[int], t_min: float = 1e-2, t_max: float = 10.0) -> None:
+    def __init__(self, shape: Sequence[int], t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
         self.theta = nn.Parameter(math.pi / 2 * torch.rand(shape[0], *(1,) * (len(shape) - 1)))
@@ -91,7 +91,7 @@ class RBNNWeight(Side):
 class RBNNActivation(Side):
     """``sign(x - mean of the sample)``."""
 
-    def __init__(self, channels: int, t_min: float = 1e-2, t_max: float = 10.0) -> None:
+    def __init__(self, channels: int, t_min: float, t_max: float) -> None:
         super().__init__()
         self.schedule = EDESchedule(t_min, t_max)
 

@@ -51,7 +51,7 @@ class RBONNWeight(Side):
 
     previous: Tensor
 
-    def __init__(self, shape: Sequence[int], threshold: float = 0.6) -> None:
+    def __init__(self, shape: Sequence[int], threshold: float) -> None:
         super().__init__()
         if not 0 <= threshold <= 1:
             raise ValueError(f"quantizer.threshold={threshold} must be within 0 and 1")

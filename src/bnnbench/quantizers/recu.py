@@ -51,7 +51,7 @@ class TauSchedule(Schedule):
 class ReCUWeight(Side):
     """Signs of the centred weights; those beyond the quantile get no gradient."""
 
-    def __init__(self, shape: Sequence[int], tau_min: float = 0.85, tau_max: float = 0.99) -> None:
+    def __init__(self, shape: Sequence[int], tau_min: float, tau_max: float) -> None:
         super().__init__()
         self.schedule = TauSchedule(tau_min, tau_max)
 

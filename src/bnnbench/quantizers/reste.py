@@ -51,7 +51,7 @@ class PowerSchedule(Schedule):
 class ReSTEWeight(Side):
     """``E|w| * sign(w)``, one scale a layer."""
 
-    def __init__(self, shape: Sequence[int], o_end: float = 3.0) -> None:
+    def __init__(self, shape: Sequence[int], o_end: float) -> None:
         super().__init__()
         self.schedule = PowerSchedule(o_end)
 
@@ -68,7 +68,7 @@ class ReSTEActivation(Side):
 
     symmetric = True
 
-    def __init__(self, channels: int, o_end: float = 3.0) -> None:
+    def __init__(self, channels: int, o_end: float) -> None:
         super().__init__()
         self.schedule = PowerSchedule(o_end)
 

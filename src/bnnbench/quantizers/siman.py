@@ -60,7 +60,7 @@ class PercentSchedule(Schedule):
 class SiMaNWeight(Side):
     """+1 for the larger half of each filter's magnitudes."""
 
-    def __init__(self, shape: Sequence[int], percent: float = 15.0) -> None:
+    def __init__(self, shape: Sequence[int], percent: float) -> None:
         super().__init__()
         self.schedule = PercentSchedule(percent)
 

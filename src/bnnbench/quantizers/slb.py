@@ -54,9 +54,9 @@ class SLBWeight(Side):
     def __init__(
         self,
         shape: Sequence[int],
-        start: float = 0.2,
-        end: float = 0.6,
-        sharpness: float = 1470.0,
+        start: float,
+        end: float,
+        sharpness: float,
     ) -> None:
         super().__init__()
         self.schedule = TemperatureSchedule(start, end, sharpness)

@@ -19,7 +19,7 @@ from bnnbench.quantizers.surrogate import identity, sign_ste
 class DrawnWeight(BNNWeight):
     """BNN's weight side, whose signs are drawn in training where ``stochastic`` says so."""
 
-    def __init__(self, shape: Sequence[int], stochastic: bool = False) -> None:
+    def __init__(self, shape: Sequence[int], stochastic: bool) -> None:
         super().__init__(shape)
         self.stochastic = stochastic
 

@@ -71,10 +71,10 @@ class TBNActivation(Side):
     def __init__(
         self,
         channels: int,
-        delta: float = 0.5,
-        momentum: float = 0.01,
-        version: int = 1,
-        order: float = 2.0,
+        delta: float,
+        momentum: float,
+        version: int,
+        order: float,
     ) -> None:
         super().__init__()
         if delta <= 0 or not 0 < momentum <= 1 or version not in (1, 2) or order < 1:

@@ -23,7 +23,7 @@ class TWNWeight(Side):
 
     bits = 2
 
-    def __init__(self, shape: Sequence[int], threshold: float = 0.7) -> None:
+    def __init__(self, shape: Sequence[int], threshold: float) -> None:
         super().__init__()
         if not 0 <= threshold < 1:
             raise ValueError(f"quantizer.threshold={threshold}: use 0 to below 1, times E|w|")

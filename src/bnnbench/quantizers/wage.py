@@ -62,7 +62,7 @@ class WAGEWeight(Side):
 
     optimizer = "wage"
 
-    def __init__(self, shape: Sequence[int], bits: int = 2, gradient_bits: int = 8) -> None:
+    def __init__(self, shape: Sequence[int], bits: int, gradient_bits: int) -> None:
         super().__init__()
         self.bits = _checked(bits, "weight_bits")
         self.gradient_bits = _checked(gradient_bits, "gradient_bits")
@@ -90,7 +90,7 @@ class WAGEWeight(Side):
 class WAGEActivation(Side):
     """k-bit activations, and the errors that come back through them."""
 
-    def __init__(self, channels: int, bits: int = 8, error_bits: int = 8) -> None:
+    def __init__(self, channels: int, bits: int, error_bits: int) -> None:
         super().__init__()
         self.bits = _checked(bits, "activation_bits")
         self.error_bits = _checked(error_bits, "error_bits")

@@ -42,9 +42,7 @@ class _ElementwiseGradient(torch.autograd.Function):
 class XNORWeight(Side):
     """``alpha * sign(w - mean over input channels)``, alpha per filter."""
 
-    def __init__(
-        self, shape: Sequence[int], gradient: str = "corrected", gradient_scale: float = 1.0
-    ) -> None:
+    def __init__(self, shape: Sequence[int], gradient: str, gradient_scale: float) -> None:
         super().__init__()
         if gradient not in GRADIENTS:
             raise ValueError(f"quantizer.gradient={gradient!r}: choose one of {GRADIENTS}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 class OutputScale(nn.Module):
     """Gamma: the outer product of three learned vectors."""
 
-    def __init__(self, layer: nn.Conv2d, map_size: int = 64) -> None:
+    def __init__(self, layer: nn.Conv2d, map_size: int) -> None:
         super().__init__()
         if map_size < 1:
             raise ValueError(f"quantizer.map_size={map_size} must be 1 or more")

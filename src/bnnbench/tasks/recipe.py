@@ -55,7 +55,7 @@ class Recipe:
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.9
-    schedule: str = "cosine"
+    schedule: str = "onecycle"
     warmup: float = 0.0
     nesterov: bool = False
     milestones: Sequence[float] = ()
