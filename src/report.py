@@ -2,7 +2,7 @@
 
 python src/report.py                          # logs/sweeps/*, results/sweeps/*
 python src/report.py promote=adabin_cifar10   # copy a finished sweep into results/ first
-python src/report.py promote=sweep_66065ba6 as=digits_all_methods 'title=Every method on digits'
+python src/report.py promote=<sweep> as=digits_three title='Three methods on digits'
 python src/report.py docs=true                # docs/methods.md and its plots as well
 """
 
