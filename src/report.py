@@ -2,9 +2,11 @@
 
 python src/report.py                          # logs/sweeps/*, results/sweeps/*
 python src/report.py promote=adabin_cifar10   # copy a finished sweep into results/ first
+python src/report.py promote=<sweep> as=digits_three title='Three methods on digits'
 python src/report.py docs=true                # docs/methods.md and its plots as well
 """
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -13,46 +15,71 @@ from omegaconf import DictConfig, ListConfig
 from bnnbench import resolvers
 from bnnbench.report.promote import promote
 from bnnbench.report.render import render
+from bnnbench.report.tables import Table
 
 resolvers.register()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 def main(cfg: DictConfig) -> None:
-    """Promote what is asked for, then render all sweeps of the logs and of results/."""
-    names = cfg.promote if isinstance(cfg.promote, ListConfig) else [cfg.promote]
+    """Promote what is asked for, then render all sweeps of the logs and of results/.
+
+    A sweep that cannot be rendered is named and costs the exit code, not the others.
+    """
     results, sweeps, runs = (
         Path(cfg.paths[key]) for key in ("results_dir", "sweeps_dir", "runs_dir")
     )
+    failed: list[Path] = []
     try:
-        for name in filter(None, names):
-            copied = promote(name, sweeps, runs, results, cfg.allow_dirty)
-            results_of = sum(path.suffix == ".json" for path in copied) - 1  # without the manifest
-            print(f"promoted {name}: {results_of} results")
+        promote_all(cfg, sweeps, runs, results)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
-            render(manifest, [runs], manifest.parent, results / "published")
-            print(manifest.parent / "table.md")
-        render_results(results)
+            if rendered(failed, manifest, [runs], manifest.parent, results / "published"):
+                print(manifest.parent / "table.md")
+        render_results(results, failed)
         if cfg.docs:
             from bnnbench.report.methods import write_page  # with torch
 
             print(write_page(Path(cfg.paths.root_dir) / "docs", results / "published"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
+    if failed:
+        raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
 
 
-def render_results(results: Path) -> None:
+def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:
+    """Promote the sweeps that `promote=` names."""
+    named = cfg.promote if isinstance(cfg.promote, ListConfig) else [cfg.promote]
+    names, stored_as = list(filter(None, named)), cfg["as"]
+    if len(names) != 1 and (stored_as or cfg.title):
+        raise ValueError("as= and title= are of one sweep: promote=<sweep> as=<name>")
+    for name in names:
+        allowed = cfg.allow_dirty, cfg.allow_partial
+        copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
+        results_of = sum(path.parent == results / "runs" for path in copied)
+        print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
+
+
+def render_results(results: Path, failed: list[Path]) -> None:
     """Render every promoted sweep into results/tables and results/figures, with an index."""
     tables, index = results / "tables", []
     for manifest in sorted((results / "sweeps").glob("*.json")):
         name = manifest.stem
-        figures = results / "figures" / name
-        published, runs = results / "published", [results / "runs"]
-        table = render(manifest, runs, tables, published, name, figures, formats=("png",))
-        index.append(f"- [{table.title}]({name}.md)\n")
-        print(tables / f"{name}.md")
+        where = [results / "runs"], tables, results / "published", name, results / "figures" / name
+        if table := rendered(failed, manifest, *where, formats=("png",)):
+            index.append(f"- [{table.title}]({name}.md)\n")
+            print(tables / f"{name}.md")
     if index:
         (tables / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")
+
+
+def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
+    """The rendered table; where that fails, None, a line on stderr and an entry in failed."""
+    try:
+        return render(manifest, *where, **how)
+    except Exception as error:  # whatever is wrong with one sweep, the others have their tables
+        print(f"not rendered: {manifest}: {type(error).__name__}: {error}", file=sys.stderr)
+        failed.append(manifest)
+        return None
 
 
 if __name__ == "__main__":

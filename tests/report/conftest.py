@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 _RESULT: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
+    "headline": "test/acc",
     "choices": {
         "quantizer": "adabin",
         "loss": "task",
@@ -37,6 +39,9 @@ _RESULT: dict[str, Any] = {
         "lr": [0.1, 0.0],
     },
     "epochs": 2,
+    "planned_epochs": 2,
+    "ended": None,
+    "data_stamp": "sha256:abc",
     "train_images": 50000,
     "test_images": 10000,
     "operations": {"ops": 1.07e6, "params": 271262, "packed_bytes": 48950},
@@ -60,6 +65,7 @@ _PUBLISHED: dict[str, Any] = {
             "source": "arXiv 0000.00000 Table 1",
             "source_kind": "own",
             "verified": True,
+            "run": {"quantizer": "adabin", "backbone": "resnet20"},
         },
         {
             "method": "slb",
@@ -69,6 +75,7 @@ _PUBLISHED: dict[str, Any] = {
             "values": {"top1": 85.5},
             "source": None,
             "verified": False,
+            "run": {"quantizer": "slb", "backbone": "resnet20"},
         },
     ],
 }
@@ -91,28 +98,51 @@ def make_result() -> Callable[..., dict[str, Any]]:
 def make_manifest() -> Callable[..., dict[str, Any]]:
     """A manifest from the overrides of its cells, e.g. "quantizer=adabin seed=1".
 
-    Run and fingerprint of a cell are its overrides, so that results can be keyed by them.
+    Run and fingerprint of a cell are its overrides, so that results can be keyed by them. Its
+    settings are the overrides, read as YAML, and what `settings` says of all cells.
     """
 
-    def make(*cells: str, **entries: Any) -> dict[str, Any]:
+    def make(*cells: str, settings: dict[str, Any] | None = None, **entries: Any) -> dict[str, Any]:
         overrides = [dict(word.split("=") for word in cell.split()) for cell in cells]
         keys = dict.fromkeys(key for cell in overrides for key in cell)
         swept = [k for k in keys if k != "seed" and len({cell.get(k) for cell in overrides}) > 1]
         return {
-            "schema": 1,
+            "schema": 2,
             "name": "a_sweep",
             "command": "python src/train.py -m",
             "table": None,
             "scale": None,
             "scale_notes": None,
             "swept": swept,
+            "headline": "test/acc",
+            "shared": dict(settings or {}),
             "cells": [
-                {"overrides": options, "run": text.replace(" ", "_"), "fingerprint": text}
+                {
+                    "overrides": options,
+                    "run": text.replace(" ", "_"),
+                    "fingerprint": text,
+                    "settings": resolved(options),
+                }
                 for text, options in zip(cells, overrides, strict=True)
             ],
         } | entries
 
     return make
+
+
+def resolved(overrides: dict[str, str]) -> dict[str, Any]:
+    """Overrides as settings: a choice as the name of its group, values with their types."""
+    return {
+        key if "." in key or key == "seed" else f"{key}.name": _typed(value)
+        for key, value in overrides.items()
+    }
+
+
+def _typed(value: str) -> Any:
+    try:
+        return float(value) if set(value) & set(".e") else yaml.safe_load(value)
+    except ValueError:
+        return yaml.safe_load(value)
 
 
 @pytest.fixture

@@ -84,4 +84,4 @@ def test_a_row_is_named_by_its_choices_and_by_the_values_within_a_group() -> Non
     keys = ["quantizer", "backbone", "loss.nu"]
     assert row_name(row, keys) == "bonn wrn22 nu=0.2"
     assert row_name(row, keys, split=True) == "bonn nu=0.2"
-    assert row_name(Row({}), ["quantizer"]) == "default"
+    assert row_name(Row({}, {"quantizer.name": "xnor"}), ["quantizer"]) == "xnor"

@@ -20,8 +20,8 @@ def folders(tmp_path: Path, make_manifest, write) -> dict[str, Path]:
 def finish(folders, make_result, write):
     """Write the result of a run, with the git state given."""
 
-    def finish_run(run: str, **git) -> Path:
-        result = make_result(run.split("=")[1], fingerprint=run, git=git)
+    def finish_run(run: str, entries: dict | None = None, **git) -> Path:
+        result = make_result(run.split("=")[1], fingerprint=run, git=git, **(entries or {}))
         return write(folders["runs_dir"] / run / "result.json", result)
 
     return finish_run
@@ -70,4 +70,75 @@ def test_unknown_and_unfinished_sweeps(folders) -> None:
     with pytest.raises(FileNotFoundError, match=r"no sweep 'b'.*there are: a_sweep"):
         promote("b", **folders)
     with pytest.raises(ValueError, match="no finished run"):
+        promote("a_sweep", **folders)
+
+
+CLEAN = {"commit": "abc", "dirty": False}
+
+
+def test_stored_under_another_name(folders, finish, write, make_manifest) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    source = json.loads((folders["sweeps_dir"] / "a_sweep" / "sweep.json").read_text())
+    results = folders["results_dir"]
+    copied = promote("a_sweep", **folders, stored_as="two-methods", title="Two methods")
+    assert copied[0] == results / "sweeps" / "two-methods.json"
+    stored = json.loads(copied[0].read_text())
+    assert stored == source | {"name": "two-methods", "title": "Two methods"}
+    promote("a_sweep", **folders, stored_as="two-methods")  # again: its title stays
+    assert json.loads(copied[0].read_text()) == stored
+    assert [path.name for path in (results / "sweeps").iterdir()] == ["two-methods.json"]
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "../a", "a.b", "-a", "", "ä", "index", "a_runs"])
+def test_a_name_that_is_none_is_refused(folders, finish, name) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    with pytest.raises(ValueError, match="as="):
+        promote("a_sweep", **folders, stored_as=name)
+    assert not folders["results_dir"].exists()
+
+
+def test_another_sweeps_name_is_refused(folders, finish, write, make_manifest) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    other = make_manifest("quantizer=irnet", command="python src/train.py quantizer=irnet")
+    taken = write(folders["results_dir"] / "sweeps" / "taken.json", other)
+    with pytest.raises(ValueError, match=r"taken\.json is another sweep \(python src/train.py q"):
+        promote("a_sweep", **folders, stored_as="taken")
+    assert json.loads(taken.read_text()) == other
+    assert not (folders["results_dir"] / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("ended", "epochs", "why"),
+    [
+        ("max_time", {"epochs": 3, "planned_epochs": 10}, "max_time after 3 of 10 epochs"),
+        ("limit_train_batches=3", {"planned_epochs": None}, "limit_train_batches=3 after 2 epochs"),
+    ],
+)
+def test_a_run_that_ended_early_is_no_full_one(folders, finish, ended, epochs, why) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    finish("quantizer=xnor", {"ended": ended, **epochs}, **CLEAN)
+    with pytest.raises(
+        ValueError, match=rf"quantizer=xnor/result\.json: ended by {why}"
+    ) as refusal:
+        promote("a_sweep", **folders, allow_dirty=True)
+    assert "quantizer=bnn" not in str(refusal.value)
+    assert "allow_partial=true" in str(refusal.value)
+    assert not folders["results_dir"].exists()
+    assert len(promote("a_sweep", **folders, allow_partial=True)) == 3
+
+
+def test_a_damaged_result_is_left_out_and_named(folders, finish, capsys) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    bad = finish("quantizer=xnor", **CLEAN)
+    bad.write_text("{")
+    copied = promote("a_sweep", **folders)
+    assert [path.name for path in copied] == ["a_sweep.json", "quantizer=bnn.json"]
+    assert f"left out: {bad} is damaged" in capsys.readouterr().err
+
+
+def test_a_manifest_without_settings_has_to_be_written_anew(folders, finish, write) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    path = folders["sweeps_dir"] / "a_sweep" / "sweep.json"
+    write(path, json.loads(path.read_text()) | {"schema": 1})
+    with pytest.raises(ValueError, match="older version: run its command again"):
         promote("a_sweep", **folders)

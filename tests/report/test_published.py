@@ -66,25 +66,52 @@ def _set(*path: Any, value: Any) -> Callable[[Any], None]:
 
 BAD = {
     "missing file key": (lambda c: c.pop("paper"), r"t.yaml: missing key\(s\) \['paper'\]"),
-    "unknown file key": (_set("papper", value=1), r"unknown key\(s\) \['papper'\]; valid"),
-    "no rows": (_set("rows", value=[]), "t.yaml: rows must be a list"),
-    "missing row key": (lambda c: c["rows"][1].pop("bits"), r"row 2: missing key\(s\) \['bits'\]"),
-    "mistyped row key": (_set("rows", 0, "verifed", value=True), r"row 1: unknown key\(s\)"),
+    "unknown file key": (_set("papper", value=1), r"unknown key\(s\) \['papper'\]; valid: \['met"),
+    "no rows": (_set("rows", value=[]), "t.yaml: key 'rows': List should have at least 1 item"),
+    "missing row key": (
+        lambda c: c["rows"][1].pop("bits"),
+        r"row 2 \(slb, resnet20\): missing key\(s\) \['bits'\]",
+    ),
+    "mistyped row key": (
+        _set("rows", 0, "verifed", value=True),
+        r"row 1 \(adabin, resnet20\): unknown key\(s\) \['verifed'\]; valid: \['alternates'",
+    ),
     "bits as text": (_set("rows", 0, "bits", value="1/1"), r"row 1 \(adabin, resnet20\): key 'b"),
-    "half a bit": (_set("rows", 0, "bits", value={"w": 0.5, "a": 1}), "whole numbers"),
-    "text for a number": (_set("rows", 0, "values", value={"top1": "88"}), "must be a number"),
+    "half a bit": (_set("rows", 0, "bits", value={"w": 0.5, "a": 1}), "key 'bits.w': .* integer"),
+    "no bit": (_set("rows", 0, "bits", value={"w": 0, "a": 1}), "key 'bits.w': .*greater than 0"),
+    "text for a number": (
+        _set("rows", 0, "values", value={"top1": "88"}),
+        "key 'values.top1': Input should be a valid number",
+    ),
     "unknown metric": (_set("rows", 0, "values", value={"top2": 1.0}), "unknown metric 'top2'"),
     "fraction": (_set("rows", 0, "values", value={"top1": 882}), "is a percentage"),
     "no source": (_set("rows", 1, "verified", value=True), "'source' is empty"),
-    "verified as text": (_set("rows", 0, "verified", value="yes"), "must be true or false"),
-    "kind": (_set("rows", 0, "source_kind", value="web"), "'source_kind' must be one of"),
-    "training": (_set("rows", 0, "training", value="three"), "'training' must be one of"),
+    "verified as text": (
+        _set("rows", 0, "verified", value="yes"),
+        "key 'verified': Input should be a valid boolean, got 'yes'",
+    ),
+    "kind": (_set("rows", 0, "source_kind", value="web"), "'source_kind': Input should be 'own'"),
+    "no kind": (lambda c: c["rows"][0].pop("source_kind"), "'source_kind' must be given"),
+    "training": (_set("rows", 0, "training", value="three"), "'training': Input should be 'two_"),
     "verified_values": (_set("rows", 1, "verified_values", value=["top5"]), "not in 'values'"),
-    "alternates": (_set("rows", 0, "alternates", value=[{"values": {}}]), "'alternates'"),
-    "losses": (_set("rows", 0, "losses", value={"kernel": 1}), "'losses' must be {kernel: true"),
-    "hyper": (_set("rows", 0, "hyper", value={"lambda": "1e-4"}), "'hyper' must map names to num"),
-    "best": (_set("rows", 0, "best_of_sweep", value="yes"), "'best_of_sweep' must be true or"),
-    "not a mapping": (_set("protocol", value=[]), "protocol must be a mapping"),
+    "alternates": (_set("rows", 0, "alternates", value=[{"values": {}}]), "key 'alternates.0"),
+    "losses": (_set("rows", 0, "losses", value={"kernel": 1}), "key 'losses.kernel': .*boolean"),
+    "hyper": (_set("rows", 0, "hyper", value={"lambda": "1e-4"}), "'hyper.lambda': .*number"),
+    "best": (_set("rows", 0, "best_of_sweep", value="yes"), "'best_of_sweep': .*boolean"),
+    "not a mapping": (_set("protocol", value=[]), "key 'protocol': .*dictionary"),
+    "a run of nothing": (_set("rows", 0, "run", value={}), "'run': must name at least quantizer"),
+    "a run of no value": (
+        _set("rows", 0, "run", "loss.lambda", value={"over": 0}),
+        r"row 1 \(adabin, resnet20\): key 'run.loss.lambda",
+    ),
+    "a run of two": (
+        _set("rows", 1, "run", value={"quantizer": "adabin", "backbone": "resnet20"}),
+        r"row 1 \(adabin, resnet20\): key 'run' is another row's as well",
+    ),
+    "a run of a reproduction": (
+        _set("rows", 0, "source_kind", value="reproduction"),
+        "no run stands beside a reproduction",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Tables and figures from folders of runs; the report script end to end."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from bnnbench.records.provenance import source_hash
-from bnnbench.report.render import collect, render
+from bnnbench.report.reading import collect
+from bnnbench.report.render import render
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ("kernels", "layers", "binarized")
-QUANTIZER = {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}}
+CONFIG = {"quantizer": {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}}, "seed": 0}
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def sweep(tmp_path, make_manifest, make_result, write):
     """A sweep of three on disk: finished, failed, and one with a result of another config."""
     cells = ["quantizer=bnn", "quantizer=xnor", "quantizer=irnet"]
     manifest = make_manifest(*cells)
-    config = {"config": {"quantizer": QUANTIZER}, "source_hash": source_hash(QUANTIZER)}
+    config = {"config": CONFIG, "source_hash": source_hash(CONFIG)}
     result = make_result("bnn", fingerprint=cells[0], **config)
     write(tmp_path / "logs/runs/quantizer=bnn/result.json", result)
     failed = tmp_path / "logs/runs/quantizer=xnor/error.txt"
@@ -57,7 +59,7 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     write(file, make_result("bnn", statistics=recorded(), **fingerprint))
     render(sweep, [runs], out, ROOT / "results" / "published")
     drawn = {f"{name}.{suffix}" for name in ("curves", *WEIGHTS) for suffix in ("png", "svg")}
-    tables = {"table.md", "table.csv", "table.tex", "sweep.json"}
+    tables = {"table.md", "table.csv", "table.tex", "runs.csv", "sweep.json"}
     assert {path.name for path in out.iterdir()} == drawn | tables
     write(file, make_result("bnn", **fingerprint))  # what can no longer be drawn goes
     render(sweep, [runs], out, ROOT / "results" / "published")
@@ -66,16 +68,16 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
 
 def test_finds_results_in_flat_folders_too(tmp_path, make_manifest, make_result, write) -> None:
     write(tmp_path / "quantizer=bnn.json", make_result("bnn", fingerprint="quantizer=bnn"))
-    results, failures = collect(make_manifest("quantizer=bnn"), [tmp_path / "none", tmp_path])
-    assert set(results) == {"quantizer=bnn"}
-    assert failures == {}
+    found = collect(make_manifest("quantizer=bnn"), [tmp_path / "none", tmp_path])
+    assert set(found.results) == {"quantizer=bnn"}
+    assert (found.failures, found.damaged) == ({}, {})
 
 
 def test_a_result_older_than_its_code_is_marked(sweep: Path, make_result, write, column) -> None:
     runs = sweep.parents[2] / "runs"
-    gone = {"weight": {"_target_": "bnnbench.quantizers.removed.Weight"}}
-    for config, accuracy in ((QUANTIZER, "90.00*"), (gone, "90.00*"), (None, "90.00")):
-        entries = {"fingerprint": "quantizer=bnn", "config": {"quantizer": config}}
+    gone = {"quantizer": {"weight": {"_target_": "bnnbench.quantizers.removed.Weight"}}}
+    for config, accuracy in ((CONFIG, "90.00*"), (gone, "90.00*"), (None, "90.00")):
+        entries = {"fingerprint": "quantizer=bnn", "config": config}
         write(runs / "quantizer=bnn/result.json", make_result("bnn", **entries))
         table = render(sweep, [runs], sweep.parent, ROOT / "results" / "published")
         assert column(table, "accuracy")[0] == accuracy
@@ -96,12 +98,81 @@ def test_an_emptied_results_folder_costs_the_published_column_only(
         render(sweep, [runs], sweep.parent, ROOT / "results" / "published")
 
 
-@pytest.mark.parametrize("text", ['{"schema": 1', '{"schema": 99}', "[]"])
-def test_unusable_files_are_named(sweep: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema": 2',
+        '{"schema": 99}',
+        "[]",
+        "",
+        "\x00\x01",
+        '{"schema": 2, "fingerprint": "quantizer=bnn", "choices": {}}',
+        '{"schema": 2, "fingerprint": "x", "choices": {}, "metrics": {"last": {"test/acc": "a"}}}',
+    ],
+)
+def test_a_damaged_result_costs_its_own_cell_only(sweep: Path, column, text: str) -> None:
     result = sweep.parents[2] / "runs" / "quantizer=bnn" / "result.json"
     result.write_text(text)
-    with pytest.raises(ValueError, match=r"quantizer=bnn/result\.json (is damaged|has schema)"):
-        render(sweep, [result.parents[1]], sweep.parent, ROOT / "results" / "published")
+    table = render(sweep, [result.parents[1]], sweep.parent, ROOT / "results" / "published")
+    assert column(table, "accuracy") == ["damaged", "failed", "\N{EN DASH}"]
+    (note,) = [note for note in table.notes if note.startswith("damaged: quantizer=bnn: ")]
+    assert str(result) in note
+    state = [row["state"] for row in csv.DictReader((sweep.parent / "runs.csv").open())]
+    assert state == ["damaged", "failed", "missing"]
+
+
+def test_a_result_that_lies_whole_in_the_second_folder_is_taken(
+    sweep: Path, tmp_path: Path, column
+) -> None:
+    runs = sweep.parents[2] / "runs"
+    (tmp_path / "first" / "quantizer=bnn").mkdir(parents=True)
+    (tmp_path / "first" / "quantizer=bnn" / "result.json").write_text("{")
+    table = render(sweep, [tmp_path / "first", runs], sweep.parent, ROOT / "results" / "published")
+    assert column(table, "accuracy")[0] == "90.00"
+
+
+def test_an_error_that_is_no_text_is_still_one_line(sweep: Path) -> None:
+    file = sweep.parents[2] / "runs" / "quantizer=xnor" / "error.txt"
+    file.write_bytes(b"\xff\x00ValueError: \x1b[31mno\n")
+    table = render(sweep, [file.parents[1]], sweep.parent, ROOT / "results" / "published")
+    (note,) = [note for note in table.notes if note.startswith("failed: ")]
+    assert note.isprintable()
+    assert "ValueError:" in note
+
+
+@pytest.mark.parametrize(
+    ("damage", "place"),
+    [
+        (lambda m: m["cells"][0].pop("run"), r"cells\.0\.run"),
+        (lambda m: m.update(cells={}), "cells: "),
+        (lambda m: m.update(swept=None), "swept: "),
+        (lambda m: m.pop("shared"), "shared: "),
+    ],
+)
+def test_a_wrongly_shaped_manifest_is_named(sweep: Path, write, damage, place: str) -> None:
+    manifest = json.loads(sweep.read_text())
+    damage(manifest)
+    write(sweep, manifest)
+    with pytest.raises(ValueError, match=rf"sweep\.json is damaged \({place}"):
+        render(sweep, [], sweep.parent, ROOT / "results" / "published")
+
+
+def test_files_of_schema_1_are_still_shown(sweep: Path, write, column) -> None:
+    manifest = json.loads(sweep.read_text()) | {"schema": 1}
+    for key in ("headline", "shared"):
+        del manifest[key]
+    for cell in manifest["cells"]:
+        del cell["settings"]
+    write(sweep, manifest)
+    result = sweep.parents[2] / "runs" / "quantizer=bnn" / "result.json"
+    old = json.loads(result.read_text()) | {"schema": 1}
+    for key in ("headline", "ended", "planned_epochs", "data_stamp"):
+        del old[key]
+    write(result, old)
+    table = render(sweep, [result.parents[1]], sweep.parent, ROOT / "results" / "published")
+    assert column(table, "quantizer") == ["bnn", "xnor", "irnet"]
+    assert column(table, "accuracy") == ["90.00", "failed", "\N{EN DASH}"]
+    assert "data stamp unknown: 1 of 1 results" in table.notes
 
 
 def test_imports_lightly() -> None:
@@ -128,7 +199,7 @@ def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path,
     assert "promoted a_sweep: 1 results" in done.stdout
     assert (sweep.parent / "table.md").is_file()
     files = {str(p.relative_to(tmp_path)) for p in (tmp_path / "results").rglob("*.*")}
-    rendered = {f"results/tables/a_sweep.{suffix}" for suffix in ("md", "csv", "tex")}
+    rendered = {f"results/tables/a_sweep{end}" for end in (".md", ".csv", ".tex", "_runs.csv")}
     assert files == rendered | {
         "results/tables/index.md",
         "results/figures/a_sweep.png",
@@ -147,3 +218,41 @@ def test_the_script_says_what_is_wrong(sweep: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: no sweep 'a_swep'")
     assert done.stderr.rstrip().endswith("there are: a_sweep")
+
+
+def test_the_script_promotes_under_a_telling_name(sweep: Path, tmp_path: Path) -> None:
+    words = ("promote=a_sweep", "as=three_methods", "title='Three methods, briefly'")
+    done = report(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "promoted a_sweep as three_methods: 1 results" in done.stdout
+    promoted = json.loads((tmp_path / "results/sweeps/three_methods.json").read_text())
+    assert promoted["name"] == "three_methods"
+    assert promoted["command"] == json.loads(sweep.read_text())["command"]
+    page = (tmp_path / "results/tables/three_methods.md").read_text()
+    assert page.startswith("# Three methods, briefly\n")
+    index = (tmp_path / "results/tables/index.md").read_text()
+    assert "- [Three methods, briefly](three_methods.md)\n" in index
+    refused = report(tmp_path, "promote=[a_sweep,a_sweep]", "as=both")
+    assert (refused.returncode, refused.stderr.startswith("error: as= and title=")) == (1, True)
+
+
+def test_a_sweep_that_cannot_be_rendered_costs_the_others_nothing(
+    sweep: Path, tmp_path: Path, write
+) -> None:
+    bad = tmp_path / "logs/sweeps/a_bad_one/sweep.json"
+    bad.parent.mkdir()
+    bad.write_text("{")
+    missing = json.loads(sweep.read_text()) | {"table": {"published": "nowhere"}}
+    write(tmp_path / "logs/sweeps/another/sweep.json", missing)
+    (tmp_path / "results" / "published").mkdir(parents=True)
+    write(tmp_path / "results/sweeps/a_promoted_one.json", {"schema": 2, "cells": []})
+    done = report(tmp_path)
+    assert done.returncode == 1
+    assert (sweep.parent / "table.md").is_file()
+    named = [line for line in done.stderr.splitlines() if line.startswith("not rendered: ")]
+    assert [Path(line.split(": ")[1]) for line in named] == [
+        bad,
+        tmp_path / "logs/sweeps/another/sweep.json",
+        tmp_path / "results/sweeps/a_promoted_one.json",
+    ]
+    assert str(bad) in done.stderr.splitlines()[-1]

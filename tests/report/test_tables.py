@@ -67,7 +67,7 @@ def test_missing_and_failed_cells(make_manifest, make_result, column):
 
 def test_a_sweep_of_nothing_and_a_bare_result_do_not_crash(make_manifest):
     assert comparison(make_manifest(), {}, {}).rows == []
-    bare = {"schema": 1, "choices": {}, "metrics": {"last": {}}, "bits": None, "history": None}
+    bare = {"schema": 2, "choices": {}, "metrics": {"last": {}}, "bits": None, "history": None}
     table = comparison(make_manifest("quantizer=adabin"), {"quantizer=adabin": bare}, {})
     assert table.header == ["quantizer", "W/A bits", "seeds"]  # no column of dashes
     assert table.rows == [["adabin", MISSING, "1"]]
@@ -117,18 +117,147 @@ def test_shared_facts_are_a_note_and_differing_ones_columns(make_manifest, make_
     assert notes_with(table, "not ranked")
 
 
-def test_a_swept_structure_option_shows_what_was_built(make_manifest, make_result, column):
-    cells = ["quantizer=fp32", "quantizer=fp32 backbone.nonlinearity=prelu"]
-    prelu = {"shortcut": "conv", "nonlinearity": "prelu", "head_norm": True}
-    results = {cells[0]: make_result("fp32"), cells[1]: make_result("fp32", structure=prelu)}
-    table = comparison(make_manifest(*cells), results, {})
-    assert column(table, "backbone.nonlinearity") == ["maxout", "prelu"]
-    assert "nonlinearity" not in table.header  # the fact behind it needs no second column
-    del results[cells[0]]["structure"]["nonlinearity"]
-    table = comparison(make_manifest(*cells), results, {})
-    assert column(table, "backbone.nonlinearity") == [MISSING, "prelu"]
-    table = comparison(make_manifest(*cells), {}, {})
-    assert column(table, "backbone.nonlinearity") == ["default", "prelu"]
+def test_option_columns_hold_resolved_values_of_cells_not_run_too(
+    make_manifest, make_result, column
+):
+    cells = ["quantizer=fp32", "quantizer=fp32 backbone.nonlinearity=prelu", "quantizer=bwn"]
+    manifest = make_manifest(*cells)
+    manifest["cells"][0]["settings"] |= {"backbone.nonlinearity": "maxout"}
+    for results in ({}, {cells[0]: make_result("fp32")}):
+        table = comparison(manifest, results, {})
+        assert column(table, "backbone.nonlinearity") == ["maxout", "prelu", MISSING]
+        assert "nonlinearity" not in table.header  # the fact behind it needs no second column
+        assert "default" not in table.markdown()
+
+
+def test_values_of_options_have_one_form(make_manifest, column):
+    cells = [f"quantizer=a{i}" for i in range(5)]
+    values = [True, False, None, 1e-4, [1, 2]]
+    manifest = make_manifest(*cells)
+    manifest["swept"].append("loss.x")
+    for cell, value in zip(manifest["cells"], values, strict=True):
+        cell["settings"]["loss.x"] = value
+    table = comparison(manifest, {}, {})
+    assert column(table, "loss.x") == ["yes", "no", "none", "0.0001", "1-2"]
+
+
+def test_a_swept_group_of_values_is_told_by_its_leaves(make_manifest, column):
+    manifest = make_manifest("quantizer=a recipe.groups=x", "quantizer=b")
+    manifest["cells"][0]["settings"] = {"recipe.groups.scale.lr": 0.1, "recipe.groups.norm.lr": 1}
+    table = comparison(manifest, {}, {})
+    assert column(table, "recipe.groups") == ["scale.lr=0.1 norm.lr=1", MISSING]
+
+
+def test_options_in_which_all_rows_agree_are_a_note(make_manifest, make_result, column):
+    cells = ["quantizer=adabin recipe=native", "quantizer=xnor recipe=unified"]
+    manifest = make_manifest(*cells, settings={"loss.name": "task"})
+    manifest["cells"][0]["settings"]["recipe.name"] = "unified"  # there is no native file
+    table = comparison(manifest, {}, {})
+    assert table.header[:2] == ["quantizer", "W/A bits"]
+    assert "all rows: recipe unified" in table.notes
+    alone = comparison(make_manifest("quantizer=adabin"), {}, {})
+    assert column(alone, "quantizer") == ["adabin"]  # something has to name a row
+    assert not notes_with(alone, "quantizer adabin")
+
+
+def test_rows_without_a_native_recipe_are_named(make_manifest, make_result):
+    cells = [f"quantizer={q} dataset=cifar10 recipe=native seed={s}" for q in "ab" for s in (0, 1)]
+    cells.append("quantizer=c dataset=cifar10 recipe=unified")
+    manifest = make_manifest(*cells)
+    for cell in manifest["cells"][2:4]:
+        cell["settings"]["recipe.name"] = "unified"
+    table = comparison(manifest, {}, {})
+    (note,) = notes_with(table, "no native recipe")
+    assert note.endswith(": b cifar10")
+    choices = make_result()["choices"] | {"recipe": "unified"}
+    ran = {cells[2]: make_result("b", choices=choices)}
+    (note,) = notes_with(comparison(manifest, ran, {}), "no native recipe")
+    assert note.endswith(": b cifar10 resnet20")
+
+
+def test_cells_that_share_a_run_keep_their_rows(make_manifest, make_result, column):
+    manifest = make_manifest("quantizer=adabin loss=task", "quantizer=adabin loss=same")
+    manifest["cells"][1] |= {"fingerprint": manifest["cells"][0]["fingerprint"]}
+    results = {manifest["cells"][0]["fingerprint"]: make_result()}
+    assert column(comparison(manifest, results, {}), "accuracy") == ["90.00", "90.00"]
+
+
+def test_optimiser_and_schedule_are_facts(make_manifest, make_result, column):
+    recipe = {"optimizer": "adam", "schedule": "cosine"}
+    results = {
+        "quantizer=adabin": make_result(config={"recipe": recipe}),
+        "quantizer=wage": make_result("wage", config={"recipe": recipe | {"optimizer": "wage"}}),
+    }
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "optimizer") == ["adam", "wage"]
+    assert "schedule cosine" in notes_with(table, "all rows: ")[0]
+
+
+def test_a_run_that_ended_early_says_so(make_manifest, make_result, column):
+    early = {"ended": "max_time", "epochs": 3, "planned_epochs": 10, "train_images": 7680}
+    limited = {"ended": "limit_train_batches=3", "epochs": 10, "planned_epochs": 10}
+    results = {
+        "quantizer=adabin": make_result(epochs=10, planned_epochs=10),
+        "quantizer=xnor": make_result("xnor", **early),
+        "quantizer=bnn": make_result("bnn", **limited),
+    }
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "epochs") == ["10", "3 of 10", "10"]
+    assert column(table, "ended") == [MISSING, "max_time", "limit_train_batches=3"]
+    assert column(table, "training images") == ["50000", "7680", "50000"]
+    results.pop("quantizer=adabin"), results.pop("quantizer=bnn")
+    alone = comparison(make_manifest(*results), results, {})
+    assert "ended max_time" in notes_with(alone, "all rows: ")[0]
+
+
+def test_results_without_a_data_stamp_are_counted_in_one_note(make_manifest, make_result):
+    results = {f"quantizer={q}": make_result(q, data_stamp=None) for q in ("adabin", "xnor")}
+    results["quantizer=bnn"] = make_result("bnn")
+    table = comparison(make_manifest(*results), results, {})
+    assert notes_with(table, "data stamp") == ["data stamp unknown: 2 of 3 results"]
+    known = {"quantizer=bnn": results["quantizer=bnn"]}
+    assert not notes_with(comparison(make_manifest(*known), known, {}), "data stamp")
+
+
+def test_a_damaged_cell_is_named_and_stops_nothing(make_manifest, make_result, column):
+    cells = ["quantizer=adabin", "quantizer=xnor"]
+    damaged = {cells[1]: "runs/xnor/result.json is damaged (line 3)"}
+    table = comparison(make_manifest(*cells), {cells[0]: make_result()}, {}, damaged=damaged)
+    assert column(table, "accuracy") == ["90.00", "damaged"]
+    assert notes_with(table, "damaged: ") == [f"damaged: quantizer=xnor: {damaged[cells[1]]}"]
+
+
+def test_a_sweep_that_failed_whole_has_its_own_headline(make_manifest, column):
+    cells = ["quantizer=adabin", "quantizer=xnor"]
+    manifest = make_manifest(*cells, headline="test/map")
+    table = comparison(manifest, {}, dict.fromkeys(cells, "KeyError: 1"))
+    assert column(table, "mAP % (last epoch)") == ["failed", "failed"]
+    assert not [name for name in table.header if "accuracy" in name]
+
+
+def test_undefined_and_absent_headlines_are_dashes(make_manifest, make_result, column):
+    results = {f"quantizer={q}": make_result(q) for q in ("adabin", "xnor", "bnn")}
+    results["quantizer=xnor"]["metrics"]["last"]["test/acc"] = None
+    results["quantizer=xnor"]["metrics"]["best"]["test/acc"] = None
+    results["quantizer=bnn"] |= {"headline": None, "metrics": {"last": {}, "best": {}}}
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "accuracy") == ["90.00", MISSING, MISSING]
+    assert column(table, "best epoch") == ["91.00", MISSING, MISSING]
+
+
+def test_metrics_that_a_table_asks_for(make_manifest, make_result, column):
+    asked = {"title": "T", "columns": ["nll", "brier", "ece", "top5"]}
+    manifest = make_manifest("quantizer=adabin", "quantizer=xnor", table=asked)
+    result = make_result()
+    values = {"nll": 0.4321, "brier": 0.15, "ece": 0.0321, "top5": None}
+    result["metrics"]["last"] |= {f"test/{name}": value for name, value in values.items()}
+    table = comparison(manifest, {"quantizer=adabin": result}, {})
+    assert column(table, "NLL") == ["0.43", MISSING]
+    assert column(table, "Brier") == ["0.15", MISSING]
+    assert column(table, "ECE %") == ["3.21", MISSING]
+    assert not [name for name in table.header if name.startswith("top-5")]  # nothing to show
+    plain = comparison(make_manifest("quantizer=adabin"), {"quantizer=adabin": result}, {})
+    assert not {"NLL", "Brier", "ECE %"} & set(plain.header)
 
 
 def test_bases_are_shown_when_not_one(make_manifest, make_result, column):
@@ -181,7 +310,7 @@ def test_no_difference_to_held_out_data(make_manifest, make_result, published):
     cell = "quantizer=adabin backbone=resnet20"
     metrics = {"last": {"val/acc": 0.8}, "best": {"val/acc": 0.9, "epoch": 0}}
     result = make_result()
-    result["metrics"] = metrics
+    result |= {"metrics": metrics, "headline": "val/acc"}
     table = comparison(make_manifest(cell), {cell: result}, {}, published)
     assert "delta" not in table.header
     assert notes_with(table, "evaluated on val")
@@ -192,8 +321,9 @@ def test_published_rows_that_are_not_the_plain_method_stay_apart(
     make_manifest, make_result, published, column
 ):
     adabin = published["rows"][0]
-    two_step = adabin | {"training": "two_step", "label": "AdaBin (two-step)"}
-    weights = adabin | {"bits": {"w": 1, "a": 32}, "values": {"top1": 90.0}}
+    others = {key: value for key, value in adabin.items() if key != "run"}
+    two_step = others | {"training": "two_step", "label": "AdaBin (two-step)"}
+    weights = others | {"bits": {"w": 1, "a": 32}, "values": {"top1": 90.0}}
     published["rows"] = [two_step, adabin, weights]
     cell = "quantizer=adabin backbone=resnet20"
     table = comparison(make_manifest(cell), {cell: make_result()}, {}, published)
@@ -206,8 +336,11 @@ def test_a_number_of_several_steps_stands_beside_a_run_of_several_steps(
     make_manifest, make_result, published, column
 ):
     adabin = published["rows"][0] | {"values": {"top1": 63.1}}
+    adabin["run"] |= {"recipe": ["unified", "native"]}
     two_step = adabin | {"training": "two_step", "values": {"top1": 66.4}}
+    two_step["run"] = adabin["run"] | {"recipe": ["two_step", "reactnet"]}
     stages = adabin | {"method": "r2b", "training": "multi_stage", "values": {"top1": 65.4}}
+    stages["run"] = adabin["run"] | {"quantizer": "r2b", "recipe": ["two_step", "native"]}
     published["rows"] = [adabin, two_step, stages]
     cells = [
         "quantizer=adabin backbone=resnet20 recipe=native",  # its own, in one step
@@ -235,8 +368,9 @@ def test_what_is_usual_is_said_where_another_row_differs(make_manifest, make_res
 
 
 def test_results_older_than_the_code_are_marked(make_manifest, make_result, column):
-    results = {f"quantizer={q}": make_result(q) for q in ("adabin", "xnor", "irnet")}
-    hashes = {"adabin": "bbb", "xnor": "aaa"}  # the results say aaa
+    names = [f"quantizer={q}" for q in ("adabin", "xnor", "irnet")]
+    results = {name: make_result(name.split("=")[1], fingerprint=name) for name in names}
+    hashes = {names[0]: "bbb", names[1]: "aaa"}  # the results say aaa
     table = comparison(make_manifest(*results), results, {}, source_hashes=hashes)
     assert column(table, "accuracy") == ["90.00*", "90.00", "90.00"]
     assert notes_with(table, "force=true")
@@ -273,7 +407,7 @@ def test_a_table_that_trained_nothing_shows_the_columns_it_asked_for(
 
 
 def test_the_columns_a_table_may_ask_for_are_those_there_are():
-    assert set(_EXTRA_COLUMNS) == TABLE_COLUMNS
+    assert set(_EXTRA_COLUMNS) >= TABLE_COLUMNS
 
 
 def test_a_published_best_of_a_sweep_is_marked(make_manifest, published, column):
@@ -289,12 +423,11 @@ def test_loss_weights_and_widths_have_one_spelling(make_manifest, make_result, c
         "quantizer=bonn loss=bonn loss.lambda=1e-3 backbone.widths=[16,16,32,64]",
         "quantizer=xnor",
     ]
-    network = {"widths": [16, 16, 32, 64]}
-    run = make_result("bonn", config={"loss": {"lambda": 0.0001}, "backbone": network})
-    plain = make_result("xnor", config={"loss": {}, "backbone": network})
-    table = comparison(make_manifest(*cells), {cells[0]: run, cells[2]: plain}, {})
+    manifest = make_manifest(*cells)
+    manifest["cells"][2]["settings"]["backbone.widths"] = [64, 64, 128, 256]
+    table = comparison(manifest, {}, {})
     assert column(table, "loss.lambda") == ["0.0001", "0.001", MISSING]
-    assert column(table, "backbone.widths") == ["16-16-32-64"] * 3
+    assert column(table, "backbone.widths") == ["16-16-32-64"] * 2 + ["64-64-128-256"]
 
 
 def test_weights_of_the_losses_and_the_priors_stiffness_are_shown(

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bnnbench.report.rows import Result, Row, group_cells, headline_key, option_keys
+from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
 
 _PANEL = (4.4, 3.0)  # width and height of one panel, inches
 _DPI = 110
@@ -106,7 +106,7 @@ def _has_history(row: Row) -> bool:
 
 
 def _draw(panels: Any, row: Row, colour: Any) -> None:
-    split, metric = _split(row), (headline_key(row.results[0]) or "test/acc").split("/")[1]
+    split, metric = _split(row), (row.results[0].get("headline") or "test/acc").split("/")[1]
     for panel, name, factor in ((panels[0], metric, 100), (panels[1], "loss", 1)):
         for part, style in ((split, _TEST), ("train", _TRAIN)):
             curve = mean_curve(row.results, f"{part}/{name}")
@@ -119,17 +119,22 @@ def _draw(panels: Any, row: Row, colour: Any) -> None:
 
 
 def _split(row: Row) -> str:
-    return (headline_key(row.results[0]) or "test/acc").split("/")[0]
+    return (row.results[0].get("headline") or "test/acc").split("/")[0]
 
 
 def row_name(row: Row, keys: list[str], split: bool = False) -> str:
-    """What tells a row apart: its choices, and `name=value` for values inside a group.
+    """What tells a row apart: its choices, and `name=value` for values typed inside a group.
 
     With split, the backbone is left out: the line of panels names it.
     """
-    named = [key for key in keys if not (split and key == "backbone")]
-    words = ((key.rpartition(".")[2] if "." in key else "", row.choice(key)) for key in named)
-    return " ".join(f"{k}={v}" if k else v for k, v in words if v) or "default"
+    words = []
+    for key in keys:
+        if key in CHOICES:
+            words.append(None if split and key == "backbone" else row.choice(key))
+        elif key in row.options:
+            name = f"{key.rpartition('.')[2]}=" if "." in key else ""
+            words.append(f"{name}{row.text(key)}")
+    return " ".join(filter(None, words))
 
 
 def row_colours(names: Sequence[str]) -> dict[str, Any]:

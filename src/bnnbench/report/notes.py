@@ -7,12 +7,11 @@ from typing import Any
 
 from bnnbench.report.markup import MISSING
 from bnnbench.report.matching import entry_dataset
-from bnnbench.report.rows import Result, Row, headline_key, lookup
+from bnnbench.report.rows import CHOICES, Result, Row, lookup
 
 Fact = tuple[str, Callable[[Result], Any]]
 
 MARKS = {"unverified": "†", "swept": "^", "stale": "*", "best": "§"}
-_CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 _STRUCTURE = {
     "shortcut": "shortcut",
     "downsample": "downsample",
@@ -37,6 +36,8 @@ _SETTINGS = {
     "dataset.augmentation": "augmentation",
     "dataset.interpolation": "average precision",
     "dataset.train_difficult": "difficult objects trained on",
+    "recipe.optimizer": "optimizer",
+    "recipe.schedule": "schedule",
     "recipe.init_std": "kernels start at std",
     "loss.lambda": "lambda",
     "loss.theta": "theta",
@@ -74,18 +75,15 @@ def _told(name: str, fact: Callable[[Result], Any]) -> Callable[[Result], Any]:
     return told
 
 
-def option_fact(key: str) -> Callable[[Result], Any] | None:
-    """The measured fact behind a swept structure option such as `backbone.shortcut`, or None."""
-    group, _, name = key.partition(".")
-    if group in ("backbone", "quantizer") and name in _STRUCTURE:
-        return _told(_STRUCTURE[name], lambda result: lookup(result, "structure", name))
-    return None
-
-
 def is_stale(row: Row, hashes: dict[str, str]) -> bool:
-    """Whether any result of the row was measured with other code of its quantizer."""
-    current = hashes.get(row.choice("quantizer") or "")
-    return current is not None and any(r.get("source_hash") != current for r in row.results)
+    """Whether any result of the row was measured with other code than there is now."""
+    return any(is_stale_result(result, hashes) for result in row.results)
+
+
+def is_stale_result(result: Result, hashes: dict[str, str]) -> bool:
+    """Whether a result's code has changed; hashes: of the code as it is now, by fingerprint."""
+    current = hashes.get(str(result.get("fingerprint")))
+    return current is not None and result.get("source_hash") != current
 
 
 def notes_of(
@@ -93,34 +91,43 @@ def notes_of(
     rows: list[Row],
     header: list[str],
     texts: list[list[str]],
+    alike: list[str],
     shared: list[str],
     published: dict[str, Any] | None,
 ) -> list[str]:
-    """All notes of a table, the most needed first."""
+    """All notes of a table, the most needed first.
+
+    alike: options in which all rows agree; shared: facts in which all measured rows do.
+    """
     table = manifest.get("table") or {}
     notes = []
     if manifest.get("scale_notes"):
         notes.append(str(manifest["scale_notes"]))
     if published:
         notes += _stand_in(manifest, rows, published)
+    if all(row.results for row in rows):
+        alike, shared = [*alike, *shared], []
+    if alike:
+        notes.append(f"all rows: {', '.join(alike)}")
     if shared:
-        whole = all(row.results for row in rows)
-        notes.append(f"all {'' if whole else 'measured '}rows: {', '.join(shared)}")
+        notes.append(f"all measured rows: {', '.join(shared)}")
     notes += [str(note) for note in table.get("notes") or []]
     notes += _legend(rows, header, texts)
     if published:
         notes += _published_notes(published, table.get("published"))
+    notes += _without_native(rows)
     notes += [f"failed: {run}: {line}" for row in rows for run, line in row.errors.items()]
-    return notes + _commits(rows)
+    notes += [f"damaged: {run}: {line}" for row in rows for run, line in row.damaged.items()]
+    return notes + _stamps(rows) + _commits(rows)
 
 
 def _facts(options: list[str]) -> list[Fact]:
     shown = {key.removeprefix("quantizer.").removeprefix("backbone.") for key in options}
     shown |= {"backbone"} if "backbone.name" in options else set()
-    facts: list[Fact] = [(g, lambda r, g=g: lookup(r, "choices", g)) for g in _CHOICES]
+    facts: list[Fact] = [(g, lambda r, g=g: lookup(r, "choices", g)) for g in CHOICES]
     facts += [(name, lambda r, k=k: lookup(r, "structure", k)) for k, name in _STRUCTURE.items()]
     facts = [
-        fact for fact, key in zip(facts, [*_CHOICES, *_STRUCTURE], strict=True) if key not in shown
+        fact for fact, key in zip(facts, [*CHOICES, *_STRUCTURE], strict=True) if key not in shown
     ]
     return [
         *facts,
@@ -128,7 +135,8 @@ def _facts(options: list[str]) -> list[Fact]:
         ("prior stiffness", _stiffness),
         ("training images", lambda r: r.get("train_images")),
         ("test images", lambda r: r.get("test_images")),
-        ("evaluated on", lambda r: (headline_key(r) or "nothing").split("/")[0]),
+        ("evaluated on", lambda r: (r.get("headline") or "nothing").split("/")[0]),
+        ("ended", lambda r: r.get("ended")),
         ("precision", lambda r: r.get("precision")),
         ("compiled", lambda r: r.get("compiled")),
         ("device", lambda r: r.get("device")),
@@ -174,7 +182,7 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
     if any(" ± " in cell for cell in cells):
         legend.append("±: sample standard deviation over the seeds")
     if any(row.headline("best") for row in rows):
-        keys = {str(headline_key(result)) for row in rows for result in row.results}
+        keys = {str(result.get("headline")) for row in rows for result in row.results}
         data = "test data" if any(key.startswith("test/") for key in keys) else "held-out data"
         legend.append(
             f"{MARKS['best']} the authors' protocol, selected on {data}; "
@@ -190,7 +198,7 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
         legend.append(f"{MARKS['unverified']} recalled, not read in any source")
     if any(cell.endswith(MARKS["stale"]) for cell in cells):
         legend.append(
-            f"{MARKS['stale']} older than the quantizer's code as it is now: "
+            f"{MARKS['stale']} older than the code of its method as it is now: "
             "run it again with force=true"
         )
     (bits,) = (column for column, name in enumerate(header) if name.endswith(" bits"))
@@ -207,6 +215,28 @@ def _published_notes(published: dict[str, Any], stem: str | None) -> list[str]:
     where = f"; the source of each number: results/published/{stem}.yaml" if stem else ""
     first = f"published: {published['title']} ({published['paper']}){where}"
     return [first, *(f"published: {known}" for known in published["protocol"]["known"])]
+
+
+def _without_native(rows: list[Row]) -> list[str]:
+    """The rows that asked for their method's own recipe where the suite has none."""
+    asked = [row for row in rows if row.options.get("recipe") == "native"]
+    named = [
+        " ".join(
+            filter(None, (row.choice(group) for group in ("quantizer", "dataset", "backbone")))
+        )
+        for row in asked
+        if row.choice("recipe") == "unified"
+    ]
+    if not named:
+        return []
+    return [f"no native recipe, so trained by unified: {', '.join(dict.fromkeys(named))}"]
+
+
+def _stamps(rows: list[Row]) -> list[str]:
+    """How many results cannot say which content their data had."""
+    results = [result for row in rows for result in row.results]
+    unknown = sum(result.get("data_stamp") is None for result in results)
+    return [f"data stamp unknown: {unknown} of {len(results)} results"] if unknown else []
 
 
 def _commits(rows: list[Row]) -> list[str]:

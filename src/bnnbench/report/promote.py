@@ -2,63 +2,146 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from bnnbench.report.render import find_result, read_json
-from bnnbench.report.rows import lookup
+from bnnbench.records.store import write_json
+from bnnbench.report.reading import SCHEMA, find_result, read_json
+from bnnbench.report.rows import Result, lookup
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_TAKEN = ("_kernels", "_layers", "_binarized", "_runs")  # ends of files beside a sweep's own
 
 
 def promote(
-    name: str, sweeps_dir: Path, runs_dir: Path, results_dir: Path, allow_dirty: bool = False
+    name: str,
+    sweeps_dir: Path,
+    runs_dir: Path,
+    results_dir: Path,
+    allow_dirty: bool = False,
+    allow_partial: bool = False,
+    stored_as: str | None = None,
+    title: str | None = None,
 ) -> list[Path]:
     """Copy a sweep's manifest, its finished results and their pictures; returns what was written.
 
     Histories stay in the results, so that tables and curves can be drawn again from them.
-    Cells that are not finished are left out and show as missing.
+    Cells that are not finished are left out and show as missing; damaged ones are named on stderr.
+
+    Args:
+        name: of the sweep, as its folder in sweeps_dir.
+        allow_dirty: take results that do not say which commit measured them.
+        allow_partial: take results of runs that ended early or saw part of the data.
+        stored_as: a telling name to store it under; None: its own.
+        title: of its table; None: the one it has or had when it was promoted before.
 
     Raises:
         FileNotFoundError: there is no such sweep; the message lists those that exist.
-        ValueError: nothing is finished, or a result does not say which commit measured it
-            (accepted with allow_dirty). Nothing is copied then.
+        ValueError: nothing is finished; a result does not say which commit measured it, or ended
+            early; the name is none, or another sweep's. Nothing is copied then.
     """
-    manifest_path = sweeps_dir / name / "sweep.json"
-    if not manifest_path.is_file():
-        known = ", ".join(sorted(p.parent.name for p in sweeps_dir.glob("*/sweep.json"))) or "none"
-        raise FileNotFoundError(f"no sweep {name!r} in {sweeps_dir}; there are: {known}")
-    finished = _finished(read_json(manifest_path), runs_dir)
+    manifest = read_json(_manifest_path(name, sweeps_dir))
+    if manifest["schema"] != SCHEMA:
+        raise ValueError(
+            f"sweep {name!r} was written by an older version: run its command again, which keeps "
+            "what is finished"
+        )
+    stored = name if stored_as is None else _checked_name(stored_as)
+    target = results_dir / "sweeps" / f"{stored}.json"
+    before = _before(target, manifest)
+    finished = _finished(manifest, runs_dir)
     if not finished:
         raise ValueError(f"sweep {name!r} has no finished run in {runs_dir}: run it first")
-    complaints = [line for path in finished.values() for line in _complaints(path)]
-    if complaints and not allow_dirty:
-        raise ValueError(
-            f"sweep {name!r} cannot be traced to a commit:\n  "
-            + "\n  ".join(complaints)
-            + "\ncommit the code and run these with force=true, or promote with allow_dirty=true"
-        )
-    copies = {results_dir / "sweeps" / f"{name}.json": manifest_path}
-    copies |= {results_dir / "runs" / f"{run}.json": path for run, path in finished.items()}
+    complaints = _complaints(name, finished, allow_dirty, allow_partial)
+    if complaints:
+        raise ValueError(complaints)
+    copies = {results_dir / "runs" / f"{run}.json": path for run, (path, _) in finished.items()}
     copies |= {
         results_dir / "figures" / f"{run}_{picture.name}": picture
-        for run, path in finished.items()
+        for run, (path, _) in finished.items()
         for picture in sorted(path.parent.glob("**/pictures/*.png"))  # the last stage's stay
     }
-    for target, source in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    return list(copies)
+    title = title or manifest.get("title") or before.get("title")
+    manifest |= {"name": stored} | ({"title": title} if title else {})
+    write_json(target, manifest)
+    for copy, source in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    return [target, *copies]
 
 
-def _finished(manifest: dict[str, Any], runs_dir: Path) -> dict[str, Path]:
-    found = {cell["run"]: find_result(cell, [runs_dir]) for cell in manifest["cells"]}
-    return {run: path for run, path in found.items() if path}
+def _manifest_path(name: str, sweeps_dir: Path) -> Path:
+    path = sweeps_dir / name / "sweep.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.parent.name for p in sweeps_dir.glob("*/sweep.json"))) or "none"
+        raise FileNotFoundError(f"no sweep {name!r} in {sweeps_dir}; there are: {known}")
+    return path
 
 
-def _complaints(path: Path) -> list[str]:
-    result = read_json(path)
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"as={name}: a name has letters, digits, - and _ only")
+    if name == "index" or name.endswith(_TAKEN):
+        raise ValueError(f"as={name}: tables and figures of other sweeps have such names")
+    return name
+
+
+def _before(target: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that stands under the name already, {} for none; another sweep is refused."""
+    if not target.is_file():
+        return {}
+    before = read_json(target)
+    typed = [[cell["overrides"] for cell in one["cells"]] for one in (before, manifest)]
+    if before["command"] != manifest["command"] and typed[0] != typed[1]:
+        raise ValueError(
+            f"{target} is another sweep ({before['command']}): store this one as=<another name>"
+        )
+    return before
+
+
+def _finished(manifest: dict[str, Any], runs_dir: Path) -> dict[str, tuple[Path, Result]]:
+    found = {}
+    for cell in manifest["cells"]:
+        try:
+            result = find_result(cell, [runs_dir])
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if result:
+            found[cell["run"]] = result
+    return found
+
+
+def _complaints(
+    name: str, finished: dict[str, tuple[Path, Result]], allow_dirty: bool, allow_partial: bool
+) -> str | None:
+    """Why the results are not taken, and what to do about it; None if they are."""
+    found = list(finished.values())
+    untraceable = [f"{path}: {why}" for path, result in found if (why := _untraceable(result))]
+    partial = [f"{path}: {why}" for path, result in found if (why := _partial(result))]
+    if untraceable and not allow_dirty:
+        advice = "commit the code and run these with force=true, or promote with allow_dirty=true"
+        return "\n  ".join([f"sweep {name!r} cannot be traced to a commit:", *untraceable, advice])
+    if partial and not allow_partial:
+        advice = "run these to their end, or promote with allow_partial=true: the table says so"
+        return "\n  ".join([f"sweep {name!r} has runs that are no full ones:", *partial, advice])
+    return None
+
+
+def _untraceable(result: Result) -> str | None:
     if not lookup(result, "git", "commit"):
-        return [f"{path}: no git commit"]
+        return "no git commit"
     if lookup(result, "git", "dirty") is not False:
-        return [f"{path}: measured with uncommitted changes"]
-    return []
+        return "measured with uncommitted changes"
+    return None
+
+
+def _partial(result: Result) -> str | None:
+    if not result.get("ended"):
+        return None
+    planned = result.get("planned_epochs")
+    epochs = f"{result.get('epochs')}{f' of {planned}' if planned is not None else ''} epochs"
+    return f"ended by {result['ended']} after {epochs}"

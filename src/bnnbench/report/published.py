@@ -7,34 +7,25 @@ measurements; nothing is computed from them except a difference.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-_FILE_KEYS = {"title", "paper", "metric", "protocol", "sources", "rows"}
-_OPTIONAL_FILE_KEYS = {"other_metrics"}
-_ROW_KEYS = {"method", "label", "bits", "backbone", "values", "source", "verified"}
-_VARIANTS = {"sc"}  # the only ones that are matched: by the shortcuts of a run's VGG-16
-_LOSS_KEYS = {"losses", "varied", "hyper"}  # such rows are matched by a run's losses
 # What sets one row of a method apart from its plain row.
-_VARIANT_KEYS = {"training", "variant"} | _LOSS_KEYS
-_OPTIONAL_ROW_KEYS = _VARIANT_KEYS | {
-    "bases",
-    "best_of_sweep",
-    "dataset",
-    "stages",
-    "params_m",
-    "verified_values",
-    "source_kind",
-    "alternates",
-    "note",
-}
+_VARIANT_KEYS = {"training", "variant", "losses", "varied", "hyper"}
 # Two rows that agree in all of these are the same row.
 _IDENTITY_KEYS = sorted(
     {"method", "label", "bits", "bases", "backbone", "dataset", "stages"} | _VARIANT_KEYS
 )
-_SOURCE_KINDS = {"own", "quoted", "note", "reproduction"}
-_TRAININGS = {"two_step", "multi_stage"}
 
 
 def load_published(path: Path) -> dict[str, Any]:
@@ -62,13 +53,7 @@ def is_verified(row: dict[str, Any], key: str) -> bool:
 
 def is_plain(row: dict[str, Any]) -> bool:
     """Whether a row is the method as such, not a two-step, ablated or re-run form of it."""
-    return is_matchable(row) and not _VARIANT_KEYS & set(row)
-
-
-def is_matchable(row: dict[str, Any]) -> bool:
-    """Whether a run can stand beside a row: it is its authors' own."""
-    known = "variant" not in row or row["variant"] in _VARIANTS
-    return known and row.get("source_kind") != "reproduction"
+    return row.get("source_kind") != "reproduction" and not _VARIANT_KEYS & set(row)
 
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,114 +72,164 @@ def datasets(published: dict[str, Any]) -> list[str]:
 
 def validate(content: Any, name: str) -> None:
     """Check the whole content of a file; `name` stands in the messages. Raises ValueError."""
-    _check_keys(content, _FILE_KEYS, _OPTIONAL_FILE_KEYS, name)
-    metrics = {
-        m["name"]: m["unit"]
-        for m in (_metric(m, name) for m in [content["metric"], *content.get("other_metrics", [])])
-    }
-    _check_keys(content["protocol"], {"dataset", "backbones", "known"}, set(), f"{name}: protocol")
-    for source in _list(content["sources"], f"{name}: sources"):
-        _check_keys(source, {"id", "what"}, {"read_at"}, f"{name}: sources")
-    identities: set[str] = set()
-    for number, row in enumerate(_list(content["rows"], f"{name}: rows"), start=1):
-        where = f"{name}: row {number}"
-        _check_keys(row, _ROW_KEYS, _OPTIONAL_ROW_KEYS, where)
-        where = f"{where} ({row['method']}, {row['backbone']})"
-        _check_row(row, metrics, where)
-        identity = repr([row.get(key) for key in _IDENTITY_KEYS])
-        _require(identity not in identities, f"{where}: stands twice; use 'alternates' instead")
-        identities.add(identity)
+    try:
+        _File.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{name}: {_message(content, dict(found))}" for found in error.errors()]
+        raise ValueError("\n".join(lines)) from None
 
 
-def _check_row(row: dict[str, Any], metrics: dict[str, str], where: str) -> None:
-    for key in ("method", "label", "backbone"):
-        text = isinstance(row[key], str) and row[key] != ""
-        _require(text, f"{where}: key '{key}' must be a text, got {row[key]!r}")
-    for key in ("bits", "bases"):
-        if key in row:
-            _check_pair(row[key], f"{where}: key '{key}'")
-    _check_values(row["values"], metrics, f"{where}: key 'values'")
-    _check_losses(row, where)
-    for other in row.get("alternates", []):
-        _check_keys(other, {"values", "source"}, set(), f"{where}: key 'alternates'")
-        _check_values(other["values"], metrics, f"{where}: key 'alternates'")
-    _check_provenance(row, where)
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _check_losses(row: dict[str, Any], where: str) -> None:
-    if "losses" in row:
-        losses = row["losses"]
-        switches = isinstance(losses, dict) and set(losses) == {"kernel", "feature"}
-        switches = switches and all(type(value) is bool for value in losses.values())
-        form = "{kernel: true|false, feature: true|false}"
-        _require(switches, f"{where}: key 'losses' must be {form}, got {losses!r}")
-    if "hyper" in row:
-        hyper = row["hyper"]
-        numbers = isinstance(hyper, dict) and all(type(v) in (int, float) for v in hyper.values())
-        _require(numbers, f"{where}: key 'hyper' must map names to numbers, got {hyper!r}")
+class _Metric(_Model):
+    name: str
+    unit: str
+    higher_is_better: bool
 
 
-def _check_provenance(row: dict[str, Any], where: str) -> None:
-    verified, source = row["verified"], row["source"]
-    _require(type(verified) is bool, f"{where}: key 'verified' must be true or false: {verified!r}")
-    _require(
-        bool(source) or not verified,
-        f"{where}: key 'source' is empty, so 'verified' cannot be true",
-    )
-    kind = row.get("source_kind")
-    _require(
-        not source or kind in _SOURCE_KINDS,
-        f"{where}: key 'source_kind' must be one of {sorted(_SOURCE_KINDS)}, got {kind!r}",
-    )
-    best = row.get("best_of_sweep", False)
-    _require(type(best) is bool, f"{where}: key 'best_of_sweep' must be true or false: {best!r}")
-    unknown = sorted(set(row.get("verified_values", [])) - set(row["values"]))
-    _require(not unknown, f"{where}: key 'verified_values' names {unknown}, not in 'values'")
-    training = row.get("training", "two_step")
-    _require(
-        training in _TRAININGS,
-        f"{where}: key 'training' must be one of {sorted(_TRAININGS)}, got {training!r}",
-    )
+class _Protocol(_Model):
+    dataset: str | list[str]
+    backbones: str | list[str]
+    known: list[str]
 
 
-def _check_values(values: Any, metrics: dict[str, str], where: str) -> None:
-    mapping = isinstance(values, dict) and len(values) > 0
-    _require(mapping, f"{where} must map metric names to numbers, got {values!r}")
-    for key, value in values.items():
-        _require(key in metrics, f"{where}: unknown metric '{key}'; known: {sorted(metrics)}")
-        _require(type(value) in (int, float), f"{where}: '{key}' must be a number, got {value!r}")
-        percentage = metrics[key] != "percent" or 0 <= value <= 100
-        _require(percentage, f"{where}: '{key}' is a percentage, got {value!r}")
+class _Source(_Model):
+    id: str
+    what: str
+    read_at: str | None = None
 
 
-def _check_pair(pair: Any, where: str) -> None:
-    whole = isinstance(pair, dict) and {"w", "a"} <= set(pair) <= {"w", "a", "g", "e"}
-    whole = whole and all(type(v) is int and v > 0 for v in pair.values())
-    _require(
-        whole,
-        f"{where} must be {{w: n, a: n}} with whole numbers (g and e may follow), got {pair!r}",
-    )
+class _Bits(_Model):
+    """Of weights, activations, gradients and errors."""
+
+    w: PositiveInt
+    a: PositiveInt
+    g: PositiveInt | None = None
+    e: PositiveInt | None = None
 
 
-def _metric(metric: Any, name: str) -> dict[str, Any]:
-    _check_keys(metric, {"name", "unit", "higher_is_better"}, set(), f"{name}: metric")
-    return metric
+class _Losses(_Model):
+    kernel: bool
+    feature: bool
 
 
-def _list(value: Any, where: str) -> list[Any]:
-    full = isinstance(value, list) and len(value) > 0
-    _require(full, f"{where} must be a list with at least one entry")
-    return value
+class _Above(_Model):
+    above: float
 
 
-def _check_keys(mapping: Any, required: set[str], optional: set[str], where: str) -> None:
-    _require(isinstance(mapping, dict), f"{where} must be a mapping of keys to values")
-    missing, valid = sorted(required - set(mapping)), required | optional
-    _require(not missing, f"{where}: missing key(s) {missing}")
-    unknown = sorted(set(mapping) - valid)
-    _require(not unknown, f"{where}: unknown key(s) {unknown}; valid: {sorted(valid)}")
+class _Alternate(_Model):
+    values: dict[str, float] = Field(min_length=1)
+    source: str
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+_Scalar = bool | int | float | str
+
+
+class _Row(_Model):
+    method: str = Field(min_length=1)
+    label: str = Field(min_length=1)
+    backbone: str = Field(min_length=1)
+    bits: _Bits
+    values: dict[str, float] = Field(min_length=1)
+    verified: bool
+    source: str | None
+    run: dict[str, _Scalar | list[_Scalar] | _Above] | None = None
+    source_kind: Literal["own", "quoted", "note", "reproduction"] | None = None
+    verified_values: list[str] = []
+    best_of_sweep: bool = False
+    training: Literal["two_step", "multi_stage"] | None = None
+    bases: _Bits | None = None
+    dataset: str | None = None
+    stages: str | None = None
+    params_m: float | None = None
+    variant: str | None = None
+    losses: _Losses | None = None
+    varied: str | None = None
+    hyper: dict[str, float] | None = None
+    alternates: list[_Alternate] = []
+    note: str | None = None
+
+    @field_validator("run")
+    @classmethod
+    def _names_a_network(cls, run: dict[str, Any] | None) -> dict[str, Any] | None:
+        if run is not None and not {"quantizer", "backbone"} <= run.keys():
+            raise ValueError("must name at least quantizer and backbone")
+        return run
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.verified and not self.source:
+            raise ValueError("key 'source' is empty, so 'verified' cannot be true")
+        if self.source and not self.source_kind:
+            raise ValueError("key 'source_kind' must be given with a source")
+        if unknown := sorted(set(self.verified_values) - self.values.keys()):
+            raise ValueError(f"key 'verified_values' names {unknown}, not in 'values'")
+        if self.run and self.source_kind == "reproduction":
+            raise ValueError("key 'run': no run stands beside a reproduction")
+        return self
+
+
+class _File(_Model):
+    title: str
+    paper: str
+    metric: _Metric
+    protocol: _Protocol
+    sources: list[_Source] = Field(min_length=1)
+    rows: list[_Row] = Field(min_length=1)
+    other_metrics: list[_Metric] = []
+
+    @model_validator(mode="after")
+    def _values_are_of_the_metrics(self) -> Self:
+        units = {metric.name: metric.unit for metric in (self.metric, *self.other_metrics)}
+        for number, row in enumerate(self.rows, start=1):
+            for key, value in [*_items(row), *(i for a in row.alternates for i in _items(a))]:
+                where = f"{_where(number, dict(row))}: key 'values'"
+                if key not in units:
+                    raise ValueError(f"{where}: unknown metric '{key}'; known: {sorted(units)}")
+                if units[key] == "percent" and not 0 <= value <= 100:
+                    raise ValueError(f"{where}: '{key}' is a percentage, got {value!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_row_stands_twice(self) -> Self:
+        rows = [row.model_dump(exclude_unset=True) for row in self.rows]
+        seen: set[str] = set()
+        for number, row in enumerate(rows, start=1):
+            identity = repr([*map(row.get, _IDENTITY_KEYS)])
+            if identity in seen:
+                raise ValueError(f"{_where(number, row)}: stands twice; use 'alternates' instead")
+            seen.add(identity)
+        runs = [repr(row["run"]) for row in distinct(rows) if "run" in row]
+        if double := next((run for run in runs if runs.count(run) > 1), None):
+            number, row = next(x for x in enumerate(rows, 1) if repr(x[1].get("run")) == double)
+            raise ValueError(f"{_where(number, row)}: key 'run' is another row's as well")
+        return self
+
+
+def _items(row: _Row | _Alternate) -> list[tuple[str, float]]:
+    return list(row.values.items())
+
+
+def _where(number: int, row: Any) -> str:
+    named = row if isinstance(row, dict) else {}
+    return f"row {number} ({named.get('method')}, {named.get('backbone')})"
+
+
+def _message(content: Any, error: dict[str, Any]) -> str:
+    """One complaint of pydantic as a line that names the row and the key."""
+    place = list(error["loc"])
+    where = []
+    if place[:1] == ["rows"] and len(place) > 1:
+        where = [_where(place[1] + 1, content["rows"][place[1]])]
+        place = place[2:]
+    key = place.pop() if error["type"] in ("missing", "extra_forbidden") else None
+    valid = "" if place else f"; valid: {sorted((_Row if where else _File).model_fields)}"
+    where += [f"key '{'.'.join(map(str, place))}'"] if place else []
+    if error["type"] == "missing":
+        return ": ".join([*where, f"missing key(s) ['{key}']"])
+    if error["type"] == "extra_forbidden":
+        return ": ".join([*where, f"unknown key(s) ['{key}']{valid}"])
+    said = error["msg"].removeprefix("Value error, ")
+    return ": ".join([*where, said + (f", got {error['input']!r}" if place else "")])

@@ -2,73 +2,106 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnnbench.records import store
-
 Result = dict[str, Any]
+CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 
 
 @dataclass
 class Row:
-    """One setting. A row without cells is a published number that nobody asked to measure."""
+    """One setting. A row without cells is a published number that nobody asked to measure.
 
-    options: dict[str, str]  # overrides of its cells, without the seed
-    cells: int = 0  # how many seeds the sweep asks for
-    results: list[Result] = field(default_factory=list)  # of the finished ones
-    errors: dict[str, str] = field(default_factory=dict)  # run name -> last line of its error
+    options: overrides of its cells as typed, without the seed.
+    settings: the resolved config of its first cell by dotted key, whether it was run or not.
+    cells: how many seeds the sweep asks for; results: those of the finished ones.
+    errors, damaged: by name of the run, the last line of its error, what is wrong with its files.
+    """
+
+    options: dict[str, str]
+    settings: dict[str, Any] = field(default_factory=dict)
+    cells: int = 0
+    results: list[Result] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
     published: dict[str, Any] | None = None
 
     def choice(self, group: str) -> str | None:
-        """Name of the option chosen in a config group; None where no result or override says."""
-        typed = self.options.get(group)
-        found = (r["choices"][group] for r in self.results if group in r["choices"])
-        run = next(found, None)
-        return run if typed is None or str(run).startswith(f"{typed}/") else typed
+        """Name of the option chosen in a config group, as run; None where nothing says."""
+        found = (lookup(result, "choices", group) for result in self.results)
+        run = next((name for name in found if name is not None), None)
+        return run or chosen(group, self.settings, self.options)
 
     def setting(self, key: str) -> Any:
-        """Value of an option such as "loss.lambda": as run, else as typed; None: neither says."""
-        found = (lookup(result, "config", *key.split(".")) for result in self.results)
-        return next((value for value in found if value is not None), self.options.get(key))
+        """Resolved value of an option such as "loss.lambda"; None where the config has no such."""
+        return self.choice(key) if key in CHOICES else self.settings.get(key)
 
-    def stages(self) -> str | None:
-        """Channels of the network's stages, "16-16-32-64"; None where its config names none."""
-        widths = self.setting("backbone.widths")
-        return None if widths is None else "-".join(re.findall(r"\d+", str(widths)))
+    def text(self, key: str) -> str | None:
+        """A setting as tables print it; None where the row's config has no such key."""
+        if key in CHOICES:
+            return self.choice(key) or ("none" if key == "teacher" and self.cells else None)
+        if key in self.settings:
+            return plain(self.settings[key])
+        inner = {k: v for k, v in self.settings.items() if k.startswith(f"{key}.")}
+        words = [f"{k.removeprefix(f'{key}.')}={plain(v)}" for k, v in inner.items()]
+        return " ".join(words) or self.options.get(key)  # what no config keeps: as typed
 
     def numbers(self, *path: str) -> list[float]:
         """The number at a path of every finished result, e.g. ("operations", "ops")."""
         found = (lookup(result, *path) for result in self.results)
         return [float(value) for value in found if value is not None]
 
+    def metric(self, name: str) -> list[float]:
+        """A metric of the last epoch, on the split of the headline; name: such as "nll"."""
+        splits = ((r, (r.get("headline") or "/").split("/")[0]) for r in self.results)
+        found = (lookup(r, "metrics", "last", f"{split}/{name}") for r, split in splits)
+        return [float(value) for value in found if value is not None]
+
     def headline(self, kind: str) -> list[float]:
         """Accuracy (or mAP) in percent of every finished seed; kind: "last" or "best" epoch."""
-        found = (lookup(r, "metrics", kind, headline_key(r) or "") for r in self.results)
+        found = (lookup(r, "metrics", kind, r.get("headline") or "") for r in self.results)
         return [100 * float(value) for value in found if value is not None]
 
     def words(self, fact: Callable[[Result], Any]) -> str:
         """A fact of the results as text; seeds that disagree are all named; "" if unknown."""
         found = (fact(result) for result in self.results)
-        texts = [_text(value) for value in found if value is not None]
+        texts = [plain(value) for value in found if value is not None]
         return ", ".join(dict.fromkeys(texts))
 
 
+def chosen(group: str, settings: Mapping[str, Any], typed: Mapping[str, Any]) -> str | None:
+    """Name of the option of a group by a cell's settings and overrides.
+
+    A recipe is what it came to (native where there is a native file); of a library's network the
+    name of the model says more than what was typed.
+    """
+    named = settings.get(f"{group}.name")
+    if group == "backbone" and settings.get("backbone.model"):
+        return str(settings["backbone.model"])
+    if group == "recipe":
+        return named or typed.get(group)
+    return typed.get(group) or named
+
+
 def group_cells(
-    manifest: dict[str, Any], results: dict[str, Result], failures: dict[str, str]
+    manifest: dict[str, Any],
+    results: dict[str, Result],
+    failures: dict[str, str],
+    damaged: dict[str, str] | None = None,
 ) -> list[Row]:
     """Rows of a sweep in the manifest's order, those of one backbone together.
 
-    results and failures (error texts) are keyed by fingerprint. Cells that differ only in the
-    seed are one row; a run that stands twice in a row counts once.
+    results, failures (error texts) and damaged (what is wrong) are keyed by fingerprint. Cells
+    that differ only in the seed are one row; a run that stands twice in a row counts once.
     """
     rows: dict[tuple[tuple[str, str], ...], Row] = {}
     seen: set[tuple[int, str]] = set()
     for cell in manifest["cells"]:
         options = {k: str(v) for k, v in cell["overrides"].items() if k != "seed"}
-        row = rows.setdefault(tuple(sorted(options.items())), Row(options))
+        key = tuple(sorted(options.items()))
+        row = rows.setdefault(key, Row(options, cell_settings(manifest, cell)))
         fingerprint = cell["fingerprint"]
         if (id(row), fingerprint) in seen:
             continue
@@ -76,9 +109,16 @@ def group_cells(
         row.cells += 1
         if fingerprint in results:
             row.results.append(results[fingerprint])
+        elif fingerprint in (damaged or {}):
+            row.damaged[cell["run"]] = (damaged or {})[fingerprint]
         elif fingerprint in failures:
             row.errors[cell["run"]] = _last_line(failures[fingerprint])
     return by_backbone(list(rows.values()))
+
+
+def cell_settings(manifest: dict[str, Any], cell: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config of a cell by dotted key."""
+    return manifest["shared"] | cell["settings"]
 
 
 def by_backbone(rows: list[Row]) -> list[Row]:
@@ -103,17 +143,19 @@ def lookup(result: Result, *path: str) -> Any:
     return value
 
 
-def headline_key(result: Result) -> str | None:
-    """Name of a run's headline metric, e.g. "test/acc"; None if it has none."""
-    return store.headline_key(lookup(result, "metrics", "last") or {})
+def plain(value: Any) -> str:
+    """A value of a config as text: yes or no, 0.0001, 16-16-32-64, none."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        whole = all(isinstance(item, int) for item in value)
+        return ("-" if whole else ", ").join(map(plain, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    printable = ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+    lines = [line.strip() for line in printable if line.strip()]
     return lines[-1][:300] if lines else "no message"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,9 +12,9 @@ from typing import Any
 
 from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.matching import entry_dataset, published_options, with_published
-from bnnbench.report.notes import MARKS, USUAL, facts_of, is_stale, notes_of, option_fact
+from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
-from bnnbench.report.rows import Result, Row, group_cells, headline_key, lookup, option_keys
+from bnnbench.report.rows import Result, Row, group_cells, option_keys
 
 __all__ = ["Table", "comparison"]
 
@@ -30,6 +30,7 @@ def comparison(
     failures: dict[str, str],
     published: dict[str, Any] | None = None,
     source_hashes: dict[str, str] | None = None,
+    damaged: dict[str, str] | None = None,
 ) -> Table:
     """The comparison table of one sweep.
 
@@ -38,26 +39,28 @@ def comparison(
         results: finished results by fingerprint.
         failures: error texts of failed runs by fingerprint.
         published: a file read by `load_published`, or None.
-        source_hashes: hash of each quantizer's code as it is now; results of older code are
-            marked.
+        source_hashes: hash of the code behind each result as it is now, by fingerprint; results
+            of older code are marked.
+        damaged: what is wrong with the files of a run, by fingerprint.
     """
     hashes = source_hashes or {}
-    rows, options = group_cells(manifest, results, failures), option_keys(manifest)
+    rows, options = group_cells(manifest, results, failures, damaged), option_keys(manifest)
     if published:
         rows = with_published(rows, published, manifest)
         options = published_options(options, published)
+    naming, alike = _split_options(options, rows)
     different, shared = facts_of(rows, options)
     extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
     columns = [*_score_columns(rows, manifest, published, hashes), *_COST_COLUMNS, *extra]
     columns = [_bits_column(rows), *_without_empty(columns, rows)]
     columns = [
-        *map(_option_column, options),
+        *naming,
         *columns,
         *(_fact_column(*fact) for fact in different),
     ]
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
-    notes = notes_of(manifest, rows, header, texts, shared, published)
+    notes = notes_of(manifest, rows, header, texts, alike, shared, published)
     return Table(_title(manifest), header, texts, notes)
 
 
@@ -86,38 +89,20 @@ def scientific(value: float) -> str:
 
 
 def _title(manifest: dict[str, Any]) -> str:
-    title = (manifest.get("table") or {}).get("title") or manifest["name"]
+    title = manifest.get("title") or (manifest.get("table") or {}).get("title") or manifest["name"]
     scale = manifest.get("scale")
     return f"{title} (scale={scale})" if scale else title
 
 
-def _option_column(key: str) -> Column:
-    def text(row: Row) -> str:
-        if row.results and (fact := option_fact(key)):
-            return row.words(fact) or MISSING  # a network without shortcuts has no such fact
-        if key == "backbone.widths":
-            return row.stages() or ("default" if row.cells else MISSING)
-        if key.startswith("loss.") and (value := row.setting(key)) is not None:
-            return _plain_number(value)  # a weight was typed by one, printed by another
-        if any(_has_no(key, result) for result in row.results):
-            return MISSING  # the weight of a loss that this row does not have
-        left_out = USUAL.get(key) if row.results else None
-        return row.choice(key) or left_out or ("default" if row.cells else MISSING)
+def _split_options(options: list[str], rows: list[Row]) -> tuple[list[Column], list[str]]:
+    """Columns of the options that tell rows apart, and the others as texts ("recipe unified").
 
-    return key, text
-
-
-def _has_no(key: str, result: Result) -> bool:
-    group, _, name = key.partition(".")
-    config = lookup(result, "config", group)
-    return bool(name) and isinstance(config, dict) and lookup(config, *name.split(".")) is None
-
-
-def _plain_number(value: Any) -> str:
-    try:
-        return f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
+    Where all rows agree in everything, the first option still names them.
+    """
+    texts = {key: [row.text(key) for row in rows] for key in options}
+    telling = [key for key in options if len(set(texts[key])) > 1] or options[:1]
+    alike = [f"{key} {texts[key][0]}" for key in options if key not in telling and texts[key][0]]
+    return [(key, lambda row, key=key: row.text(key) or MISSING) for key in telling], alike
 
 
 def _without_empty(columns: list[Column], rows: list[Row]) -> list[Column]:
@@ -137,12 +122,13 @@ def _score_columns(
     published: dict[str, Any] | None,
     hashes: dict[str, str],
 ) -> list[Column]:
-    key = next((k for row in rows for r in row.results if (k := headline_key(r))), "test/acc")
-    metric = _METRIC_NAMES[key.split("/")[1]]
+    keys = [key for row in rows for r in row.results if (key := r.get("headline"))]
+    keys = keys or [manifest.get("headline") or "test/acc"]
+    metric = " or ".join(dict.fromkeys(_METRIC_NAMES[key.split("/")[1]] for key in keys))
     columns: list[Column] = [
         (f"{metric} % (last epoch)", lambda row: _last(row, hashes)),
         (f"best epoch %{MARKS['best']}", lambda row: spread(row.headline("best"))),
-        ("COCO mAP %", _coco),
+        ("COCO mAP %", lambda row: _percent(row, "coco_map")),
         ("seeds", _seeds),
     ]
     if not published:
@@ -156,15 +142,14 @@ def _score_columns(
 
 
 def _last(row: Row, hashes: dict[str, str]) -> str:
-    if row.errors and not row.results:
-        return "failed"
+    if not row.results and (row.damaged or row.errors):
+        return "damaged" if row.damaged else "failed"
     return spread(row.headline("last")) + (MARKS["stale"] if is_stale(row, hashes) else "")
 
 
-def _coco(row: Row) -> str:
-    """Of detectors: COCO's mean over IoU 0.5 to 0.95."""
-    split = (headline_key(row.results[0]) or "").split("/")[0] if row.results else ""
-    return spread([100 * value for value in row.numbers("metrics", "last", f"{split}/coco_map")])
+def _percent(row: Row, name: str) -> str:
+    """A metric of the last epoch beside the headline, in percent."""
+    return spread([100 * value for value in row.metric(name)])
 
 
 def _published(row: Row, name: str) -> str:
@@ -180,7 +165,7 @@ def _delta(row: Row, manifest: dict[str, Any], published: dict[str, Any]) -> str
     name, measured = published["metric"]["name"], row.headline("last")
     if not measured or not row.published or manifest.get("scale") == "demo":
         return MISSING
-    split, _, metric = (headline_key(row.results[0]) or "/").partition("/")
+    split, _, metric = (row.results[0].get("headline") or "/").partition("/")
     comparable = split == "test" and (name, metric) in _SAME_METRIC
     if not comparable or row.choice("dataset") != entry_dataset(row.published, published):
         return MISSING
@@ -220,12 +205,19 @@ def _cost(name: str, form: Callable[[float], str], *path: str) -> Column:
     return name, text
 
 
+def _epochs(result: Result) -> Any:
+    """The finished epochs; "3 of 10" where a run ended before its planned length."""
+    epochs, planned = result.get("epochs"), result.get("planned_epochs")
+    short = result.get("ended") and planned is not None and planned != epochs
+    return f"{epochs} of {planned}" if short else epochs
+
+
 _COST_COLUMNS: list[Column] = [
     _cost("params (M)", lambda n: f"{n / 1e6:.3f}", "operations", "params"),
     _cost("OPs", scientific, "operations", "ops"),
     _cost("packed MB", lambda n: significant(n / 1e6), "operations", "packed_bytes"),
     _cost("train s", significant, "time", "train_s"),
-    ("epochs", lambda row: row.words(lambda r: lookup(r, "epochs")) or MISSING),
+    ("epochs", lambda row: row.words(_epochs) or MISSING),
 ]
 
 
@@ -247,6 +239,10 @@ def _compression(with_scales: bool) -> Column:
 _EXTRA_COLUMNS: dict[str, Column] = {
     "compression": _compression(with_scales=False),
     "compression_with_scales": _compression(with_scales=True),
+    "nll": ("NLL", lambda row: spread(row.metric("nll"))),
+    "brier": ("Brier", lambda row: spread(row.metric("brier"))),
+    "ece": ("ECE %", lambda row: _percent(row, "ece")),
+    "top5": ("top-5 %", lambda row: _percent(row, "top5")),
     "published_params_mb": ("published params MB", lambda row: _published(row, "params_mb")),
     "published_mflops": ("published MFLOPs", lambda row: _published(row, "mflops")),
 }

@@ -1,0 +1,167 @@
+"""Manifests, results and error texts as they lie on disk: what is there, missing or damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from bnnbench.records.provenance import source_hash
+from bnnbench.report.rows import Result, lookup
+
+SCHEMA = 2
+_HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
+
+
+class Found(NamedTuple):
+    """What the runs of a sweep left, each by fingerprint.
+
+    results: of the finished ones. failures: texts of errors. damaged: what is wrong with a file.
+    """
+
+    results: dict[str, Result]
+    failures: dict[str, str]
+    damaged: dict[str, str]
+
+
+class _Cell(BaseModel):
+    overrides: dict[str, str]
+    run: str
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+class _Manifest(BaseModel):
+    schema_: int = Field(alias="schema")
+    name: str
+    command: str
+    title: str | None = None
+    table: dict[str, Any] | None
+    scale: str | None
+    scale_notes: str | None
+    swept: list[str]
+    headline: str | None
+    shared: dict[str, Any]
+    cells: list[_Cell]
+
+
+def collect(manifest: dict[str, Any], run_folders: list[Path]) -> Found:
+    """Results and error texts of a sweep's cells; a damaged file costs its own cell only."""
+    found = Found({}, {}, {})
+    for cell in manifest["cells"]:
+        fingerprint = cell["fingerprint"]
+        try:
+            result = find_result(cell, run_folders)
+            if result:
+                found.results[fingerprint] = result[1]
+                continue
+            if (text := _error(cell["run"], run_folders)) is not None:
+                found.failures[fingerprint] = text
+        except ValueError as error:
+            found.damaged[fingerprint] = str(error)
+    return found
+
+
+def find_result(cell: dict[str, Any], run_folders: list[Path]) -> tuple[Path, Result] | None:
+    """The file with a cell's result, and the result; None if no folder has one of this config.
+
+    Raises ValueError if a file is damaged and no other folder has the result.
+    """
+    complaint = None
+    for folder in run_folders:
+        for path in (folder / cell["run"] / "result.json", folder / f"{cell['run']}.json"):
+            try:
+                result = read_result_file(path) if path.is_file() else None
+            except ValueError as error:
+                complaint = complaint or error
+                continue
+            if result and result["fingerprint"] == cell["fingerprint"]:
+                return path, result
+    if complaint:
+        raise complaint
+    return None
+
+
+def code_hashes(results: dict[str, Result]) -> dict[str, str]:
+    """Hash of the code behind every result as that code is now, by fingerprint."""
+    hashes: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for fingerprint, result in results.items():
+        if not result.get("config"):
+            continue
+        key = json.dumps(result["config"] | {"seed": None}, sort_keys=True)
+        if key not in known:
+            known[key] = _current_hash(result["config"])
+        hashes[fingerprint] = known[key]
+    return hashes
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The manifest of a sweep. Raises ValueError, saying what to do, if it cannot be used."""
+    content = _upgraded(_load(path), path)
+    try:
+        _Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path} is damaged ({place}: {first['msg']}): run it again") from None
+    return content
+
+
+def read_result_file(path: Path) -> Result:
+    """A result. Raises ValueError, saying what to do, if it cannot be used."""
+    result = _upgraded(_load(path), path)
+    shaped = isinstance(result.get("fingerprint"), str) and isinstance(result.get("choices"), dict)
+    last = lookup(result, "metrics", "last")
+    numbers = isinstance(last, dict) and all(
+        value is None or isinstance(value, (int, float)) for value in last.values()
+    )
+    if not (shaped and numbers):
+        raise ValueError(f"{path} is damaged (not a result): delete it and run its command again")
+    return result
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it and run its command again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (no mapping): delete it and run its command again")
+    return content
+
+
+def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A file of schema 1 in the form of schema 2; what it did not record is unknown."""
+    if content.get("schema") == 1 and "cells" in content:
+        cells = [{"settings": {}} | cell for cell in content["cells"]]
+        return {"headline": None, "shared": {}} | content | {"cells": cells}
+    if content.get("schema") == 1:
+        last = lookup(content, "metrics", "last") or {}
+        headline = next((key for key in _HEADLINES if key in last), None)
+        return content | {"schema": SCHEMA, "headline": headline}
+    if content.get("schema") != SCHEMA:
+        schema = content.get("schema")
+        raise ValueError(f"{path} has schema {schema!r}, this version reads schema {SCHEMA}")
+    return content
+
+
+def _error(run: str, run_folders: list[Path]) -> str | None:
+    for path in (folder / run / "error.txt" for folder in run_folders):
+        if path.is_file():
+            try:
+                return path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read ({error})") from error
+    return None
+
+
+def _current_hash(config: dict[str, Any]) -> str:
+    try:
+        return source_hash(config)
+    except FileNotFoundError:
+        return "no such file any more"  # older than any code there is
