@@ -15,14 +15,15 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
+from checkouts import Checkouts  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 from bnnbench import resolvers  # noqa: E402
@@ -31,7 +32,6 @@ from bnnbench.records import fingerprint  # noqa: E402
 from bnnbench.records.schema import migrate  # noqa: E402
 from bnnbench.records.store import Cell, write_json  # noqa: E402
 from bnnbench.sweep.manifest import manifest  # noqa: E402
-from tools.worktrees import hash_at  # noqa: E402
 
 TEXTS = ("README.md", "docs/**/*.md", "results/**/*.md", "conf/table/*.yaml", "data/README.md")
 
@@ -44,7 +44,7 @@ class Rekeyed:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def rekeyed(result: dict[str, Any], where: Path) -> dict[str, Any]:
+def rekeyed(result: dict[str, Any], where: Path, old: Checkouts) -> dict[str, Any]:
     """A result of version 1 as one of version 2, under its fingerprint and name of today.
 
     Raises:
@@ -61,7 +61,8 @@ def rekeyed(result: dict[str, Any], where: Path) -> dict[str, Any]:
     new["fingerprint"] = fingerprint.digest(new["config"])
     new["name"] = _name(new)
     commit = (new.get("git") or {}).get("commit")
-    new["source_hash"] = hash_at(commit, new["config"]) if commit else new["source_hash"]
+    if commit:
+        new["source_hash"] = old.hash_at(commit, new["config"])
     return new
 
 
@@ -84,13 +85,13 @@ def _name(result: dict[str, Any]) -> str:
     return "_".join([*words, f"s{result['seed']}", result["fingerprint"][:8]]).replace("/", "-")
 
 
-def rekey_runs(folder: Path) -> Rekeyed:
+def rekey_runs(folder: Path, commits: Checkouts) -> Rekeyed:
     """Rewrite and rename every result of a folder: `<run>.json`, or `<run>/result.json`."""
     done = Rekeyed()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/result.json")]):
         result = json.loads(file.read_text())
         if result.get("schema") == 1:
-            old, new = result["name"], rekeyed(result, file)
+            old, new = result["name"], rekeyed(result, file, commits)
             write_json(file, new)
             source = file.parent if file.name == "result.json" else file
             source.rename(source.with_name(new["name"] + source.suffix * (source == file)))
@@ -146,14 +147,14 @@ def _follow_links(names: dict[str, str]) -> None:
             picture.rename(picture.with_name(names[found[0]] + picture.name[found.end() :]))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Re-key the folder that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="results, or a log folder with runs and sweeps")
-    folder = parser.parse_args().folder.resolve()
+    folder = parser.parse_args(arguments).folder.resolve()
     resolvers.register()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        done = rekey_runs(folder / "runs")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), Checkouts() as commits:
+        done = rekey_runs(folder / "runs", commits)
         if folder == ROOT / "results":
             _follow_links(done.names)
         sweeps = 0
