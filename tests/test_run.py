@@ -194,7 +194,9 @@ def test_a_checkpoint_is_evaluated_without_training(
 
 def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str]) -> None:
     result = execute(compose(*short, "dataset.val_fraction=0.25", "trainer.max_epochs=1"))
-    assert set(result["metrics"]["last"]) == {"val/acc", "val/loss"}
+    names = {"acc", "loss", "top5", "nll", "brier", "ece"}
+    assert set(result["metrics"]["last"]) == {f"val/{name}" for name in names}
+    assert result["headline"] == "val/acc"
     assert not any(name.startswith("test") for name in result["history"])
     assert result["train_images"] + 359 == 1437
 

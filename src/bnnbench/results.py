@@ -13,9 +13,11 @@ from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
+from bnnbench.layers import binary_layers
 from bnnbench.records import provenance
+from bnnbench.records.ending import evaluation_limits, planned_epochs, training_limits
 from bnnbench.records.fingerprint import choice, fingerprint, fingerprinted, run_name
-from bnnbench.records.store import SCHEMA
+from bnnbench.records.schema import SCHEMA, finite
 from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)
@@ -26,7 +28,7 @@ STAGE_KEYS = ("metrics", "epochs", "time", "config", "statistics")
 def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
     """Which run this is, and with which code and versions."""
     structure: Structure = task.net.structure  # pyright: ignore
-    sides = structure.quantizer.weight((1, 1, 1, 1)), structure.quantizer.activation(1)
+    config = fingerprinted(cfg)
     names = ("quantizer", "loss", "backbone", "dataset", "recipe")
     return {
         "schema": SCHEMA,
@@ -36,10 +38,11 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),
         "source_hash": provenance.source_hash(to_dict(cfg.quantizer)),
-        "config": fingerprinted(cfg),
+        "source_proofs": [],
+        "config": config,
         "structure": structure.as_dict(),
         "bits": structure.quantizer.bits,
-        "bases": {"w": sides[0].bases, "a": sides[1].bases},
+        "bases": _bases(task),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
         "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
@@ -51,34 +54,96 @@ def _teacher(cfg: DictConfig) -> dict[str, str]:
     return {} if cfg.teacher.name == "none" else {"teacher": choice(cfg, "teacher")}
 
 
+def _bases(task: Task) -> dict[str, int]:
+    """Of both sides; a layer that binarizes weights alone has one of activations."""
+    layers = [layer for _, layer in binary_layers(task.net)]
+    return {
+        "w": max((layer.weight_quantizer.bases for layer in layers), default=1),
+        "a": max((layer.activation_quantizer.bases for layer in layers), default=1),
+    }
+
+
+def counted(cfg: DictConfig, task: Task, cost: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole result of a run of no epochs; ``cost`` are its operations and sizes."""
+    return identity(cfg, task) | {
+        "headline": None,
+        "metrics": {"last": {}, "best": {}},
+        "classes": None,
+        "history": {},
+        "epochs": 0,
+        "planned_epochs": 0,
+        "ended": None,
+        "world_size": None,
+        "data_stamp": None,
+        "operations": dict(cost),
+    }
+
+
 def measured(
-    task: Task, data: ImageData, trainer: L.Trainer, last: Mapping[str, float]
+    cfg: DictConfig, task: Task, data: ImageData, trainer: L.Trainer, last: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What a finished training measured; ``last`` are the metrics of the last epoch's weights."""
+    """What a finished training measured.
+
+    Args:
+        cfg: of the run, or of its stage.
+        task, data, trainer: after the final evaluation.
+        last: metrics of that one, of the last epoch's weights.
+    """
     history = _callback(trainer, History)
     if history is None:
         raise ValueError(
             "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
         )
     statistics = _callback(trainer, WeightStatistics)
-    best = history.best(f"{data.evaluates_on}/{task.headline}")
-    return {
-        "metrics": {"last": dict(last), "best": best},
+    part = data.evaluates_on
+    headline = f"{part}/{task.headline}"
+    named = {f"{part}/{name}": None for name in task.metric_names}
+    training = training_limits(trainer, history, cfg)
+    evaluation = evaluation_limits(trainer, part, task.eval_images == data.eval_images)
+    record = {
+        "headline": headline,
+        "metrics": {"last": named | dict(last), "best": history.best(headline)},
+        "classes": _classes(task, data),
         "history": history.columns(),
         "epochs": len(history.epochs),
+        "planned_epochs": planned_epochs(cfg),
+        "ended": "; ".join(training + evaluation) or None,
         "statistics": statistics.as_dict() if statistics else {"layers": []},
-        "train_images": data.train_images,
-        "test_images": data.eval_images,
+        "train_images": _train_images(data, trainer, history, whole=not training),
+        "test_images": task.eval_images,
+        "world_size": trainer.world_size,
+        "data_stamp": data.stamp,
         "time": {
             "wall_s": history.wall_s,
             "train_s": history.train_s,
-            "images_per_s": history.images / history.train_s,
+            "images_per_s": history.images / history.train_s if history.train_s else None,
             "peak_memory_mb": provenance.peak_memory_mb(),
         },
         "precision": trainer.precision,
         "compiled": task.net._compiled_call_impl is not None,
         "device": provenance.device(trainer.strategy.root_device),
     }
+    return finite(record)
+
+
+def _classes(task: Task, data: ImageData) -> dict[str, Any] | None:
+    """Accuracy by class, where the task tells it."""
+    accuracy = task.class_accuracy
+    if accuracy is None:
+        return None
+    names = data.class_names or [str(label) for label in range(len(accuracy))]
+    return {"names": names, "accuracy": accuracy}
+
+
+def _train_images(data: ImageData, trainer: L.Trainer, history: History, whole: bool) -> int:
+    """Size of the training set, or what an epoch saw on average where that was less.
+
+    The last short batch, which a whole epoch drops as well, is not taken off.
+    """
+    batches = len(trainer.train_dataloader or ())  # pyright: ignore[reportArgumentType]
+    if whole or not (history.cut or trainer.num_training_batches < batches):
+        return data.train_images
+    return round(history.images / max(len(history.epochs), 1))
 
 
 def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -88,6 +153,7 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
     result = {key: value for key, value in records[-1].items() if key != "stage"}
     parts = [{"name": r["stage"], **{key: r[key] for key in STAGE_KEYS}} for r in records]
     seconds = ("wall_s", "train_s")
+    planned = [record["planned_epochs"] for record in records]
     time = result["time"] | {key: sum(r["time"][key] for r in records) for key in seconds}
     best = dict(result["metrics"]["best"])
     if "epoch" in best:  # of the last stage; counted through, as the history is
@@ -97,6 +163,8 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
         "stages": parts,
         "history": _joined([record["history"] for record in records]),
         "epochs": sum(record["epochs"] for record in records),
+        "planned_epochs": None if None in planned else sum(planned),
+        "ended": next((record["ended"] for record in records if record["ended"]), None),
         "time": time,
     }
 

@@ -8,37 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from bnnbench.records.schema import finite
 from bnnbench.records.store import write_json
+
+STATE = ("epochs", "train_s", "wall_s", "images", "cut")
 
 
 class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch
     """Keeps every epoch's metrics, rewrites ``progress.json`` after each, survives a resume.
 
     Attributes:
-        epochs: one dictionary an epoch: ``epoch``, ``lr`` and the logged metrics.
+        epochs: one dictionary an epoch: ``epoch``, ``lr`` and the logged metrics; None for one that
+            is no finite number.
         train_s: seconds spent in training epochs, evaluation excluded.
-        images: training images seen in that time.
+        images: training images that all processes have seen in that time.
+        cut: whether the last epoch was stopped before its last batch.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.epochs: list[dict[str, float]] = []
+        self.epochs: list[dict[str, float | None]] = []
         self.train_s = 0.0
         self.wall_s = 0.0
         self.images = 0
+        self.cut = False
+        self._images = 0  # of this process in this epoch
         self._epoch_start = 0.0
         self._eval_s = 0.0
         self._evaluated = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start, self._eval_s, self._evaluated = time.perf_counter(), 0.0, False
+        self._images = 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        self.images += len(batch[1])
+        self._images += len(batch[1])
+        self.cut = i + 1 < trainer.num_training_batches
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._eval_s -= time.perf_counter()
@@ -51,8 +61,10 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         elapsed = time.perf_counter() - self._epoch_start
         self.wall_s += elapsed
         self.train_s += elapsed - self._eval_s
+        seen = torch.tensor(self._images, device=pl_module.device)
+        self.images += int(trainer.strategy.reduce(seen, reduce_op="sum"))
         metrics = {
-            name: float(value)
+            name: finite(float(value))
             for name, value in trainer.callback_metrics.items()
             if self._evaluated or not name.startswith(("test/", "val/"))  # of an earlier epoch
         }
@@ -67,16 +79,17 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         names = dict.fromkeys(name for row in self.epochs for name in row)
         return {name: [row.get(name) for row in self.epochs] for name in names}
 
-    def best(self, metric: str) -> dict[str, float]:
+    def best(self, metric: str) -> dict[str, float | None]:
         """The epoch with the highest ``metric``, the first of equal ones; {} if none has it."""
-        rows = [row for row in self.epochs if metric in row]
-        if not rows:
+        values = [finite(row.get(metric)) for row in self.epochs]
+        found = [value for value in values if value is not None]
+        if not found:
             return {}
-        row = max(rows, key=lambda row: row[metric])
+        row = self.epochs[values.index(max(found))]
         return {metric: row[metric], "epoch": row["epoch"]}
 
     def state_dict(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("epochs", "train_s", "wall_s", "images")}
+        return {key: getattr(self, key) for key in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():

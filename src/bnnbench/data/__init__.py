@@ -1,10 +1,27 @@
 """LightningDataModules."""
 
-from bnnbench.data.base import ClassificationData, ImageData
-from bnnbench.data.detection import DetectionDataModule, ShapesDataModule, VOCDataModule
-from bnnbench.data.folders import FolderDataModule
-from bnnbench.data.images import ImageDataModule
-from bnnbench.data.sources import DatasetDamaged, DatasetMissing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnnbench.data.base import ClassificationData, ImageData
+    from bnnbench.data.detection import DetectionDataModule, ShapesDataModule, VOCDataModule
+    from bnnbench.data.folders import FolderDataModule
+    from bnnbench.data.images import ImageDataModule
+    from bnnbench.data.known import DatasetDamaged, DatasetMissing
+
+# Imported on first use: the stamps of data are looked up without torch.
+_PUBLIC = {
+    "ClassificationData": "base",
+    "DatasetDamaged": "known",
+    "DatasetMissing": "known",
+    "DetectionDataModule": "detection",
+    "FolderDataModule": "folders",
+    "ImageData": "base",
+    "ImageDataModule": "images",
+    "ShapesDataModule": "detection",
+    "VOCDataModule": "detection",
+}
 
 __all__ = [
     "ClassificationData",
@@ -17,3 +34,9 @@ __all__ = [
     "ShapesDataModule",
     "VOCDataModule",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'bnnbench.data' has no attribute {name!r}")
+    return getattr(import_module(f"bnnbench.data.{_PUBLIC[name]}"), name)

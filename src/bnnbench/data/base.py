@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnbench.data.known import check_whole
 from bnnbench.data.sources import stratified_split
 
 
@@ -23,6 +25,7 @@ class ImageData(L.LightningDataModule):
     Attributes:
         task: what a network is to do with the images.
         num_classes, in_channels, image_size: what a network needs to know, set by each module.
+        class_names: of the classes in the order of their labels; known after ``setup``.
         parts: images and what is known of them, in the form of the set and equally long, by part;
             filled by ``setup``.
     """
@@ -39,6 +42,7 @@ class ImageData(L.LightningDataModule):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
         self.val_fraction, self.seed, self.batch_size = val_fraction, seed, batch_size
+        self.class_names: list[str] = []
         self.parts: dict[str, tuple[Any, Any]] = {}
 
     @property
@@ -60,6 +64,11 @@ class ImageData(L.LightningDataModule):
     def eval_images(self) -> int:
         """Number of images that a training is evaluated on; known after ``setup``."""
         return len(self.parts[self.evaluates_on][1])
+
+    @cached_property
+    def stamp(self) -> str:
+        """``sha256:<hex>`` of the set's content, held-out part included; known after ``setup``."""
+        raise NotImplementedError
 
     def hold_out(self, images: Any, truths: Any) -> dict[str, tuple[Any, Any]]:
         """The training set as ``train``, or as ``train`` and ``val``.
@@ -108,9 +117,3 @@ def check_normalisation(channels: int, mean: Sequence[float], std: Sequence[floa
             raise ValueError(f"dataset.{key}={list(values)} needs {channels} values, one a channel")
     if min(std) <= 0:
         raise ValueError(f"dataset.std={list(std)} must be positive")
-
-
-def check_whole(key: str, value: int, least: int, reason: str) -> None:
-    """Refuse what is not a whole number of at least ``least``. Raises ValueError."""
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"dataset.{key}={value}: {reason}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from bnnbench.data import voc, voc_tree
+from bnnbench.data import stamp, voc, voc_tree
 from bnnbench.data.detection_transforms import AUGMENTATIONS, BoxTransform, DetectionFiles
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
@@ -133,6 +134,11 @@ class DetectionDataModule(FileData):
             images, truths = parts["train"]
             parts["train"] = images, truths.without_difficult()
         self.parts = parts
+
+    @cached_property
+    def stamp(self) -> str:
+        """Names and sizes of the images and XML files that the splits list."""
+        return stamp.of_trees(self.root, self.splits)
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their objects."""

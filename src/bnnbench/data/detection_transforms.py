@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from bnnbench.data.file_loader import Batch, ImageFiles
-from bnnbench.data.sources import DatasetDamaged
+from bnnbench.data.known import DatasetDamaged
 
 AUGMENTATIONS = ("ssd", "flip", "none")
 KEYS = ("boxes", "labels", "difficult")

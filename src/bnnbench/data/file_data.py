@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnnbench.data.base import ImageData, check_normalisation, check_whole
+from bnnbench.data.base import ImageData, check_normalisation
 from bnnbench.data.file_loader import FileLoader, ImageFiles
+from bnnbench.data.known import check_whole
 
 
 class FileData(ImageData):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
-from bnnbench.data.sources import DatasetDamaged
+from bnnbench.data.known import DatasetDamaged
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them

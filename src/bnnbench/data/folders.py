@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
+from bnnbench.data import stamp
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
-from bnnbench.data.sources import DatasetDamaged, DatasetMissing
-
-FOLDERS = {"train": "train", "test": "val"}  # ImageNet's labelled validation set is the test set
+from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
 
 
 class FolderDataModule(FileData, ClassificationData):
@@ -87,6 +86,7 @@ class FolderDataModule(FileData, ClassificationData):
         self.prepare_data()
         classes = {part: class_names(self.root / split) for part, split in FOLDERS.items()}
         self._check_classes(classes["train"], classes["test"])
+        self.class_names = classes["train"]
         files = {
             part: list_files(self.root / split, classes[part]) for part, split in FOLDERS.items()
         }
@@ -103,6 +103,11 @@ class FolderDataModule(FileData, ClassificationData):
                 f"{self.root} holds {len(train)} classes, dataset.num_classes says "
                 f"{self.num_classes}: set dataset.num_classes={len(train)}"
             )
+
+    @cached_property
+    def stamp(self) -> str:
+        """Names and sizes of the image files."""
+        return stamp.of_folders(self.root)
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their labels."""
@@ -137,7 +142,7 @@ def list_files(folder: Path, classes: list[str]) -> tuple[np.ndarray, Tensor]:
         found = sorted(
             entry.path
             for entry in os.scandir(folder / name)
-            if entry.name.lower().endswith(IMG_EXTENSIONS)
+            if entry.name.lower().endswith(IMAGE_EXTENSIONS)
         )
         if not found:
             raise DatasetDamaged(f"{folder / name} holds no image files: fill or delete it")

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bnnbench.data import sources
-from bnnbench.data.base import ClassificationData, check_normalisation, check_whole
+from bnnbench.data import sources, stamp
+from bnnbench.data.base import ClassificationData, check_normalisation
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.data.known import SOURCES, check_whole
 
 
 class ImageDataModule(ClassificationData):
@@ -69,7 +70,10 @@ class ImageDataModule(ClassificationData):
         self.parts = {k: (images.to(device), y.to(device)) for k, (images, y) in self.parts.items()}
 
     def _read(self) -> dict[str, tuple[Tensor, Tensor]]:
-        images, labels, test_images, test_labels = sources.read(self.source, self.data_dir)
+        arrays = sources.read(self.source, self.data_dir)
+        self.stamp = stamp.of_arrays(arrays)
+        self.class_names = list(SOURCES[self.source].names)
+        images, labels, test_images, test_labels = arrays
         return {**self.hold_out(images, labels), "test": (test_images, test_labels)}
 
     def _loader(self, part: str, train: bool) -> DeviceLoader:
@@ -102,9 +106,9 @@ class ImageDataModule(ClassificationData):
 
 
 def _check_set(name: str, num_classes: int, shape: tuple[int, int, int]) -> None:
-    if name not in sources.SOURCES:
-        raise ValueError(f"dataset.name={name}: choose from {', '.join(sources.SOURCES)}")
-    source = sources.SOURCES[name]
+    if name not in SOURCES:
+        raise ValueError(f"dataset.name={name}: choose from {', '.join(SOURCES)}")
+    source = SOURCES[name]
     if (num_classes, shape) != (source.classes, source.shape):
         raise ValueError(
             f"{name} has {source.classes} classes and images of (C, H, W) = {source.shape}; "

@@ -17,8 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bnnbench.data.base import check_whole
-from bnnbench.data.voc import CORNERS
+from bnnbench.data.known import CORNERS, check_whole
 
 VERSION = 1  # of the drawing: raise it with every change, so that trees on disk are drawn again
 CLASSES = ("rectangle", "cross", "triangle")

@@ -7,7 +7,6 @@ of a set is whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,41 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, Source
+
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is known of a set: number of classes, image shape (C, H, W), torchvision's names."""
-
-    classes: int
-    shape: tuple[int, int, int]
-    torchvision: str = ""  # class; none: the set is embedded
-    folder: str = ""  # where that class keeps its files
-    files: str = ""  # what the folder holds, for messages
-
-
-SOURCES = {
-    "digits": Source(10, (1, 8, 8)),
-    "cifar10": Source(
-        10, (3, 32, 32), "CIFAR10", "cifar-10-batches-py", "unpacked cifar-10-python.tar.gz"
-    ),
-    "cifar100": Source(
-        100, (3, 32, 32), "CIFAR100", "cifar-100-python", "unpacked cifar-100-python.tar.gz"
-    ),
-    "fashion_mnist": Source(
-        10, (1, 28, 28), "FashionMNIST", "FashionMNIST", "raw/ with the four unpacked idx files"
-    ),
-}
-
-
-class DatasetMissing(FileNotFoundError):
-    """The data set is not in the data folder and cannot be downloaded."""
-
-
-class DatasetDamaged(ValueError):
-    """A file of the data set cannot be used."""
 
 
 def read(name: str, data_dir: Path) -> Arrays:

@@ -19,10 +19,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from bnnbench.data.sources import DatasetDamaged
+from bnnbench.data.known import CORNERS, DatasetDamaged
 from bnnbench.data.voc_tree import split_files, split_list
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Object = tuple[list[float], int, bool]  # box x1 y1 x2 y2, label, difficult
 
 

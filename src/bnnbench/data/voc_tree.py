@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
-from bnnbench.data.sources import DatasetDamaged, DatasetMissing
+from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
 
 YEARS = {"VOC2007": "2007", "VOC2012": "2012"}  # tree: torchvision's name
 
@@ -25,7 +23,7 @@ def split_files(folder: Path, split: str) -> Iterator[tuple[str, Path]]:
     path = split_list(folder, split)
     names = list_images(path)
     images, annotations = path.parents[2] / "JPEGImages", path.parents[2] / "Annotations"
-    found = _stems(images, IMG_EXTENSIONS)
+    found = _stems(images, IMAGE_EXTENSIONS)
     described = _stems(annotations, (".xml",))
     for name in names:
         for place, files, what in ((images, found, "image"), (annotations, described, "XML file")):

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torchmetrics import SumMetric
 
 from bnnbench.callbacks.distillation import TeacherTerm
 from bnnbench.callbacks.progress import QuantizerProgress
@@ -28,11 +29,18 @@ class Task(L.LightningModule):
 
     Attributes:
         task: the data it is for.
-        headline: the metric that stands for a run.
+        headline: the metric that stands for a run; logged after each evaluation, nan where it is
+            undefined, because callbacks may monitor it.
+        metric_names: what a final evaluation tells, without ``test/`` or ``val/``; one that is
+            undefined is not logged.
+        eval_images: images of the last evaluation, over all processes.
+        class_accuracy: of a classifier's last final evaluation, None for a class without images.
     """
 
     task: str
     headline: str
+    metric_names: tuple[str, ...]
+    class_accuracy: list[float | None] | None = None
 
     def __init__(
         self,
@@ -48,6 +56,8 @@ class Task(L.LightningModule):
         self.teacher = teacher
         self.terms: dict[str, LossTerm] = {}
         self.regularizers: list[Regularizer] = []
+        self.eval_images = 0
+        self._evaluated = SumMetric(nan_strategy="disable")  # number of images, so far
         self._layers: list[tuple[str, BinaryLayer]] = list(binary_layers(net))
         for name, term in (terms or {}).items():
             self._add(name, term)
@@ -110,6 +120,21 @@ class Task(L.LightningModule):
     def _log_mean(self, name: str, value: Tensor, images: int) -> None:
         mean = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": images}
         self.log(name, value.detach(), **mean)
+
+    @property
+    def _final(self) -> bool:
+        """Whether this evaluation is the last one, and not one on the way."""
+        return self.trainer.state.fn != "fit"
+
+    def _log_defined(self, prefix: str, values: Mapping[str, Tensor]) -> None:
+        """Log what is a finite number, and the headline in any case."""
+        for name, value in values.items():
+            if name == self.headline or bool(value.isfinite()):
+                self.log(f"{prefix}/{name}", value.float())
+
+    def _count_images(self) -> None:
+        self.eval_images = int(self._evaluated.compute())
+        self._evaluated.reset()
 
     def on_fit_start(self) -> None:
         if self.teacher is not None:

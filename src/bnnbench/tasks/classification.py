@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import LossTerm
+from bnnbench.metrics.probabilities import ProbabilityScores
+from bnnbench.records.schema import finite
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.recipe import Recipe
 from bnnbench.teacher import Teacher
@@ -19,6 +21,10 @@ Batch = tuple[Tensor, ...]  # images, labels, and what a teacher has said before
 
 class Classification(Task):
     """Trains ``net`` with ``loss(logits, labels)`` plus named terms, in anybody's Trainer.
+
+    A test run, or a validation outside of a fit, also logs ``top5`` (of more than five classes),
+    ``nll`` and ``brier`` (see ``ProbabilityScores``) and ``ece``, the expected calibration error:
+    the mean difference of confidence and accuracy in 15 equal bins of the highest probability.
 
     Args:
         net: images (N, C, H, W) to logits (N, classes).
@@ -32,6 +38,7 @@ class Classification(Task):
     """
 
     task, headline = "classification", "acc"
+    metric_names = ("acc", "loss", "top5", "nll", "brier", "ece")
 
     def __init__(
         self,
@@ -49,13 +56,18 @@ class Classification(Task):
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
         self.train_acc = MulticlassAccuracy(num_classes, average="micro")
         self.eval_acc = MulticlassAccuracy(num_classes, average="micro")
+        self.scores = ProbabilityScores(num_classes)
+        self.calibration = MulticlassCalibrationError(
+            num_classes, n_bins=15, norm="l1", validate_args=False
+        )
 
     def _metrics(self, stage: str) -> tuple[MeanMetric, MulticlassAccuracy]:
         if stage == "train":
             return self.train_loss, self.train_acc
         return self.eval_loss, self.eval_acc
 
-    def _step(self, batch: Batch, stage: str) -> Tensor:
+    def _losses(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch, which the stage's metrics have seen."""
         images, labels, *taught = batch
         logits, terms = self._run(images, labels, *taught)
         loss = self.loss(logits, labels)
@@ -63,7 +75,8 @@ class Classification(Task):
         # update, not forward: forward would compute the metric of every batch as well
         mean_loss.update(loss.detach(), weight=len(labels))
         accuracy.update(logits.detach(), labels)
-        return loss if terms is None else self.task_weight * loss + terms
+        total = loss if terms is None else self.task_weight * loss + terms
+        return total, logits.detach()
 
     def _log_epoch(self, stage: str, prefix: str) -> None:
         for name, metric in zip(("loss", "acc"), self._metrics(stage), strict=True):
@@ -71,19 +84,37 @@ class Classification(Task):
             metric.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
+        return self._losses(batch, "train")[0]
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train", "train")
 
+    def _evaluate(self, batch: Batch) -> None:
+        _, logits = self._losses(batch, "eval")
+        labels = batch[1]
+        self._evaluated.update(len(labels))
+        if self._final:
+            self.scores.update(logits, labels)
+            self.calibration.update(logits.float().softmax(1), labels)
+
+    def _log_evaluation(self, prefix: str) -> None:
+        self._log_epoch("eval", prefix)
+        self._count_images()
+        if self._final:
+            scores = self.scores.compute()
+            self.class_accuracy = finite(scores.pop("class_accuracy").tolist())
+            self._log_defined(prefix, scores | {"ece": self.calibration.compute()})
+            self.scores.reset()
+            self.calibration.reset()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, "eval")
+        self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch("eval", self.evaluates_on)
+        self._log_evaluation(self.evaluates_on)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, "eval")
+        self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("eval", "test")
+        self._log_evaluation("test")

@@ -25,6 +25,7 @@ class Detection(Task):
 
     ``test/map`` and ``test/ap/<class>`` are VOC's average precision at an IoU of 0.5; a test run
     also logs COCO's ``test/coco_map``, where objects marked ``difficult`` are crowds.
+    All are undefined where no object has to be found.
 
     Args:
         net: images (N, 3, S, S) to class logits and offsets.
@@ -51,6 +52,7 @@ class Detection(Task):
     ) -> None:
         super().__init__(net, loss, recipe, evaluates_on, terms)
         self.classes = tuple(classes)
+        self.metric_names = ("map", "loss", "coco_map", *(f"ap/{name}" for name in self.classes))
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
         self.average_precision = VOCAveragePrecision(0.5, interpolation)
         self.coco = COCOAveragePrecision()
@@ -74,9 +76,10 @@ class Detection(Task):
     def _evaluate(self, batch: Batch) -> list[dict[str, Tensor]]:
         parts, _, outputs = self._losses(batch)
         self.eval_loss.update(sum(parts), weight=len(batch[1]))
+        self._evaluated.update(len(batch[1]))
         found = self.net.detect(outputs)
         self.average_precision.update(found, batch[1])
-        if self.trainer.state.fn != "fit":  # seconds an epoch on a large set
+        if self._final:  # seconds an epoch on a large set
             self.coco.update(found, [_with_crowds(target) for target in batch[1]])
         return found
 
@@ -96,13 +99,13 @@ class Detection(Task):
 
     def _log_evaluation(self, prefix: str) -> None:
         self._log_loss(prefix, self.eval_loss)
+        self._count_images()
         found = self.average_precision.compute()
-        self.log(f"{prefix}/map", found["map"].float())
-        for label, value in found["ap"].items():
-            self.log(f"{prefix}/ap/{self.classes[label - 1]}", value.float())
+        by_class = {f"ap/{self.classes[label - 1]}": ap for label, ap in found["ap"].items()}
+        self._log_defined(prefix, {"map": found["map"], **by_class})
         self.average_precision.reset()
-        if self.trainer.state.fn != "fit":
-            self.log(f"{prefix}/coco_map", self.coco.compute()["map"])
+        if self._final:
+            self._log_defined(prefix, {"coco_map": self.coco.compute()["map"]})
             self.coco.reset()
 
     def _log_loss(self, prefix: str, metric: MeanMetric) -> None:

@@ -1,0 +1,307 @@
+"""The form of a run's ``result.json`` and of a stage's ``stage.json``: typed, described, checked.
+
+``Result`` is the form as it is now; ``migrate`` brings older files to it. Readers use the plain
+dictionary that ``check_result`` returns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA = 2
+HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
+# Of a trainer's config: what stops a run on less than all its data, and the value that does not.
+LIMITS: dict[str, Any] = {
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "overfit_batches": 0.0,
+    "fast_dev_run": False,
+}
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Values = dict[str, Number | None]
+WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
+WORDS |= {Any: "anything", dict: "object", list: "list"}
+
+
+class DamagedResult(ValueError):
+    """A result file that is there but cannot be used."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Metrics(_Part):
+    """What a training was for."""
+
+    last: Values = Field(description="of the last epoch's weights; null where one is undefined")
+    best: Values = Field(
+        description="headline and epoch of the best evaluation; {} without one, or if undefined"
+    )
+
+
+class Classes(_Part):
+    """Per-class accuracy of a classifier."""
+
+    names: list[str] = Field(description="of the classes, in the order of their labels")
+    accuracy: list[Number | None] = Field(
+        description="share of a class's images that are recognised; null for a class without images"
+    )
+
+
+class Time(_Part):
+    """How long a training took."""
+
+    wall_s: Number = Field(description="seconds of all epochs with their evaluations")
+    train_s: Number = Field(description="seconds of training alone")
+    images_per_s: Number | None = Field(description="training images a second, over all processes")
+    peak_memory_mb: Number = Field(description="of the GPU where one is used, else resident")
+
+
+class Git(_Part):
+    """The state of the checkout; null outside one."""
+
+    commit: str | None = Field(description="of the checkout")
+    dirty: bool | None = Field(description="whether files differed from it")
+
+
+class StagePart(_Part):
+    """One stage of a run in stages."""
+
+    name: str = Field(description="as in the recipe")
+    metrics: Metrics = Field(description="as of the whole run")
+    epochs: int = Field(description="finished epochs", ge=0)
+    time: Time = Field(description="as of the whole run")
+    config: dict[str, Any] = Field(description="of this stage alone")
+    statistics: dict[str, Any] = Field(description="as of the whole run")
+
+
+class Result(_Part):
+    """One run."""
+
+    version: Literal[2] = Field(alias="schema", description="version of this form")
+    name: str = Field(description="the run's folder")
+    fingerprint: str = Field(
+        description="SHA-256 of the part of the config that identifies the run",
+        pattern="^[0-9a-f]{64}$",
+    )
+    config: dict[str, Any] = Field(description="that part of the config, resolved")
+    choices: dict[str, str] = Field(
+        description="option of quantizer, loss, backbone, dataset, recipe and, with one, teacher"
+    )
+    seed: int = Field(description="of the run")
+    overrides: list[str] = Field(description="what was typed for it")
+    command: str = Field(description="the same as a command line")
+    tags: list[Any] = Field(description="what the user marked it with")
+    source_hash: str = Field(description="SHA-256 of the code of method, optimiser and losses")
+    source_proofs: list[dict[str, Any]] = Field(
+        description="renewals of `source_hash`, each with the proof that no number changes"
+    )
+    data_stamp: str | None = Field(
+        description="SHA-256 of the content of the data, `sha256:<hex>`; null: unknown",
+        pattern="^sha256:[0-9a-f]{64}$",
+    )
+    structure: dict[str, Any] = Field(description="what the network is built of besides the method")
+    bits: dict[str, int] = Field(description="of weights w, activations a, and gradients g, e")
+    bases: dict[str, int] = Field(description="binary tensors that a value is a sum of, by side")
+    headline: Literal["test/acc", "test/map", "val/acc", "val/map"] | None = Field(
+        description="the metric that stands for the run; null where it only counted"
+    )
+    metrics: Metrics = Field(description="of the final evaluation, and the best one on the way")
+    classes: Classes | None = Field(
+        description="accuracy by class in the final evaluation; null for detectors and old results"
+    )
+    history: dict[str, list[Number | None]] = Field(
+        description="a list a metric, a value an epoch; null where the epoch does not have it"
+    )
+    epochs: int = Field(description="finished epochs", ge=0)
+    planned_epochs: int | None = Field(
+        description="what the config asked for; null where the run is limited by steps"
+    )
+    ended: str | None = Field(
+        description="null: ran to its planned length on all data; else why not, such as "
+        "`max_time=00:00:10:00`, `early_stop: val/acc` or `limit_train_batches=3`, joined by `; `"
+    )
+    train_images: int | None = Field(
+        description="of a training epoch, fewer where a limit says so", ge=0, default=None
+    )
+    test_images: int | None = Field(
+        description="of the final evaluation, likewise", ge=0, default=None
+    )
+    world_size: int | None = Field(description="processes that trained it together", ge=1)
+    operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
+    statistics: dict[str, Any] | None = Field(description="of weights, by layer", default=None)
+    time: Time | None = Field(description="how long it took", default=None)
+    precision: str | None = Field(description="of the trainer, such as 32-true", default=None)
+    compiled: bool | None = Field(description="whether by torch.compile", default=None)
+    device: str | None = Field(description="processor and threads, or GPU", default=None)
+    versions: dict[str, str] = Field(description="of what decides a number")
+    git: Git = Field(description="the code's commit")
+    stages: list[StagePart] | None = Field(
+        description="of a run in stages, each; the rest is the last one's", default=None
+    )
+
+
+class StageRecord(Result):
+    """One stage, while its run goes on; null for the only stage of an ordinary run."""
+
+    stage: str | None = Field(description="its name; only in a stage's record, `stage.json`")
+
+
+def check_result(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """A run's result in the present form.
+
+    Args:
+        content: of the file.
+        where: its path, for messages.
+
+    Raises:
+        DamagedResult: it is no whole result; the message names file and field.
+    """
+    return _check(content, where, Result)
+
+
+def check_record(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """A stage's record in the present form; see ``check_result``."""
+    return _check(content, where, StageRecord)
+
+
+def _check(content: dict[str, Any], where: str, form: type[Result]) -> dict[str, Any]:
+    try:
+        content = migrate(content)
+        form.model_validate(content)
+        _check_metrics(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise _damaged(where, f"{field}: {first['msg']}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(where, str(error) or "not a result") from error
+    return content
+
+
+def _damaged(where: str, reason: str) -> DamagedResult:
+    return DamagedResult(f"{where}: damaged ({reason}); delete the file to run it again")
+
+
+def _check_metrics(content: Mapping[str, Any]) -> None:
+    last, headline, classes = content["metrics"]["last"], content["headline"], content["classes"]
+    if content["epochs"] and not last:
+        raise ValueError("metrics.last: a result without metrics is no result")
+    if content["epochs"] and headline not in last:
+        raise ValueError(f"headline: {headline} is not among metrics.last, {', '.join(last)}")
+    if classes and len(classes["names"]) != len(classes["accuracy"]):
+        raise ValueError("classes: names and accuracy are not equally many")
+
+
+def migrate(content: dict[str, Any]) -> dict[str, Any]:
+    """A result of any earlier schema in the present one; the present one as it is.
+
+    What was not recorded then is null. Identity (name, fingerprint, hash of the code) stays.
+
+    Raises:
+        ValueError: a schema that does not exist here.
+    """
+    if not isinstance(content, dict) or "schema" not in content:
+        raise ValueError("not a result")
+    if content["schema"] == SCHEMA:
+        return content
+    if content["schema"] != 1:
+        raise ValueError(f"schema {content['schema']}, this version knows 1 and {SCHEMA}")
+    content = finite(content)
+    last, parts = content["metrics"]["last"], content.get("stages") or [content]
+    last |= {name: None for name, value in last.items() if _is_undefined(name, value)}
+    planned = [part["config"]["trainer"]["max_epochs"] for part in parts]
+    limits = [f"{key}={value}" for key, value in limited(content["config"]["trainer"]).items()]
+    return content | {
+        "schema": SCHEMA,
+        "headline": next((key for key in HEADLINES if key in last), None),
+        "classes": None,
+        "planned_epochs": sum(planned)
+        if all(isinstance(n, int) and n >= 0 for n in planned)
+        else None,
+        "ended": "; ".join(limits) or None,
+        "train_images": None if limits else content.get("train_images"),
+        "test_images": None if limits else content.get("test_images"),
+        "world_size": 1 if content["epochs"] else None,
+        "data_stamp": None,
+        "source_proofs": [],
+    }
+
+
+def _is_undefined(name: str, value: float | None) -> bool:
+    return name.endswith("/coco_map") and value is not None and value < 0
+
+
+def limited(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a trainer's options that keep a run from part of its data.
+
+    With ``overfit_batches`` or ``fast_dev_run`` the trainer sets the others itself.
+    """
+    found = {
+        key: value
+        for key, whole in LIMITS.items()
+        if (value := trainer.get(key)) is not None and _differs(value, whole)
+    }
+    cause = next((key for key in ("fast_dev_run", "overfit_batches") if key in found), None)
+    return {cause: found[cause]} if cause else found
+
+
+def _differs(value: Any, whole: Any) -> bool:
+    """``1`` is one batch, ``1.0`` all of them."""
+    return value != whole or (value == 1 and isinstance(value, int) and isinstance(whole, float))
+
+
+def finite(value: Any) -> Any:
+    """``value``, nested dictionaries and lists, with None for each nan and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def describe() -> str:
+    """The fields of a result as a Markdown table: name, type, meaning."""
+    rows = ["| field | type | meaning |", "|---|---|---|"]
+    return "\n".join(rows + [f"| {' | '.join(row)} |" for row in _fields(StageRecord, "")])
+
+
+def _fields(form: type[BaseModel], prefix: str) -> list[tuple[str, str, str]]:
+    rows = []
+    for key, field in form.model_fields.items():
+        name = prefix + (field.alias or key)
+        absent = "" if field.is_required() else "; may be absent"
+        rows.append((f"`{name}`", _words(field.annotation), f"{field.description}{absent}"))
+        if (inner := _form_in(field.annotation)) is not None:
+            rows += _fields(inner, f"{name}{'[]' * (key == 'stages')}.")
+    return rows
+
+
+def _form_in(kind: Any) -> type[BaseModel] | None:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((form for part in get_args(kind) if (form := _form_in(part))), None)
+
+
+def _words(kind: Any) -> str:
+    """A type in JSON's words."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(f"`{json.dumps(part)}`" for part in parts)
+    if origin is UnionType or origin is Union:
+        return " or ".join(map(_words, parts))
+    if origin is Annotated:
+        return _words(parts[0])
+    if origin in (dict, list):
+        return f"{WORDS[origin]} of {_words(parts[-1])}"
+    return WORDS.get(kind, "object")
