@@ -82,7 +82,7 @@ class ResNet(Backbone):
 def _resnet(
     name: str, widths: Sequence[int], depths: Sequence[int], options: dict[str, Any]
 ) -> ResNet:
-    size, stem = options.pop("image_size"), options.pop("stem")
+    size, stem = options.pop("image_size"), options.pop("stem", "small")
     large = _is_imagenet_stem(name, stem, size)
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
     return ResNet(widths, depths, classes, channels, ResNetStructure(**options), large)
@@ -101,8 +101,7 @@ def _is_imagenet_stem(name: str, stem: str, image_size: int) -> bool:
 
 def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:
     """CIFAR ResNet-20; options: the keys of conf/backbone/resnet20.yaml."""
-    own = {"quantizer": quantizer, "stem": "small", **options}
-    return _resnet("resnet20", (16, 32, 64), (3, 3, 3), own)
+    return _resnet("resnet20", (16, 32, 64), (3, 3, 3), {"quantizer": quantizer, **options})
 
 
 def resnet34(quantizer: QuantizerSpec, **options: Any) -> ResNet:

@@ -106,7 +106,7 @@ class Recipe:
                 raise ValueError(
                     f"recipe.optimizer={self.optimizer} with {key} in recipe.groups of {stated}: "
                     f"{optimizer} needs it for latent, and nothing else has any; see "
-                    "recipe=bayesbinn and conf/recipe/method/wage.yaml"
+                    "recipe=bayesbinn and conf/recipe/native/method/wage.yaml"
                 )
 
     def build(
