@@ -83,11 +83,23 @@ def targets(config: Mapping[str, Any], package: Path = PACKAGE) -> set[str]:
     return found
 
 
+def located(path: str, package: Path = PACKAGE) -> set[str]:
+    """Dotted paths of what stands at ``path``, or, where nothing does, of all that has its name."""
+    found = find(package, path)
+    if found or not path.startswith("bnnbench."):
+        return found
+    name = path.rpartition(".")[2]
+    pattern = re.compile(rf"^(class|def) {re.escape(name)}\b", re.MULTILINE)
+    files = [file for file in package.rglob("*.py") if pattern.search(file.read_text())]
+    modules = [".".join(file.relative_to(package.parent).with_suffix("").parts) for file in files]
+    return {f"{module.removesuffix('.__init__')}.{name}" for module in modules}
+
+
 @cache
 def reached(path: str, package: Path = PACKAGE) -> frozenset[str]:
     """Dotted paths of all definitions that the one at ``path`` reaches, itself among them."""
     found: set[str] = set()
-    waiting = _starts(path, package)
+    waiting = located(path, package)
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -103,18 +115,6 @@ def _texts(package: Path, path: str) -> frozenset[str]:
     if not paths:
         return frozenset({f"missing: {path}"})
     return frozenset(normalised(package, name).text for name in paths)
-
-
-def _starts(path: str, package: Path) -> set[str]:
-    """What stands at ``path``, or, where nothing does, every definition of its name."""
-    found = find(package, path)
-    if found or not path.startswith("bnnbench."):
-        return found
-    name = path.rpartition(".")[2]
-    pattern = re.compile(rf"^(class|def) {re.escape(name)}\b", re.MULTILINE)
-    files = [file for file in package.rglob("*.py") if pattern.search(file.read_text())]
-    modules = [".".join(file.relative_to(package.parent).with_suffix("").parts) for file in files]
-    return {f"{module.removesuffix('.__init__')}.{name}" for module in modules}
 
 
 def _named(node: Any, key: str, package: Path) -> Iterator[str]:

@@ -1,0 +1,329 @@
+"""What runs compute with the code on PYTHONPATH, as digests: ``python probe.py CASES DIGESTS``.
+
+CASES is a JSON list of ``{key, config, precision, options}``, DIGESTS the JSON that is written. It
+runs on old code as well as on new: it builds every part by what each side accepts, and takes keys
+that a config does not have from the option's own file. Tensors count by shape and bits, in any
+order and under any name. It needs no data, and one thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import bnnbench
+from bnnbench import resolvers
+from bnnbench.config import backbone_from_config, conf_dir, quantizer_from_config, target, to_dict
+from bnnbench.layers import binary_layers, set_progress
+from bnnbench.losses import task_loss
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+STEPS = 3
+LAYERS: dict[str, Callable[[Any, dict[str, Any]], nn.Module]] = {
+    "plain": lambda spec, padding: spec.conv2d(4, 6, 3, padding=1, **padding),
+    "strided": lambda spec, padding: spec.conv2d(4, 6, 3, stride=2, padding=1, **padding),
+    "grouped": lambda spec, padding: spec.conv2d(4, 6, 3, padding=1, groups=2, **padding),
+    "linear": lambda spec, padding: spec.linear(16, 6),
+}
+HOOKS = ("epoch_start", "after_backward", "after_step")
+
+
+def digest(tensors: Iterable[Tensor | None]) -> str:
+    """One for any order of the tensors; those that are None count as well."""
+    return hashlib.sha256("".join(sorted(map(_bits, tensors))).encode()).hexdigest()
+
+
+def _bits(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "none"
+    plain = tensor.detach().cpu().contiguous()
+    raw = plain.view(torch.uint8) if plain.dim() else plain.reshape(1).view(torch.uint8)
+    shape = f"{tuple(plain.shape)} {plain.dtype}".encode()
+    return hashlib.sha256(shape + raw.numpy().tobytes()).hexdigest()
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    """Standard normal, the same on every call."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def quantized_layers(node: DictConfig, precision: str) -> dict[str, str]:
+    """Digests of single layers: outputs, gradients and states, in and after training."""
+    spec = quantizer_from_config(node)
+    padding = {"padding_value": node.get("padding_value", 0)}
+    found = {}
+    for name, build in LAYERS.items():
+        torch.manual_seed(0)
+        try:
+            found[name] = _layer(build(spec, padding), precision)
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            if name == "plain":
+                raise
+            found[name] = f"refused: {type(error).__name__}"  # of groups, or of linear layers
+    return found
+
+
+def _layer(layer: nn.Module, precision: str) -> str:
+    shape = (2, 16) if isinstance(layer, nn.Linear) else (2, 4, 8, 8)
+    with torch.no_grad():
+        layer.weight.copy_(0.3 * random(*layer.weight.shape, seed=1))
+    tensors: list[Tensor | None] = []
+    for progress in (0.0, 0.5, 1.0):
+        for training in (True, False):
+            set_progress(layer, 10 * progress, 10)
+            layer.train(training)
+            tensors += _passed(layer, random(*shape, seed=2).requires_grad_(), precision)
+            tensors += [state.clone() for state in layer.state_dict().values()]
+    return digest(tensors)
+
+
+def _passed(layer: nn.Module, x: Tensor, precision: str) -> list[Tensor | None]:
+    """Output and gradients of one pass, with what the weight side does around it in training."""
+    torch.manual_seed(3)
+    layer.zero_grad()
+    _hook(layer, "epoch_start")
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        out = layer(x)
+    out.backward(random(*out.shape, seed=4).to(out.dtype))
+    gradients = [parameter.grad for parameter in layer.parameters()]
+    copies = [None if grad is None else grad.clone() for grad in [x.grad, *gradients]]
+    _hook(layer, "after_backward")
+    changed = None if layer.weight.grad is None else layer.weight.grad.clone()
+    _hook(layer, "after_step")
+    return [out, *copies, changed]
+
+
+@torch.no_grad()
+def _hook(layer: nn.Module, name: str) -> None:
+    if layer.training and hasattr(layer.weight_quantizer, name):
+        getattr(layer.weight_quantizer, name)(layer.weight)
+
+
+def filled(node: DictConfig, group: str, option: str) -> DictConfig:
+    """``node`` with the keys that it lacks and its option's file has, as far as they apply."""
+    file = conf_dir() / group / f"{option}.yaml"
+    if file.exists():
+        _fill(node, OmegaConf.to_container(OmegaConf.load(file), resolve=False))
+    return node
+
+
+def _fill(node: Any, current: Any) -> None:
+    same = [str(n.get("_target_", "")).rpartition(".")[2] for n in (node, current)]
+    for key in current if same[0] == same[1] else ():
+        if key in node and isinstance(current[key], dict) and isinstance(node[key], DictConfig):
+            _fill(node[key], current[key])
+        elif key not in node and key != "terms" and (same[0] or not isinstance(current[key], dict)):
+            node[key] = current[key]
+
+
+def root_of(config: Mapping[str, Any]) -> DictConfig:
+    """A whole config of a run as this code knows it, from a result's."""
+    cfg = OmegaConf.create(copy.deepcopy(dict(config)))
+    cfg.setdefault("teacher", {"name": "none"})
+    cfg.paths = {"stage": "", "stage_dir": ""}
+    for group in ("quantizer", "loss", "backbone"):
+        filled(cfg[group], group, cfg[group].name)
+    cfg.recipe.setdefault("stages", [])
+    filled(cfg.recipe, "recipe", "unified")
+    return cfg
+
+
+def stages_of(cfg: DictConfig) -> list[tuple[str, DictConfig, bool]]:
+    """Name, config and whether it goes on from the one before, of every stage."""
+    if not cfg.recipe.stages:
+        return [("network", cfg, False)]
+    from bnnbench.stages import stages
+
+    return [(f"stage {stage.name}", stage.cfg, stage.continues) for stage in stages(cfg)]
+
+
+def accepted(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``given`` the function has a parameter for."""
+    return {key: given[key] for key in inspect.signature(function).parameters if key in given}
+
+
+def network_of(cfg: DictConfig) -> nn.Module:
+    """The network as it starts."""
+    net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
+    if (std := cfg.recipe.get("init_std")) is not None:
+        for _, layer in binary_layers(net):
+            nn.init.normal_(layer.weight, std=std)
+    return net
+
+
+def task_of(cfg: DictConfig, net: nn.Module, teacher: Any) -> L.LightningModule:
+    """The network with its loss, all terms and its recipe."""
+    detects = "interpolation" in cfg.dataset
+    plain = to_dict(cfg.recipe)
+    recipe = Recipe(**{f.name: plain[f.name] for f in fields(Recipe) if f.name in plain})
+    loss = task_loss("detection" if detects else "classification", **accepted(task_loss, cfg.loss))
+    terms = {name: target(node)() for name, node in to_dict(cfg.loss).get("terms", {}).items()}
+    rest = {"net": net, "loss": loss, "recipe": recipe, "terms": terms, "teacher": teacher}
+    rest |= {"num_classes": cfg.dataset.num_classes, "classes": cfg.dataset.get("classes")}
+    rest |= {"task_weight": cfg.loss.get("task_weight", 1.0)}
+    kind: Any = Classification
+    if detects:
+        from bnnbench.tasks.detection import Detection as kind
+    return kind(**accepted(kind.__init__, rest))
+
+
+def teacher_of(cfg: DictConfig, earlier: Mapping[str, nn.Module]) -> Any:
+    """A teacher of random weights, or an earlier stage; None without one."""
+    if cfg.teacher.name == "none":
+        return None
+    from bnnbench.teacher import FrozenTeacher, JointTeacher
+
+    torch.manual_seed(1)
+    stage = earlier.get(f"stage {cfg.teacher.get('stage')}")
+    if cfg.teacher.name == "stage":
+        return FrozenTeacher(copy.deepcopy(stage))
+    twin = copy.deepcopy(cfg)
+    twin.quantizer = OmegaConf.load(conf_dir() / "quantizer" / "fp32.yaml")
+    twin.backbone.nonlinearity = cfg.teacher.get("nonlinearity", "relu")
+    net = network_of(twin)
+    return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
+
+
+def batches_of(cfg: DictConfig) -> DataLoader:
+    """Random images with labels, or with a box each: as many batches as steps."""
+    size, classes = cfg.dataset.image_size, cfg.dataset.num_classes
+    images = 2 if "interpolation" in cfg.dataset else 8
+    x = random(STEPS * images, cfg.dataset.in_channels, size, size, seed=5)
+    labels = torch.arange(len(x)) % classes
+    if images == 8:
+        return DataLoader(list(zip(x, labels, strict=True)), batch_size=images)
+    box = torch.tensor([[0.2, 0.3, 0.6, 0.8]]) * size
+    boxed = [
+        (image, {"boxes": box, "labels": 1 + y[None]}) for image, y in zip(x, labels, strict=True)
+    ]
+    return DataLoader(
+        boxed,
+        batch_size=images,
+        collate_fn=lambda b: (torch.stack([i for i, _ in b]), [t for _, t in b]),
+    )
+
+
+class Watch(L.Callback):
+    """Keeps losses and gradients of every step, and ends the run after the last of them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor | None] = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        grads = [p.grad for p in pl_module.parameters()]
+        self.seen += [None if grad is None else grad.clone() for grad in grads]
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, i: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self.seen.append(None if loss is None else loss.clone())
+        trainer.should_stop = trainer.global_step >= STEPS
+
+
+def trained(cfg: DictConfig, task: L.LightningModule, precision: str) -> str:
+    """Three steps of a run that is as long as the config's; digest of all that they leave.
+
+    The third is the first of the second epoch, so that what happens between epochs is seen.
+    """
+    watch = Watch()
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = L.Trainer(
+        max_epochs=cfg.trainer.max_epochs,
+        precision=precision,
+        gradient_clip_val=cfg.trainer.get("gradient_clip_val"),
+        accelerator="cpu",
+        devices=1,
+        limit_train_batches=STEPS - 1 if cfg.trainer.max_epochs > 1 else STEPS,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        callbacks=[watch],
+        **dict.fromkeys(quiet, False),
+    )
+    trainer.fit(task, batches_of(cfg))
+    if trainer.global_step < STEPS:
+        raise RuntimeError(f"{trainer.global_step} steps were taken, not {STEPS}")
+    return digest([*watch.seen, *task.state_dict().values()])
+
+
+def networks(config: Mapping[str, Any], precision: str) -> dict[str, str]:
+    """Digests of three training steps of the run, of each stage where it has any."""
+    found: dict[str, str] = {}
+    earlier: dict[str, nn.Module] = {}
+    for name, cfg, continues in stages_of(root_of(config)):
+        teacher = teacher_of(cfg, earlier)
+        torch.manual_seed(0)
+        net = network_of(cfg)
+        if continues:
+            before, own = list(earlier.values())[-1].state_dict(), net.state_dict()
+            same = {k: v for k, v in before.items() if k in own and own[k].shape == v.shape}
+            net.load_state_dict(same, strict=False)
+        found[name] = trained(cfg, task_of(cfg, net, teacher), precision)
+        earlier[name] = net
+    return found
+
+
+def alternatives(config: Mapping[str, Any], options: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Digests of the layers at other values of the method's own options, by ``key=value``."""
+    stored = config["quantizer"]
+    file = conf_dir() / "quantizer" / f"{stored['name']}.yaml"
+    known = OmegaConf.load(file) if file.exists() else {}
+    kept = {
+        k: v for k, v in stored.items() if k in known and not isinstance(v, dict) and v is not None
+    }
+    found = {}
+    for key, values in options.items():
+        for value in values if key in known else ():
+            node = OmegaConf.merge(known, kept, {key: value})
+            root = OmegaConf.create({"quantizer": node, "dataset": config["dataset"]})
+            try:
+                parts = quantized_layers(root.quantizer, "32-true")
+            except (ValueError, TypeError):
+                continue  # a value this code does not have yet, or any more
+            found[f"{key}={value}"] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return found
+
+
+def probe(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests of one case, or the error that kept it from any."""
+    config, precision = case["config"], case["precision"]
+    try:
+        node = root_of(config).quantizer
+        parts = {f"layer {k}": v for k, v in quantized_layers(node, "32-true").items()}
+        if precision != "32-true":
+            more = quantized_layers(node, precision)
+            parts |= {f"layer {k}, {precision}": v for k, v in more.items()}
+        parts |= networks(config, precision)
+        return {"parts": parts, "options": alternatives(config, case["options"]), "error": None}
+    except Exception:
+        return {"parts": {}, "options": {}, "error": traceback.format_exc(limit=-3)}
+
+
+def main(cases: Path, digests: Path) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    resolvers.register()
+    found = {case["key"]: probe(case) for case in json.loads(cases.read_text())}
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "device": "cpu"}
+    code = str(Path(bnnbench.__file__).parent)
+    digests.write_text(json.dumps({"code": code, "machine": machine, "found": found}))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
