@@ -35,7 +35,7 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.recipe import Recipe
 
 STEPS = 3
-LAYERS: dict[str, Callable[[Any, dict[str, Any]], nn.Module]] = {
+LAYERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "plain": lambda spec, padding: spec.conv2d(4, 6, 3, padding=1, **padding),
     "strided": lambda spec, padding: spec.conv2d(4, 6, 3, stride=2, padding=1, **padding),
     "grouped": lambda spec, padding: spec.conv2d(4, 6, 3, padding=1, groups=2, **padding),
@@ -79,7 +79,7 @@ def quantized_layers(node: DictConfig, precision: str) -> dict[str, str]:
     return found
 
 
-def _layer(layer: nn.Module, precision: str) -> str:
+def _layer(layer: Any, precision: str) -> str:
     shape = (2, 16) if isinstance(layer, nn.Linear) else (2, 4, 8, 8)
     with torch.no_grad():
         layer.weight.copy_(0.3 * random(*layer.weight.shape, seed=1))
@@ -93,7 +93,7 @@ def _layer(layer: nn.Module, precision: str) -> str:
     return digest(tensors)
 
 
-def _passed(layer: nn.Module, x: Tensor, precision: str) -> list[Tensor | None]:
+def _passed(layer: Any, x: Tensor, precision: str) -> list[Tensor | None]:
     """Output and gradients of one pass, with what the weight side does around it in training."""
     torch.manual_seed(3)
     layer.zero_grad()
@@ -110,7 +110,7 @@ def _passed(layer: nn.Module, x: Tensor, precision: str) -> list[Tensor | None]:
 
 
 @torch.no_grad()
-def _hook(layer: nn.Module, name: str) -> None:
+def _hook(layer: Any, name: str) -> None:
     if layer.training and hasattr(layer.weight_quantizer, name):
         getattr(layer.weight_quantizer, name)(layer.weight)
 
@@ -190,9 +190,8 @@ def teacher_of(cfg: DictConfig, earlier: Mapping[str, nn.Module]) -> Any:
     from bnnbench.teacher import FrozenTeacher, JointTeacher
 
     torch.manual_seed(1)
-    stage = earlier.get(f"stage {cfg.teacher.get('stage')}")
     if cfg.teacher.name == "stage":
-        return FrozenTeacher(copy.deepcopy(stage))
+        return FrozenTeacher(copy.deepcopy(earlier[f"stage {cfg.teacher.stage}"]))
     twin = copy.deepcopy(cfg)
     twin.quantizer = OmegaConf.load(conf_dir() / "quantizer" / "fp32.yaml")
     twin.backbone.nonlinearity = cfg.teacher.get("nonlinearity", "relu")
@@ -207,16 +206,18 @@ def batches_of(cfg: DictConfig) -> DataLoader:
     x = random(STEPS * images, cfg.dataset.in_channels, size, size, seed=5)
     labels = torch.arange(len(x)) % classes
     if images == 8:
-        return DataLoader(list(zip(x, labels, strict=True)), batch_size=images)
+        pairs: Any = list(zip(x, labels, strict=True))
+        return DataLoader(pairs, batch_size=images)
     box = torch.tensor([[0.2, 0.3, 0.6, 0.8]]) * size
-    boxed = [
-        (image, {"boxes": box, "labels": 1 + y[None]}) for image, y in zip(x, labels, strict=True)
+    boxed: Any = [
+        (image, {"boxes": box, "labels": 1 + label[None]})
+        for image, label in zip(x, labels, strict=True)
     ]
-    return DataLoader(
-        boxed,
-        batch_size=images,
-        collate_fn=lambda b: (torch.stack([i for i, _ in b]), [t for _, t in b]),
-    )
+    return DataLoader(boxed, batch_size=images, collate_fn=_stacked)
+
+
+def _stacked(batch: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, list[Any]]:
+    return torch.stack([image for image, _ in batch]), [target for _, target in batch]
 
 
 class Watch(L.Callback):
@@ -243,10 +244,11 @@ def trained(cfg: DictConfig, task: L.LightningModule, precision: str) -> str:
     The third is the first of the second epoch, so that what happens between epochs is seen.
     """
     watch = Watch()
+    kind: Any = precision
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = L.Trainer(
         max_epochs=cfg.trainer.max_epochs,
-        precision=precision,
+        precision=kind,
         gradient_clip_val=cfg.trainer.get("gradient_clip_val"),
         accelerator="cpu",
         devices=1,

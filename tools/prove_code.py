@@ -79,7 +79,8 @@ class Claim:
     def case(self) -> dict[str, Any]:
         """What is probed: the same for runs that differ by their seed alone."""
         config = copy.deepcopy(self.record["config"])
-        config.pop("seed"), config["dataset"].pop("seed", None)
+        config.pop("seed", None)
+        config["dataset"].pop("seed", None)
         options = OPTIONS.get(config["quantizer"]["name"], {})
         precision = self.record.get("precision") or "32-true"
         return {"config": config, "precision": precision, "options": options}
@@ -229,7 +230,7 @@ def clean_commit() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "runs")
     parser.add_argument("--runs", nargs="*", default=[], help="names of runs; all by default")
     parser.add_argument("--write", action="store_true", help="renew the stamps that are proven")
