@@ -1,56 +1,15 @@
-"""Where a number came from: code, machine, versions."""
+"""Where a number came from: commit, machine, versions."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import platform
 import resource
 import subprocess
-from collections.abc import Iterator
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1]
-ROOT = PACKAGE.parents[1]
-SHARED_SOURCES = ("quantizers/base.py", "quantizers/surrogate.py", "quantizers/nonlinearities.py")
-
-
-def source_hash(quantizer: dict[str, Any]) -> str:
-    """Hash of the code behind a quantizer's config; comments and docstrings do not count.
-
-    Reads files only: it imports neither torch nor the method.
-    """
-    files = {PACKAGE / name for name in SHARED_SOURCES} | set(_target_files(quantizer))
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(_code(file).encode())
-    return digest.hexdigest()
-
-
-def _target_files(node: dict[str, Any]) -> Iterator[Path]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _target_files(value)
-        elif key == "_target_" and value.startswith("bnnbench."):
-            yield PACKAGE.joinpath(*value.split(".")[1:-1]).with_suffix(".py")
-
-
-@cache
-def _code(file: Path) -> str:
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:] or [ast.Pass()]  # pyright: ignore[reportAttributeAccessIssue]
-    return ast.unparse(tree)  # ast.dump changes between Python versions
-
-
-def _is_docstring(statement: ast.stmt) -> bool:
-    value = getattr(statement, "value", None)
-    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant)
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def git_state() -> dict[str, Any]:
