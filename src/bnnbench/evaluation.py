@@ -13,6 +13,7 @@ from bnnbench.build import build_datamodule, build_task, build_trainer
 from bnnbench.config import load_option
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import choice
+from bnnbench.records.schema import finite
 from bnnbench.records.signature import Signature, read_checkpoint, signature_of
 from bnnbench.records.store import write_json
 from bnnbench.stages import stages

@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from bnnbench.blocks import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
-from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
+from bnnbench.ending import evaluation_limits, planned_epochs, training_limits
 from bnnbench.layers import binary_layers
 from bnnbench.records import provenance
-from bnnbench.records.ending import evaluation_limits, planned_epochs, training_limits
 from bnnbench.records.fingerprint import choice, fingerprint, fingerprinted, run_name
-from bnnbench.records.schema import SCHEMA, finite
+from bnnbench.records.schema import finite
+from bnnbench.records.source import source_hash
+from bnnbench.records.store import SCHEMA
 from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)
@@ -37,7 +38,7 @@ def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "overrides": provenance.task_overrides(),
         "seed": cfg.seed,
         "fingerprint": fingerprint(cfg),
-        "source_hash": provenance.source_hash(to_dict(cfg.quantizer)),
+        "source_hash": source_hash(config),
         "source_proofs": [],
         "config": config,
         "structure": structure.as_dict(),

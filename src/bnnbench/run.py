@@ -130,7 +130,7 @@ def _train_stage(
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = final(task, data, verbose=False)[0]
     record = results.identity(cfg, task) | {"operations": cost}
-    record |= results.measured(task, data, trainer, last)
+    record |= results.measured(cfg, task, data, trainer, last)
     record |= {"stage": stage.name}
     if stage.name:
         rank_zero_only(write_json)(stage.folder / "stage.json", record)

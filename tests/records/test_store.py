@@ -9,13 +9,45 @@ from bnnbench.records.store import (
     Cell,
     DamagedResult,
     cell_state,
+    logged_by,
+    mark_logged,
     read_error,
+    read_identity,
     read_result,
+    write_identity,
     write_json,
 )
 
-CELL = Cell({"quantizer": "adabin"}, "digits_adabin", "f1")
-RESULT = {"schema": 1, "fingerprint": "f1"}
+CELL = Cell({"quantizer": "adabin"}, "digits_adabin", "f1" * 32)
+OTHER = "f2" * 32
+RESULT = {
+    "schema": 2,
+    "name": CELL.run,
+    "fingerprint": CELL.fingerprint,
+    "config": {},
+    "choices": {"quantizer": "adabin"},
+    "seed": 0,
+    "overrides": [],
+    "command": "python src/train.py",
+    "tags": [],
+    "source_hash": "a" * 64,
+    "source_proofs": [],
+    "data_stamp": None,
+    "structure": {},
+    "bits": {"w": 1, "a": 1},
+    "bases": {"w": 1, "a": 1},
+    "headline": "test/acc",
+    "metrics": {"last": {"test/acc": 0.5}, "best": {}},
+    "classes": None,
+    "history": {},
+    "epochs": 1,
+    "planned_epochs": 1,
+    "ended": None,
+    "world_size": 1,
+    "operations": {},
+    "versions": {},
+    "git": {"commit": None, "dirty": None},
+}
 
 
 @pytest.fixture
@@ -45,11 +77,11 @@ def test_a_checkpoint_alone_is_an_interrupted_run(run: Path) -> None:
 
 
 def test_another_fingerprint_is_not_the_cell(run: Path) -> None:
-    write_json(run / "result.json", RESULT | {"fingerprint": "f2"})
+    write_json(run / "result.json", RESULT | {"fingerprint": OTHER})
     assert cell_state(run.parent, CELL) == "missing"
 
 
-@pytest.mark.parametrize("text", ["", '{"schema": 1, "finger', "[]", '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", '{"schema": 2, "finger', "[]", '{"schema": 2}'])
 def test_a_damaged_result_says_what_to_do(run: Path, text: str) -> None:
     (run / "result.json").write_text(text)
     with pytest.raises(DamagedResult, match=r"result.json: damaged .*delete the file"):
@@ -57,9 +89,38 @@ def test_a_damaged_result_says_what_to_do(run: Path, text: str) -> None:
 
 
 def test_a_result_of_another_schema_is_refused(run: Path) -> None:
-    write_json(run / "result.json", RESULT | {"schema": 2})
-    with pytest.raises(DamagedResult, match="schema 2, expected 1"):
+    write_json(run / "result.json", RESULT | {"schema": 3})
+    with pytest.raises(DamagedResult, match="schema 3, this version knows 1 and 2"):
         read_result(run)
+
+
+def test_a_result_without_metrics_is_no_result(run: Path) -> None:
+    write_json(run / "result.json", RESULT | {"metrics": {"last": {}, "best": {}}})
+    with pytest.raises(DamagedResult, match="without metrics"):
+        read_result(run)
+    assert cell_state(run.parent, CELL) == "damaged"
+
+
+def test_what_is_no_number_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_says_whose_it_is(run: Path) -> None:
+    assert read_identity(run) is None
+    identity = {"name": CELL.run, "fingerprint": CELL.fingerprint, "data_stamp": "sha256:1"}
+    write_identity(run, identity)
+    assert read_identity(run) == identity
+    write_json(run / "result.json", RESULT)
+    assert read_identity(run) == identity | {"data_stamp": None}  # the result's word counts
+
+
+def test_loggers_are_remembered(run: Path) -> None:
+    assert logged_by(run) == []
+    for name in ("wandb", "csv", "wandb"):
+        mark_logged(run, name)
+    assert logged_by(run) == ["csv", "wandb"]
 
 
 def test_no_result_and_no_error(run: Path) -> None:
@@ -70,7 +131,7 @@ def test_no_result_and_no_error(run: Path) -> None:
 def test_a_write_cut_short_leaves_the_old_file(run: Path) -> None:
     write_json(run / "result.json", RESULT)
     with pytest.raises(TypeError):
-        write_json(run / "result.json", {"schema": 1, "broken": object()})
+        write_json(run / "result.json", {"schema": 2, "broken": object()})
     assert read_result(run) == RESULT
     assert [file.name for file in run.iterdir()] == ["result.json"]
 

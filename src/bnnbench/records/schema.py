@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-SCHEMA = 2
+from bnnbench.records.store import SCHEMA, DamagedResult
+
 HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
 # Of a trainer's config: what stops a run on less than all its data, and the value that does not.
 LIMITS: dict[str, Any] = {
@@ -28,10 +29,6 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Values = dict[str, Number | None]
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 WORDS |= {Any: "anything", dict: "object", list: "list"}
-
-
-class DamagedResult(ValueError):
-    """A result file that is there but cannot be used."""
 
 
 class _Part(BaseModel):

@@ -40,12 +40,18 @@ class Cell:
 
 def read_result(run_dir: Path | str) -> dict[str, Any] | None:
     """The run's result, None where it has not finished; DamagedResult where it cannot be read."""
-    return read_record(Path(run_dir) / "result.json")
+    file = Path(run_dir) / "result.json"
+    return read_result_file(file) if file.exists() else None
+
+
+def read_result_file(file: Path) -> dict[str, Any]:
+    """A result in the present form, whatever its version. DamagedResult where it is none."""
+    return _load(file)
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """A result, or a stage's record of the same form; None where there is none."""
-    return _load(file) if file.exists() else None
+    """A stage's record, of the form of a result; None where there is none."""
+    return _load(file, stage=True) if file.exists() else None
 
 
 def headline_key(metrics: Mapping[str, Any]) -> str | None:
@@ -155,14 +161,13 @@ def _load_json(file: Path) -> dict[str, Any] | None:
         raise DamagedResult(f"{file}: damaged ({error}); delete the file") from error
 
 
-def _load(file: Path) -> dict[str, Any]:
-    advice = f"{file}: {{}}; delete the file to run it again"
+def _load(file: Path, stage: bool = False) -> dict[str, Any]:
+    from bnnbench.records import schema  # with pydantic, for those who read a result
+
     try:
-        result = json.loads(file.read_text())
-    except ValueError as error:
-        raise DamagedResult(advice.format(f"damaged ({error})")) from error
-    if not isinstance(result, dict) or "fingerprint" not in result:
-        raise DamagedResult(advice.format("damaged (not a result)"))
-    if result.get("schema") != SCHEMA:
-        raise DamagedResult(advice.format(f"schema {result.get('schema')}, expected {SCHEMA}"))
-    return result
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedResult(
+            f"{file}: damaged ({error}); delete the file to run it again"
+        ) from error
+    return (schema.check_record if stage else schema.check_result)(content, str(file))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnbench.records.store import write_json
-from bnnbench.report.reading import SCHEMA, find_result, read_json
+from bnnbench.report.reading import find_result, read_json
 from bnnbench.report.rows import Result, lookup
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -44,11 +44,6 @@ def promote(
             early; the name is none, or another sweep's. Nothing is copied then.
     """
     manifest = read_json(_manifest_path(name, sweeps_dir))
-    if manifest["schema"] != SCHEMA:
-        raise ValueError(
-            f"sweep {name!r} was written by an older version: run its command again, which keeps "
-            "what is finished"
-        )
     stored = name if stored_as is None else _checked_name(stored_as)
     target = results_dir / "sweeps" / f"{stored}.json"
     before = _before(target, manifest)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bnnbench.records.provenance import source_hash
-from bnnbench.report.rows import Result, lookup
-
-SCHEMA = 2
-_HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
+from bnnbench.records.source import source_hash
+from bnnbench.records.store import read_result_file
+from bnnbench.report.rows import Result
 
 
 class Found(NamedTuple):
@@ -34,7 +32,7 @@ class _Cell(BaseModel):
 
 
 class _Manifest(BaseModel):
-    schema_: int = Field(alias="schema")
+    version: Literal[2] = Field(alias="schema")
     name: str
     command: str
     title: str | None = None
@@ -100,7 +98,9 @@ def code_hashes(results: dict[str, Result]) -> dict[str, str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The manifest of a sweep. Raises ValueError, saying what to do, if it cannot be used."""
-    content = _upgraded(_load(path), path)
+    content = _load(path)
+    if content.get("schema") == 1:
+        raise ValueError(f"{path} is of version 1: python tools/rekey.py gives it today's names")
     try:
         _Manifest.model_validate(content)
     except ValidationError as error:
@@ -108,19 +108,6 @@ def read_json(path: Path) -> dict[str, Any]:
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path} is damaged ({place}: {first['msg']}): run it again") from None
     return content
-
-
-def read_result_file(path: Path) -> Result:
-    """A result. Raises ValueError, saying what to do, if it cannot be used."""
-    result = _upgraded(_load(path), path)
-    shaped = isinstance(result.get("fingerprint"), str) and isinstance(result.get("choices"), dict)
-    last = lookup(result, "metrics", "last")
-    numbers = isinstance(last, dict) and all(
-        value is None or isinstance(value, (int, float)) for value in last.values()
-    )
-    if not (shaped and numbers):
-        raise ValueError(f"{path} is damaged (not a result): delete it and run its command again")
-    return result
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -132,21 +119,6 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged (no mapping): delete it and run its command again")
-    return content
-
-
-def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A file of schema 1 in the form of schema 2; what it did not record is unknown."""
-    if content.get("schema") == 1 and "cells" in content:
-        cells = [{"settings": {}} | cell for cell in content["cells"]]
-        return {"headline": None, "shared": {}} | content | {"cells": cells}
-    if content.get("schema") == 1:
-        last = lookup(content, "metrics", "last") or {}
-        headline = next((key for key in _HEADLINES if key in last), None)
-        return content | {"schema": SCHEMA, "headline": headline}
-    if content.get("schema") != SCHEMA:
-        schema = content.get("schema")
-        raise ValueError(f"{path} has schema {schema!r}, this version reads schema {SCHEMA}")
     return content
 
 

@@ -16,6 +16,7 @@ from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import LossTerm, StepContext
+from bnnbench.records.signature import Signature, sign
 from bnnbench.tasks.recipe import Recipe
 from bnnbench.tasks.roles import parameters_by_role
 from bnnbench.teacher import Teacher
@@ -34,12 +35,14 @@ class Task(L.LightningModule):
         metric_names: what a final evaluation tells, without ``test/`` or ``val/``; one that is
             undefined is not logged.
         eval_images: images of the last evaluation, over all processes.
+        signature: whose the checkpoints are; None in anybody's own training.
         class_accuracy: of a classifier's last final evaluation, None for a class without images.
     """
 
     task: str
     headline: str
     metric_names: tuple[str, ...]
+    signature: Signature | None = None
     class_accuracy: list[float | None] | None = None
 
     def __init__(
@@ -135,6 +138,10 @@ class Task(L.LightningModule):
     def _count_images(self) -> None:
         self.eval_images = int(self._evaluated.compute())
         self._evaluated.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning's last word on a checkpoint: everything else is in it by now."""
+        sign(checkpoint, self.signature)
 
     def on_fit_start(self) -> None:
         if self.teacher is not None:
