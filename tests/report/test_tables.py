@@ -464,3 +464,13 @@ def test_bits_of_gradients_and_errors_have_their_columns(make_manifest, make_res
     assert "rows with different bits are not ranked against each other" in table.notes
     plain = comparison(make_manifest("quantizer=adabin"), results, {})
     assert column(plain, "W/A bits") == ["1/1x5"]
+
+
+def test_the_model_of_a_library_names_its_network(make_manifest, make_result, column):
+    cells = ["backbone=timm backbone.name=resnet10t", "backbone=resnet18"]
+    manifest = make_manifest(*cells)
+    manifest["cells"][0]["settings"] |= {"backbone.model": "timm/resnet10t"}
+    choices = make_result()["choices"] | {"backbone": "timm/resnet10t"}
+    for results in ({}, {cells[0]: make_result(choices=choices)}):
+        table = comparison(manifest, results, {})
+        assert column(table, "backbone")[0] == "timm/resnet10t"

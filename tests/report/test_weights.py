@@ -111,7 +111,7 @@ def test_swept_settings_are_named_once(make_manifest, make_result, tmp_path: Pat
         results[cell]["config"] = {"loss": {"lambda": weight, "nu": 0.2}}
     layers(make_manifest(*cells), results, tmp_path / "layers", ("svg",))
     said = texts(tmp_path / "layers.svg")
-    assert {"lambda=0", "lambda=1e-4", "\N{GREEK SMALL LETTER NU}=0.2"} <= set(said)
+    assert {"lambda=0", "lambda=0.0001", "\N{GREEK SMALL LETTER NU}=0.2"} <= set(said)
     assert not any("λ" in text for text in said)
 
 

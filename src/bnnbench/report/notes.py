@@ -207,7 +207,7 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
     if header[bits] == "W/A/G/E bits":
         legend.append("G: gradients as the method quantizes them; E: errors, those of activations")
     if MISSING in cells:
-        legend.append(f"{MISSING}: not run, not finished or not known")
+        legend.append(f"{MISSING}: not run, not finished, not known, or no option of the row")
     return legend
 
 

@@ -87,7 +87,7 @@ def code_hashes(results: dict[str, Result]) -> dict[str, str]:
     hashes: dict[str, str] = {}
     known: dict[str, str] = {}
     for fingerprint, result in results.items():
-        if not result.get("config"):
+        if lookup(result, "config", "quantizer") is None:
             continue
         key = json.dumps(result["config"] | {"seed": None}, sort_keys=True)
         if key not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +29,19 @@ class Row:
     published: dict[str, Any] | None = None
 
     def choice(self, group: str) -> str | None:
-        """Name of the option chosen in a config group, as run; None where nothing says."""
+        """Name of the option chosen in a config group; None where nothing says.
+
+        A recipe is what it came to (native where there is a native file); of a library's network
+        the model says more than what was typed.
+        """
         found = (lookup(result, "choices", group) for result in self.results)
         run = next((name for name in found if name is not None), None)
-        return run or chosen(group, self.settings, self.options)
+        model = self.settings.get("backbone.model") if group == "backbone" else None
+        resolved = model or self.settings.get(f"{group}.name") or run
+        typed = self.options.get(group)
+        said = [resolved, run] if group == "recipe" else []
+        said += [name for name in (resolved, run) if str(name).startswith(f"{typed}/")]
+        return next(filter(None, [*said, typed, run, resolved]), None)
 
     def setting(self, key: str) -> Any:
         """Resolved value of an option such as "loss.lambda"; None where the config has no such."""
@@ -69,20 +78,6 @@ class Row:
         found = (fact(result) for result in self.results)
         texts = [plain(value) for value in found if value is not None]
         return ", ".join(dict.fromkeys(texts))
-
-
-def chosen(group: str, settings: Mapping[str, Any], typed: Mapping[str, Any]) -> str | None:
-    """Name of the option of a group by a cell's settings and overrides.
-
-    A recipe is what it came to (native where there is a native file); of a library's network the
-    name of the model says more than what was typed.
-    """
-    named = settings.get(f"{group}.name")
-    if group == "backbone" and settings.get("backbone.model"):
-        return str(settings["backbone.model"])
-    if group == "recipe":
-        return named or typed.get(group)
-    return typed.get(group) or named
 
 
 def group_cells(
