@@ -113,7 +113,7 @@ VOC = {"classes": ["red"], "num_classes": 1, "batch_size": 2, "workers": 0}
 
 def test_trees_follow_lists_images_and_annotations(tmp_path, write_tree, dataset_option):
     tree = tmp_path / "voc_folder"
-    images = {name: PATCH for name in "abcd"}
+    images = dict.fromkeys("abcd", PATCH)
     write_tree(tree, images, {"trainval": ["a", "b"], "test": ["c"], "more": ["a", "b"]})
     (tree / "ImageSets" / "Main" / "more.txt").write_text("b\na\n")
 

@@ -199,7 +199,7 @@ def test_every_field_is_described() -> None:
     cells = [row.strip("| ").split(" | ") for row in rows[2:]]
     assert all(len(row) == 3 and len(row[2]) > 5 and "None" not in row[2] for row in cells)
     described = {row[0].strip("`") for row in cells}
-    assert {key for key in new()} <= described
+    assert set(new()) <= described
     assert {"metrics.last", "classes.accuracy", "stages[].epochs", "stage"} <= described
     assert "| `metrics.last` | object of number or null |" in schema.describe()
 
