@@ -12,11 +12,15 @@ from bnnbench.callbacks.history import History
 from bnnbench.records.schema import LIMITS, limited
 
 
-def training_limits(trainer: L.Trainer, history: History, cfg: DictConfig) -> list[str]:
-    """What kept a training from its planned length or from part of the training set."""
+def training_limits(
+    trainer: L.Trainer, history: History, cfg: DictConfig, batches: int
+) -> list[str]:
+    """What kept a training from its planned length or from part of the training set.
+
+    ``batches``: of an epoch of the whole set.
+    """
     options = {key: value for key, value in _limits(trainer).items() if _of_training(key)}
-    loader = trainer.train_dataloader
-    if loader is not None and trainer.num_training_batches >= len(loader):
+    if trainer.num_training_batches >= batches:
         options.pop("limit_train_batches", None)
     return [f"{key}={value}" for key, value in options.items()] + _stops(trainer, history, cfg)
 

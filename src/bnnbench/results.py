@@ -99,19 +99,13 @@ def measured(
     part = data.evaluates_on
     headline = f"{part}/{task.headline}"
     named = {f"{part}/{name}": None for name in task.metric_names}
-    training = training_limits(trainer, history, cfg)
-    evaluation = evaluation_limits(trainer, part, task.eval_images == data.eval_images)
     record = {
         "headline": headline,
         "metrics": {"last": named | dict(last), "best": history.best(headline)},
         "classes": _classes(task, data),
         "history": history.columns(),
-        "epochs": len(history.epochs),
-        "planned_epochs": planned_epochs(cfg),
-        "ended": "; ".join(training + evaluation) or None,
+        **_extent(cfg, task, data, trainer, history),
         "statistics": statistics.as_dict() if statistics else {"layers": []},
-        "train_images": _train_images(data, trainer, history, whole=not training),
-        "test_images": task.eval_images,
         "world_size": trainer.world_size,
         "data_stamp": data.stamp,
         "time": {
@@ -136,15 +130,22 @@ def _classes(task: Task, data: ImageData) -> dict[str, Any] | None:
     return {"names": names, "accuracy": accuracy}
 
 
-def _train_images(data: ImageData, trainer: L.Trainer, history: History, whole: bool) -> int:
-    """Size of the training set, or what an epoch saw on average where that was less.
-
-    The last short batch, which a whole epoch drops as well, is not taken off.
-    """
-    batches = len(trainer.train_dataloader or ())  # pyright: ignore[reportArgumentType]
-    if whole or not (history.cut or trainer.num_training_batches < batches):
-        return data.train_images
-    return round(history.images / max(len(history.epochs), 1))
+def _extent(
+    cfg: DictConfig, task: Task, data: ImageData, trainer: L.Trainer, history: History
+) -> dict[str, Any]:
+    """How long a training was and how much of the data it saw; the mean of its epochs if less."""
+    batches = len(data.train_dataloader())  # the trainer forgets its own after training
+    training = training_limits(trainer, history, cfg, batches)
+    evaluation = evaluation_limits(trainer, data.evaluates_on, task.eval_images == data.eval_images)
+    partial = bool(training) and (history.cut or trainer.num_training_batches < batches)
+    seen = round(history.images / max(len(history.epochs), 1))
+    return {
+        "epochs": len(history.epochs),
+        "planned_epochs": planned_epochs(cfg),
+        "ended": "; ".join(training + evaluation) or None,
+        "train_images": seen if partial else data.train_images,
+        "test_images": task.eval_images,
+    }
 
 
 def combined(records: list[dict[str, Any]]) -> dict[str, Any]:

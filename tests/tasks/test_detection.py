@@ -88,6 +88,7 @@ def test_a_result_holds_what_the_table_needs(compose: Compose) -> None:
     assert {"train/classification", "train/localization"} <= set(result["history"])
     assert result["structure"]["extras"] == "binary"
     assert (result["train_images"], result["test_images"]) == (12, 4)
+    assert (result["headline"], result["classes"], result["ended"]) == ("test/map", None, None)
 
 
 def test_pictures_are_drawn(compose: Compose) -> None:
@@ -154,6 +155,32 @@ def test_batches_without_objects_are_finite() -> None:
     trainer.fit(task, loader([truth(), truth()]))
     assert all(bool(p.isfinite().all()) for p in task.parameters())
     assert float(trainer.callback_metrics["train/loss"]) == 0
+
+
+def test_nothing_to_find_is_undefined_and_no_failure(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All test objects are marked difficult: no metric of VOC or COCO has a value."""
+    from bnnbench.data import DetectionDataModule
+
+    setup = DetectionDataModule.setup
+
+    def marked(self: Any, stage: str | None = None) -> None:
+        setup(self, stage)
+        self.parts["test"][1].difficult.fill_(True)
+
+    monkeypatch.setattr(DetectionDataModule, "setup", marked)
+    best = "callbacks.best={_target_: lightning.pytorch.callbacks.ModelCheckpoint, mode: max, "
+    best += f"dirpath: {tmp_path}/best, monitor: test/map}}"
+    tiny = [argument for argument in TINY if argument != "callbacks.best=null"]
+    result = execute(compose(*tiny, best, "quantizer=fp32", "trainer.max_epochs=1"))
+    last = result["metrics"]["last"]
+    undefined = {name for name, value in last.items() if value is None}
+    names = ("map", "coco_map", "ap/rectangle", "ap/cross", "ap/triangle")
+    assert undefined == {f"test/{name}" for name in names}
+    assert last["test/loss"] > 0
+    assert result["history"]["test/map"] == [None]
+    assert (result["headline"], result["metrics"]["best"]) == ("test/map", {})
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(compose: Compose) -> None:

@@ -1,0 +1,76 @@
+"""The history: images of all processes, metrics without a value, the best epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException
+from torch.utils.data import DataLoader
+
+from bnnbench.callbacks.history import History
+from bnnbench.losses import task_loss
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.recipe import Recipe
+
+QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+QUIET |= {"enable_model_summary": False, "max_epochs": 2}
+
+
+class Odd(Classification):
+    """Logs a metric that is no number, as a detector may that has nothing to find."""
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        self.log("test/odd", torch.tensor(math.nan if self.trainer.current_epoch else 1.0))
+
+
+class Counts(L.Callback):
+    """Leaves what each process knows at the end."""
+
+    def __init__(self, folder: Path, history: History) -> None:
+        self.folder, self.history = folder, history
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        torch.set_num_threads(1)
+        found = [self.history.images, pl_module.eval_images]
+        (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def fit(folder: Path, **options: Any) -> History:
+    torch.manual_seed(0)
+    pairs = [(torch.randn(3), torch.tensor(n % 3)) for n in range(16)]
+    loader: Any = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
+    recipe = Recipe("sgd", lr=0.1, schedule="constant")
+    task = Odd(torch.nn.Linear(3, 3), task_loss("classification"), recipe, 3)
+    history = History(folder)
+    callbacks = [history, Counts(folder, history)]
+    L.Trainer(**QUIET, **options, callbacks=callbacks).fit(task, loader, loader)
+    return history
+
+
+def counts(folder: Path) -> list[list[int]]:
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("[01].json"))]
+
+
+def test_two_processes_have_seen_what_one_has(tmp_path: Path) -> None:
+    try:
+        fit(tmp_path, devices=2, strategy="ddp_fork")
+    except ProcessExitedException as error:  # gloo's threads may abort a process that is leaving
+        if error.signal_name != "SIGABRT":
+            raise
+    assert counts(tmp_path) == [[32, 16], [32, 16]]
+
+
+def test_no_number_is_null_in_history_progress_and_never_the_best(tmp_path: Path) -> None:
+    history = fit(tmp_path)
+    assert counts(tmp_path) == [[32, 16]]
+    assert history.columns()["test/odd"] == [1.0, None]
+    assert history.best("test/odd") == {"test/odd": 1.0, "epoch": 0}
+    progress = json.loads((tmp_path / "progress.json").read_text(), parse_constant=int)
+    assert progress["metrics"]["test/odd"] is None
+    assert not history.cut
