@@ -73,7 +73,33 @@ def test_the_page_decides_for_every_key(composed: Compose) -> None:
 
 # You are about to orphan results: a run that was finished under such a name is looked up by it. Add
 # a key with its neutral value in records/fingerprint.py instead.
-GOLDEN = {}
+GOLDEN = {
+    "": "digits_resnet18_adabin_task_unified_s0_e2e42ad1",
+    "quantizer=xnor backbone=resnet20 dataset=cifar10 seed=1": (
+        "cifar10_resnet20_xnor_task_unified_s1_9e4a8329"
+    ),
+    "quantizer=bonn loss=bonn backbone=wrn22 dataset=cifar10 recipe=native": (
+        "cifar10_wrn22_bonn_bonn_native_s0_7aa3669e"
+    ),
+    "quantizer=adabin backbone=resnet20 dataset=cifar10 recipe=native": (
+        "cifar10_resnet20_adabin_task_native_s0_f1c0673f"
+    ),
+    "quantizer=tbn backbone=vgg7 recipe=native": "digits_vgg7_tbn_task_unified_s0_5869fde0",
+    "quantizer=wage backbone=vgg7 recipe=native": "digits_vgg7_wage_task_native_s0_2d872bce",
+    "quantizer=dorefa quantizer.activation_bits=2 backbone=resnet20 compile=true": (
+        "digits_resnet20_dorefa_task_unified_s0_8f86e850"
+    ),
+    "quantizer=reactnet backbone=resnet20 recipe=two_step loss=distributional teacher=timm "
+    "teacher.model=resnet18 teacher.pretrained=true": (
+        "digits_resnet20_reactnet_distributional_two_step_s0_147891cf"
+    ),
+    "quantizer=birealnet backbone=ssd300_resnet18 dataset=shapes": (
+        "shapes_ssd300_resnet18_birealnet_task_unified_s0_d2111cba"
+    ),
+    "quantizer=xnor backbone=timm backbone.name=resnet18 dataset=imagenet trainer.devices=4": (
+        "imagenet_timm-resnet18_xnor_task_unified_s0_749cb289"
+    ),
+}
 
 
 @pytest.mark.parametrize(("command", "name"), GOLDEN.items())
