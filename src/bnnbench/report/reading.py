@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from bnnbench.records.source import source_hash
 from bnnbench.records.store import read_result_file
-from bnnbench.report.rows import Result
+from bnnbench.report.rows import Result, lookup
 
 
 class Found(NamedTuple):
