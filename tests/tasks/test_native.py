@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,14 +185,6 @@ def test_every_file_has_its_row() -> None:
         assert file.read_text().startswith("# "), file  # its source
         lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
         assert len(lines) > 2 or "structure" in file.parts or file.stem == "bonn_cifar100", file
-
-
-def test_a_network_of_the_authors_comes_with_their_training() -> None:
-    for quantizer, dataset, backbone in product(
-        *map(options, ("quantizer", "dataset", "backbone"))
-    ):
-        if f"{quantizer}_{dataset}_{backbone}" in options("recipe/structure/native"):
-            assert has_recipe(quantizer, dataset, backbone)
 
 
 @pytest.mark.parametrize("quantizer", options("quantizer"))
