@@ -72,6 +72,12 @@ def test_every_committed_result_passes_and_keeps_its_numbers(file: Path) -> None
     assert check_result(found, str(file)) is found  # nothing is copied
 
 
+def test_the_page_says_what_the_schema_says() -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    written = page.split("<!-- schema -->\n")[1].split("\n<!-- /schema -->")[0]
+    assert written == schema.describe()
+
+
 def test_there_are_committed_results() -> None:
     assert len(COMMITTED) >= 123
 

@@ -157,11 +157,13 @@ def is_outside(key: str) -> bool:
 def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
     """The run's folder: its choices and seed, readable, and eight digits of its fingerprint.
 
-    It tells a run that was limited or that has callbacks of its own from an ordinary one, and a run
-    on other data of the same name by `paths.data_mark`. `identity` is `fingerprinted(cfg)` where
+    It tells an evaluation from a run, a run that was limited or that has callbacks of its own from
+    an ordinary one, and a run on other data of the same name by `paths.data_mark`. `identity` is `fingerprinted(cfg)` where
     that is known.
     """
     identity = identity or fingerprinted(cfg)
+    if not cfg.get("train", True):  # the checkpoint says what it is, not this config
+        return f"evaluation_{digest(identity)[:8]}"
     words = [*(choice(cfg, group) for group in _CHOICES), *_particulars(identity)]
     name = "_".join([*words, f"s{cfg.seed}", digest(identity)[:8]]).replace("/", "-")
     mark = OmegaConf.select(cfg, "paths.data_mark")
