@@ -14,7 +14,11 @@ from bnnbench.report.render import render
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ("kernels", "layers", "binarized")
-CONFIG = {"quantizer": {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}}, "seed": 0}
+CONFIG = {
+    "quantizer": {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}},
+    "trainer": {"max_epochs": 2},
+    "seed": 0,
+}
 
 
 @pytest.fixture
