@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,16 @@ import yaml
 
 _RESULT: dict[str, Any] = {
     "schema": 2,
+    "name": "a_run",
+    "fingerprint": "0" * 64,
+    "config": {},
+    "overrides": [],
+    "command": "python src/train.py",
+    "tags": [],
+    "source_proofs": [],
+    "versions": {},
+    "world_size": 1,
+    "classes": None,
     "headline": "test/acc",
     "choices": {
         "quantizer": "adabin",
@@ -41,11 +52,11 @@ _RESULT: dict[str, Any] = {
     "epochs": 2,
     "planned_epochs": 2,
     "ended": None,
-    "data_stamp": "sha256:abc",
+    "data_stamp": f"sha256:{'a' * 64}",
     "train_images": 50000,
     "test_images": 10000,
     "operations": {"ops": 1.07e6, "params": 271262, "packed_bytes": 48950},
-    "time": {"train_s": 12.34},
+    "time": {"wall_s": 14.5, "train_s": 12.34, "images_per_s": 300.0, "peak_memory_mb": 512.0},
     "device": "cpu: a processor, 1 thread",
     "git": {"commit": "0123456789abcdef", "dirty": False},
 }
@@ -130,6 +141,11 @@ def make_manifest() -> Callable[..., dict[str, Any]]:
     return make
 
 
+def hexed(text: str) -> str:
+    """A fingerprint for files, which have to hold one that looks like one."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def resolved(overrides: dict[str, str]) -> dict[str, Any]:
     """Overrides as settings: a choice as the name of its group, values with their types."""
     return {
@@ -143,6 +159,25 @@ def _typed(value: str) -> Any:
         return float(value) if set(value) & set(".e") else yaml.safe_load(value)
     except ValueError:
         return yaml.safe_load(value)
+
+
+@pytest.fixture
+def make_written(make_manifest) -> Callable[..., dict[str, Any]]:
+    """A manifest as by make_manifest whose cells have fingerprints of the form that files have."""
+
+    def make(*cells: str, **entries: Any) -> dict[str, Any]:
+        manifest = make_manifest(*cells, **entries)
+        for cell in manifest["cells"]:
+            cell["fingerprint"] = hexed(cell["fingerprint"])
+        return manifest
+
+    return make
+
+
+@pytest.fixture(name="hexed")
+def hexed_fixture() -> Callable[[str], str]:
+    """The fingerprint that make_written gives a cell."""
+    return hexed
 
 
 @pytest.fixture

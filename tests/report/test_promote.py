@@ -9,19 +9,24 @@ from bnnbench.report.promote import promote
 
 
 @pytest.fixture
-def folders(tmp_path: Path, make_manifest, write) -> dict[str, Path]:
-    manifest = make_manifest("quantizer=bnn", "quantizer=xnor")
+def folders(tmp_path: Path, make_written, write) -> dict[str, Path]:
+    manifest = make_written("quantizer=bnn", "quantizer=xnor")
     write(tmp_path / "sweeps" / "a_sweep" / "sweep.json", manifest)
     names = ("sweeps", "runs", "results")
     return {f"{name}_dir": tmp_path / name for name in names}
 
 
 @pytest.fixture
-def finish(folders, make_result, write):
+def finish(folders, make_result, write, hexed):
     """Write the result of a run, with the git state given."""
 
     def finish_run(run: str, entries: dict | None = None, **git) -> Path:
-        result = make_result(run.split("=")[1], fingerprint=run, git=git, **(entries or {}))
+        result = make_result(
+            run.split("=")[1],
+            fingerprint=hexed(run),
+            git={"commit": None, "dirty": None} | git,
+            **(entries or {}),
+        )
         return write(folders["runs_dir"] / run / "result.json", result)
 
     return finish_run

@@ -14,21 +14,28 @@ from bnnbench.report.render import render
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ("kernels", "layers", "binarized")
-CONFIG = {"quantizer": {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}}, "seed": 0}
+CONFIG = {
+    "quantizer": {"weight": {"_target_": "bnnbench.quantizers.bnn.BNNWeight"}},
+    "trainer": {"max_epochs": 2},
+    "seed": 0,
+}
 
 
 @pytest.fixture
-def sweep(tmp_path, make_manifest, make_result, write):
+def sweep(tmp_path, make_written, make_result, write, hexed):
     """A sweep of three on disk: finished, failed, and one with a result of another config."""
     cells = ["quantizer=bnn", "quantizer=xnor", "quantizer=irnet"]
-    manifest = make_manifest(*cells)
+    manifest = make_written(*cells)
     config = {"config": CONFIG, "source_hash": source_hash(CONFIG)}
-    result = make_result("bnn", fingerprint=cells[0], **config)
+    result = make_result("bnn", fingerprint=hexed(cells[0]), **config)
     write(tmp_path / "logs/runs/quantizer=bnn/result.json", result)
     failed = tmp_path / "logs/runs/quantizer=xnor/error.txt"
     failed.parent.mkdir()
     failed.write_text("Traceback\nValueError: no such thing\n")
-    write(tmp_path / "logs/runs/quantizer=irnet/result.json", make_result(fingerprint="another"))
+    write(
+        tmp_path / "logs/runs/quantizer=irnet/result.json",
+        make_result(fingerprint=hexed("another")),
+    )
     return write(tmp_path / "logs/sweeps/a_sweep/sweep.json", manifest)
 
 
@@ -53,9 +60,9 @@ def recorded() -> dict:
     return {"epochs": [1], "layers": [layer]}
 
 
-def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, write) -> None:
+def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, write, hexed) -> None:
     runs, out = sweep.parents[2] / "runs", sweep.parent
-    file, fingerprint = runs / "quantizer=bnn/result.json", {"fingerprint": "quantizer=bnn"}
+    file, fingerprint = runs / "quantizer=bnn/result.json", {"fingerprint": hexed("quantizer=bnn")}
     write(file, make_result("bnn", statistics=recorded(), **fingerprint))
     render(sweep, [runs], out, ROOT / "results" / "published")
     drawn = {f"{name}.{suffix}" for name in ("curves", *WEIGHTS) for suffix in ("png", "svg")}
@@ -66,18 +73,23 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     assert {path.name for path in out.iterdir()} == {"curves.png", "curves.svg"} | tables
 
 
-def test_finds_results_in_flat_folders_too(tmp_path, make_manifest, make_result, write) -> None:
-    write(tmp_path / "quantizer=bnn.json", make_result("bnn", fingerprint="quantizer=bnn"))
-    found = collect(make_manifest("quantizer=bnn"), [tmp_path / "none", tmp_path])
-    assert set(found.results) == {"quantizer=bnn"}
+def test_finds_results_in_flat_folders_too(
+    tmp_path, make_written, make_result, write, hexed
+) -> None:
+    fingerprint = hexed("quantizer=bnn")
+    write(tmp_path / "quantizer=bnn.json", make_result("bnn", fingerprint=fingerprint))
+    found = collect(make_written("quantizer=bnn"), [tmp_path / "none", tmp_path])
+    assert set(found.results) == {fingerprint}
     assert (found.failures, found.damaged) == ({}, {})
 
 
-def test_a_result_older_than_its_code_is_marked(sweep: Path, make_result, write, column) -> None:
+def test_a_result_older_than_its_code_is_marked(
+    sweep: Path, make_result, write, column, hexed
+) -> None:
     runs = sweep.parents[2] / "runs"
     gone = {"quantizer": {"weight": {"_target_": "bnnbench.quantizers.removed.Weight"}}}
-    for config, accuracy in ((CONFIG, "90.00*"), (gone, "90.00*"), (None, "90.00")):
-        entries = {"fingerprint": "quantizer=bnn", "config": config}
+    for config, accuracy in ((CONFIG, "90.00*"), (gone, "90.00*"), ({}, "90.00")):
+        entries = {"fingerprint": hexed("quantizer=bnn"), "config": config}
         write(runs / "quantizer=bnn/result.json", make_result("bnn", **entries))
         table = render(sweep, [runs], sweep.parent, ROOT / "results" / "published")
         assert column(table, "accuracy")[0] == accuracy
