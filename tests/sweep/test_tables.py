@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.report.matching import with_published
@@ -178,13 +178,22 @@ def test_a_method_of_the_paper_has_a_row_where_it_was_published(expand: Expand) 
 
 
 @pytest.mark.parametrize("table", [*BONN, IMAGENET, VOC])
-def test_every_setting_of_the_paper_that_can_be_run_has_its_row(expand: Expand, table: str) -> None:
+def test_every_setting_of_the_paper_that_can_be_run_has_its_row(
+    expand: Expand, composed: Composed, table: str
+) -> None:
     """All published rows of the methods that exist here, and no number stands beside two cells."""
     published = load_published(CONF.parent / "results" / "published" / f"{table}.yaml")
     options = {option.stem for option in (CONF / "quantizer").glob("*.yaml")}
     cells = [{k: v for k, v in cell.items() if k != "seed"} for cell in expand(table, "quick")]
     manifest = {"swept": {key for cell in cells for key in cell if key != "backbone.downsample"}}
-    rows = with_published([Row(cell, cells=1) for cell in cells], published, manifest)
+    groups = ("quantizer", "backbone", "dataset", "loss", "recipe")
+    rows = []
+    for cell in cells:
+        cfg = composed(tuple(f"{k}={v}" for k, v in cell.items()))
+        values = {g: OmegaConf.to_container(cfg[g], resolve=True) for g in groups}
+        settings = {f"{g}.{k}": v for g in groups for k, v in values[g].items()}
+        rows.append(Row(cell, settings, cells=1))
+    rows = with_published(rows, published, manifest)
     claimed = [id(row.published) for row in rows if row.cells and row.published]
     assert len(claimed) == len(set(claimed)) > 0
     networks = {option.stem for option in (CONF / "backbone").glob("*.yaml")}  # AlexNet is none

@@ -158,8 +158,8 @@ def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
     """The run's folder: its choices and seed, readable, and eight digits of its fingerprint.
 
     It tells an evaluation from a run, a run that was limited or that has callbacks of its own from
-    an ordinary one, and a run on other data of the same name by `paths.data_mark`. `identity` is `fingerprinted(cfg)` where
-    that is known.
+    an ordinary one, and a run on other data of the same name by `paths.data_mark`. `identity` is
+    `fingerprinted(cfg)` where that is known.
     """
     identity = identity or fingerprinted(cfg)
     if not cfg.get("train", True):  # the checkpoint says what it is, not this config

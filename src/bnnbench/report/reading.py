@@ -91,7 +91,7 @@ def code_hashes(results: dict[str, Result]) -> dict[str, str]:
             continue
         key = json.dumps(result["config"] | {"seed": None}, sort_keys=True)
         if key not in known:
-            known[key] = _current_hash(result["config"])
+            known[key] = source_hash(result["config"])
         hashes[fingerprint] = known[key]
     return hashes
 
@@ -130,10 +130,3 @@ def _error(run: str, run_folders: list[Path]) -> str | None:
             except OSError as error:
                 raise ValueError(f"{path} cannot be read ({error})") from error
     return None
-
-
-def _current_hash(config: dict[str, Any]) -> str:
-    try:
-        return source_hash(config)
-    except FileNotFoundError:
-        return "no such file any more"  # older than any code there is

@@ -14,10 +14,15 @@ from typing import Any
 Split = Callable[[Sequence[str]], list[dict[str, str]]]
 
 TABLE_KEYS = {"name", "title", "published", "notes", "columns", "common", "sweep", "scales"}
-# Beside those of every table; published_* are numbers that papers print of sizes and operations.
+# Beside those of every table; published_* are what papers print of sizes and operations, the four
+# short ones what a classifier's probabilities are worth.
 TABLE_COLUMNS = {
     "compression",
     "compression_with_scales",
+    "nll",
+    "brier",
+    "ece",
+    "top5",
     "published_params_mb",
     "published_mflops",
 }

@@ -124,7 +124,7 @@ def _show_table(sweep: Sweep) -> None:
         table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
     print(table.markdown())
     figures = sorted(file.name for file in sweep.folder.glob("*.png"))
-    written = ", ".join(["table.md", "table.csv", "table.tex", *figures])
+    written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
     print(f"Written to {sweep.folder}: {written}", flush=True)
     if OmegaConf.select(sweep.config, "logger.name") == "wandb":
         from bnnbench.callbacks.wandb_summary import log_summary
