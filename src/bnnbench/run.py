@@ -141,7 +141,7 @@ def _signature(stage: Stage, data: ImageData, whole: DictConfig) -> Signature:
     """Read the data, take the run's folder for them, and say whose the checkpoints will be."""
     data.prepare_data()
     data.setup("fit")
-    remember(dataset_of(stage.cfg), data.stamp, stamp_cache(whole))
+    rank_zero_only(remember)(dataset_of(stage.cfg), data.stamp, stamp_cache(whole))
     identity = {"name": run_name(whole), "fingerprint": fingerprint(whole)}
     if stage.cfg.dataset == whole.dataset:  # a stage may have data of its own
         folder = Path(whole.paths.output_dir)

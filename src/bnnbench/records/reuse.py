@@ -77,16 +77,15 @@ def mark_of(stamp: str) -> str:
     return stamp.rpartition(":")[2][:8]
 
 
-def settled_marks(cfgs: Sequence[DictConfig]) -> list[str | None]:
-    """For each run of a sweep what tells it from one of the same config on other data.
+def settled_marks(cfgs: Sequence[DictConfig], names: Sequence[str]) -> list[str | None]:
+    """For each run of a sweep, by its config and name, what tells it from one on other data.
 
     The others are those that stand in the runs' folder, and those before it in the sweep.
     """
     taken: dict[str, str | None] = {}
     marks: list[str | None] = []
     several = len({str(OmegaConf.select(cfg, "dataset.data_dir")) for cfg in cfgs}) > 1
-    for cfg in cfgs:
-        name = run_name(cfg)
+    for cfg, name in zip(cfgs, names, strict=True):
         mark = data_mark(Path(cfg.paths.runs_dir) / name, cfg)
         if mark is None and several:
             stamp = stamp_of(dataset_of(cfg), stamp_cache(cfg))

@@ -122,33 +122,37 @@ def _compose(
     config: DictConfig, loader: ConfigLoader, cells: Sequence[dict[str, str]]
 ) -> list[Planned]:
     """Every cell, in the folder of its run; cells that were told apart stay apart."""
-    cfgs, words = [], []
     cells = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
-    for overrides in cells:
-        words.append([f"{key}={value}" for key, value in overrides.items()])
-        cfg = loader.load_sweep_config(config, words[-1])
-        if not cfg.train:
-            raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
-        check_start(cfg)
-        with open_dict(cfg):
-            del cfg["hydra"]  # its interpolations exist only inside a job
-        cfgs.append(cfg)
-    planned = []
-    marks = settled_marks(cfgs)
-    for cfg, typed, shown, mark in zip(cfgs, words, telling(cells), marks, strict=True):
+    words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
+    cfgs = [_composed(config, loader, typed) for typed in words]
+    identities = [fingerprinted(cfg) for cfg in cfgs]
+    names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
+    for cfg, typed, mark in zip(cfgs, words, settled_marks(cfgs, names), strict=True):
         if mark is not None:
             typed.append(f"++{MARK}={mark}")
             OmegaConf.update(cfg, MARK, mark, force_add=True)
-        identity = fingerprinted(cfg)
-        cell = Cell(
-            shown | {"seed": str(cfg.seed)},
-            run_name(cfg, identity),
-            digest(identity),
-            flattened(identity),
-            resolvers.headline(cfg),
-        )
-        planned.append(Planned(cell, cfg, typed))
-    return planned
+    rows = zip(telling(cells), cfgs, identities, words, strict=True)
+    return [Planned(_cell(shown, cfg, found), cfg, typed) for shown, cfg, found, typed in rows]
+
+
+def _composed(config: DictConfig, loader: ConfigLoader, typed: list[str]) -> DictConfig:
+    cfg = loader.load_sweep_config(config, typed)
+    if not cfg.train:
+        raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
+    check_start(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]  # its interpolations exist only inside a job
+    return cfg
+
+
+def _cell(shown: dict[str, str], cfg: DictConfig, identity: dict[str, Any]) -> Cell:
+    return Cell(
+        overrides=shown | {"seed": str(cfg.seed)},
+        run=run_name(cfg, identity),
+        fingerprint=digest(identity),
+        settings=flattened(identity),
+        headline=resolvers.headline(cfg),
+    )
 
 
 def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, str]]]:
