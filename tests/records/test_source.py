@@ -375,6 +375,17 @@ START = "def run(x: b): return "
         (f"from bnnbench.other import *\n{START}a", {"a", "b", "TABLE"}),
         (f"import bnnbench.other\n{START}bnnbench.other.a", {"a"}),
         ("def run():\n    from bnnbench.other import a as c\n    return c", {"a"}),
+        (f"from bnnbench.other import given\n{START}given", {"a", "b", "TABLE", "__getattr__"}),
+        (
+            "from bnnbench.other import a as c\ndef other():\n    from bnnbench.other import b as c"
+            "\ndef run():\n    return c",
+            {"a"},
+        ),
+        (
+            "from bnnbench.other import a as c\nclass run:\n    def f():\n        return c\n"
+            "    def g():\n        from bnnbench.other import b as c",
+            {"a", "b"},
+        ),
         ("def run(b):\n    from bnnbench.other import a\n    return [a for a in b]", {"a"}),
         (
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
@@ -384,7 +395,8 @@ START = "def run(x: b): return "
     ],
 )
 def test_imports(small: Callable[..., frozenset[str]], start: str, expected: set[str]) -> None:
-    found = small(start=start, other=TABLE)
+    given = "def __getattr__(name): return a\n" if "given" in start else ""
+    found = small(start=start, other=TABLE + given)
     assert found == {"start.run", *(f"other.{name}" for name in expected)}
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
 
 @dataclass(frozen=True)
 class Module:
@@ -64,7 +66,8 @@ def _module(package: Path, name: str) -> Module | None:
         return None
     module = Module(name, name if file.name == "__init__.py" else name.rpartition(".")[0])
     for statement in _statements(ast.parse(file.read_text(encoding="utf-8"))):
-        collect_imports([statement], module)
+        if not isinstance(statement, DEFINING):  # whose imports are its own
+            collect_imports([statement], module)
         for defined in _defined(statement):
             module.definitions.setdefault(defined, []).append(statement)
     return module
@@ -108,7 +111,7 @@ def _defined(statement: ast.stmt) -> set[str]:
     """The names that a statement at the top of a module defines or changes."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return set()
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+    if isinstance(statement, DEFINING):
         return {statement.name}
     if isinstance(statement, ast.Assign):
         return {name for target in statement.targets for name in _roots(target)}
@@ -136,6 +139,6 @@ def bound_names(nodes: Iterable[ast.AST]) -> set[str]:
             found.add(node.arg)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             found.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        elif isinstance(node, DEFINING):
             found.add(node.name)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnnbench.records.definitions import (
+    DEFINING,
     Module,
     bound_names,
     collect_imports,
@@ -48,7 +49,8 @@ class _Normaliser(ast.NodeTransformer):
         self.uses: set[str] = set()
         self.bound = bound_names(statements)
         inner = Module(module.name, module.home)
-        collect_imports(statements, inner)
+        collect_imports([s for s in statements if isinstance(s, DEFINING)], inner)
+        self.tables = inner.imports, module.imports  # one function's may hide the module's
         self.imports, self.stars = module.imports | inner.imports, module.stars + inner.stars
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -124,14 +126,20 @@ class _Normaliser(ast.NodeTransformer):
             if first not in self.module.definitions:
                 self.uses |= {name for star in self.stars for name in find(self.package, star)}
             return path
-        full = f"{self.imports[first]}.{rest}".rstrip(".")
-        module, left = locate(self.package, full)
+        full = [f"{table[first]}.{rest}".rstrip(".") for table in self.tables if first in table]
+        written = [self._imported(path) for path in full]  # all are noted
+        return written[0]
+
+    def _imported(self, path: str) -> str:
+        """Note the use of what is imported from ``path``; returns how it is written in full."""
+        module, left = locate(self.package, path)
         if module is None:
-            return full
-        found = find(self.package, full)
-        self.uses |= found or module.all()
-        known = len(found) == 1 and left
-        return ".".join([found.copy().pop().rpartition(".")[2], *left[1:]]) if known else full
+            return path
+        found = find(self.package, path)
+        self.uses |= found or module.all()  # bound by no statement: by __getattr__, or a star
+        if len(found) != 1 or not left:
+            return path
+        return ".".join([*(name.rpartition(".")[2] for name in found), *left[1:]])
 
 
 def _kept_field(statement: ast.stmt) -> ast.stmt:
