@@ -38,10 +38,13 @@ def old_result(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
     groups = ("quantizer", "loss", "backbone", "dataset", "recipe")
+    choices = {group: cfg[group].name for group in groups}
+    if cfg.recipe.stages:  # of the last one
+        choices["loss"] = cfg.recipe.stages[-1].set.loss
     return {
         "schema": 1,
         "name": f"digits_run_{digest[:8]}",
-        "choices": {group: cfg[group].name for group in groups},
+        "choices": choices,
         "overrides": overrides,
         "seed": cfg.seed,
         "fingerprint": digest,
@@ -80,6 +83,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
         ["quantizer=xnor", "backbone=resnet20", "trainer.max_epochs=1"],
         ["quantizer=xnor", "backbone=resnet20", "compile=true"],
         ["quantizer=bonn", "loss=bonn", "backbone=wrn22", "seed=3"],
+        ["quantizer=wage", "backbone=vgg7", "recipe=native"],  # its stage has another loss
     ],
 )
 def test_a_finished_run_is_found_again(

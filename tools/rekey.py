@@ -81,7 +81,7 @@ def _config_of_today(result: dict[str, Any]) -> dict[str, Any]:
 
 def _name(result: dict[str, Any]) -> str:
     groups = ("dataset", "backbone", "quantizer", "loss", "recipe")
-    words = [result["choices"][group] for group in groups]
+    words = [fingerprint.choice(result["config"], group) for group in groups]
     return "_".join([*words, f"s{result['seed']}", result["fingerprint"][:8]]).replace("/", "-")
 
 

@@ -143,6 +143,14 @@ def test_another_spelling_is_the_same_run(composed: Compose, plain: str, overrid
     assert fingerprint(composed(override)) == plain
 
 
+def test_one_batch_is_not_all_of_them(composed: Compose, plain: str) -> None:
+    """Lightning reads 1 as one batch and 1.0 as the whole set."""
+    limit = "+trainer.limit_train_batches"
+    assert fingerprint(composed(f"{limit}=1")) != plain
+    assert fingerprint(composed(f"{limit}=1.0")) == plain
+    assert fingerprint(composed(f"{limit}=1")) != fingerprint(composed(f"{limit}=2"))
+
+
 def test_a_key_added_later_renames_nothing_at_its_neutral_value(
     composed: Compose, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

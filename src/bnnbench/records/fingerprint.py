@@ -74,6 +74,7 @@ NEUTRAL: dict[str, Any] = {
     "channels_last": True,
     "trainer.accelerator": "auto",
     "trainer.strategy": "auto",
+    "trainer.limit_*_batches": 1.0,
     "callbacks": {},
     "backbone.stem": "auto",
     "loss.terms": {},
@@ -84,6 +85,8 @@ NEUTRAL: dict[str, Any] = {
     "recipe.init_std": None,
     "recipe.stages": [],
 }
+# Of Lightning's arguments: 1 is one batch, 1.0 all of them.
+_TYPED = ("trainer.limit_*_batches", "trainer.overfit_batches", "trainer.val_check_interval")
 _CUTS = ("limit_*_batches", "overfit_batches", "fast_dev_run", "max_time", "max_steps")
 _CHOICES = ("dataset", "backbone", "quantizer", "loss", "recipe")
 
@@ -212,7 +215,8 @@ def _plain(cfg: DictConfig, key: str) -> Any:
     if not isinstance(node, DictConfig):
         return _canonical(node)
     inside = [str(name) for name in node if not is_outside(f"{key}.{name}")]
-    return {name: _canonical(node[name]) for name in inside}
+    typed = {n for n in inside if any(fnmatchcase(f"{key}.{n}", place) for place in _TYPED)}
+    return {n: node[n] if n in typed else _canonical(node[n]) for n in inside}
 
 
 def _acting(cfg: DictConfig) -> dict[str, Any]:
