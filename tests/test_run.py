@@ -61,7 +61,14 @@ def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -
     assert result["structure"]["shortcut"] == "conv"
     assert (result["bits"], result["bases"]) == ({"w": 1, "a": 1}, {"w": 1, "a": 1})
     assert result["epochs"] == 3
-    assert (result["train_images"], result["test_images"]) == (1437, 360)
+    assert (result["train_images"], result["test_images"]) == (192, 360)  # of three batches
+    assert (result["ended"], result["planned_epochs"]) == ("limit_train_batches=3", 3)
+    assert set(result["metrics"]["last"]) >= {"test/nll", "test/brier", "test/ece", "test/top5"}
+    classes = result["classes"]
+    assert classes["names"] == list("0123456789")
+    digits = [35, 37, 35, 37, 36, 36, 37, 36, 34, 37]  # of each in the test set
+    right = sum(n * a for n, a in zip(digits, classes["accuracy"], strict=True))
+    assert right / 360 == pytest.approx(result["metrics"]["last"]["test/acc"])
     assert result["history"]["epoch"] == [0, 1, 2]
     accuracies = result["history"]["test/acc"]
     assert result["metrics"]["last"]["test/acc"] == pytest.approx(accuracies[-1])
@@ -198,7 +205,7 @@ def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str
     assert set(result["metrics"]["last"]) == {f"val/{name}" for name in names}
     assert result["headline"] == "val/acc"
     assert not any(name.startswith("test") for name in result["history"])
-    assert result["train_images"] + 359 == 1437
+    assert result["test_images"] == 359
 
 
 def test_no_epochs_only_count(compose: Compose) -> None:

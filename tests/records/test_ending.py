@@ -131,6 +131,14 @@ def test_an_early_stop_that_came_too_late_is_no_reason(compose: Compose) -> None
     assert told(run(compose(*PLAIN, STOP, "trainer.max_epochs=1")))[0] is None
 
 
+def test_only_what_stopped_it_is_named(compose: Compose) -> None:
+    """A clock and an early stop in one run: each in turn is the one that did not."""
+    never = STOP.replace("1000.0", "-1.0")
+    clock = "+trainer.max_time='00:01:00:00'"
+    assert told(run(compose(*PLAIN, STOP, clock)))[0] == "early_stop: test/loss"
+    assert told(run(compose(*PLAIN, never, clock), Wait()))[0] == "max_time=00:01:00:00"
+
+
 class Stop(L.Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, i: int

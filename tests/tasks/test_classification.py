@@ -56,11 +56,11 @@ def test_calibration_error_is_confidence_minus_accuracy(right: float, error: flo
 
 
 def test_calibration_errors_of_bins_are_weighed_and_do_not_cancel() -> None:
-    """0.9 said where 0.7 is right (30 images), 0.6 said where 0.8 is right (10)."""
-    one, other = coins(0.9, 0.7, 30), coins(0.6, 0.8, 10)
+    """0.9 said where 0.7 is right (30 images), 0.6 said where all are right (10)."""
+    one, other = coins(0.9, 0.7, 30), coins(0.6, 1.0, 10)
     together = (torch.cat(pair) for pair in zip(one, other, strict=True))
     metrics = evaluated(*task_and_loader(*together))
-    assert metrics["test/ece"] == pytest.approx(0.2, abs=1e-6)
+    assert metrics["test/ece"] == pytest.approx((30 * 0.2 + 10 * 0.4) / 40, abs=1e-6)
 
 
 def test_logits_between_0_and_1_are_no_probabilities() -> None:
