@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.records.provenance import source_hash
+from bnnbench.records.source import source_hash
 from bnnbench.report.reading import collect
 from bnnbench.report.render import render
 
@@ -169,22 +169,21 @@ def test_a_wrongly_shaped_manifest_is_named(sweep: Path, write, damage, place: s
         render(sweep, [], sweep.parent, ROOT / "results" / "published")
 
 
-def test_files_of_schema_1_are_still_shown(sweep: Path, write, column) -> None:
-    manifest = json.loads(sweep.read_text()) | {"schema": 1}
-    for key in ("headline", "shared"):
-        del manifest[key]
-    for cell in manifest["cells"]:
-        del cell["settings"]
-    write(sweep, manifest)
+def test_a_result_of_schema_1_is_still_shown(sweep: Path, write, column) -> None:
     result = sweep.parents[2] / "runs" / "quantizer=bnn" / "result.json"
     old = json.loads(result.read_text()) | {"schema": 1}
     for key in ("headline", "ended", "planned_epochs", "data_stamp"):
         del old[key]
     write(result, old)
     table = render(sweep, [result.parents[1]], sweep.parent, ROOT / "results" / "published")
-    assert column(table, "quantizer") == ["bnn", "xnor", "irnet"]
     assert column(table, "accuracy") == ["90.00", "failed", "\N{EN DASH}"]
     assert "data stamp unknown: 1 of 1 results" in table.notes
+
+
+def test_a_sweep_of_schema_1_says_what_to_do(sweep: Path, write) -> None:
+    write(sweep, json.loads(sweep.read_text()) | {"schema": 1})
+    with pytest.raises(ValueError, match=r"is of version 1: python tools/rekey\.py"):
+        render(sweep, [], sweep.parent, ROOT / "results" / "published")
 
 
 def test_imports_lightly() -> None:

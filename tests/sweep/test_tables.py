@@ -142,7 +142,7 @@ def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
 def test_two_steps_stand_beside_the_unified_tables_one_step_and_learn_from_its_twin(
     expand: Expand, composed: Composed
 ) -> None:
-    fast = ("trainer.precision=bf16-mixed",)
+    fast = ("trainer.precision=bf16-mixed", "compile=true")
     unified = [
         composed(tuple(f"{k}={v}" for k, v in cell.items()) + fast)
         for cell in expand("unified_cifar10", "quick")

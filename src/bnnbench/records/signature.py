@@ -85,7 +85,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise BadCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise BadCheckpoint(
+            f"{path} cannot be read as a checkpoint; take another file, or set force=true to train "
+            f"anew: {error}"
+        ) from error
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no state_dict")
     _verify(content, path)

@@ -127,7 +127,7 @@ class Task(L.LightningModule):
     @property
     def _final(self) -> bool:
         """Whether this evaluation is the last one, and not one on the way."""
-        return self.trainer.state.fn != "fit"
+        return self._trainer is not None and self._trainer.state.fn != "fit"
 
     def _log_defined(self, prefix: str, values: Mapping[str, Tensor]) -> None:
         """Log what is a finite number, and the headline in any case."""
