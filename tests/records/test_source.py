@@ -20,9 +20,9 @@ from torch import nn
 
 from bnnbench.config import conf_dir, load_option, options, to_dict
 from bnnbench.losses import KINDS, task_loss
+from bnnbench.optim.recipe import LATENT, OPTIMIZERS, Recipe
 from bnnbench.quantizers import NONLINEARITIES
 from bnnbench.records.source import GENERAL, PACKAGE, reached, source_hash, targets
-from bnnbench.tasks.recipe import LATENT, OPTIMIZERS, Recipe
 
 QUANTIZERS = options("quantizer")
 FP32 = to_dict(load_option("quantizer", "fp32", {}))
