@@ -217,7 +217,7 @@ def test_a_run_changes_with_its_losses(loss: str, file: str, name: str, package:
 
 def test_what_all_methods_share_belongs_to_none(package: Path) -> None:
     change(package, "layers.py", "binary_layers")
-    change(package, "blocks.py", "Structure")
+    change(package, "backbones/blocks.py", "Structure")
     for loss in options("loss"):
         assert source_hash(config_of("xnor", loss), package) == source_hash(config_of("xnor", loss))
 
