@@ -93,7 +93,7 @@ def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
         ValueError: the message says which recipe and quantizer belong together.
     """
     sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
-    needed = {str(side.optimizer) for side in sides if hasattr(side, "optimizer")}
+    needed = {side.optimizer for side in sides if side.optimizer is not None}
     own = {recipe.optimizer} & set(LATENT)
     if needed != own:
         method = next(iter(needed or own))
