@@ -123,7 +123,7 @@ def test_all_that_a_loss_uses_is_reached(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_optimizer_that_a_recipe_builds_is_reached(name: str) -> None:
-    groups = {"latent": {LATENT[name][1]: 8}} if name in LATENT else {}
+    groups = {"latent": {LATENT[name].setting: 8}} if name in LATENT else {}
     recipe = Recipe(name, 0.1, groups=groups)
     built = recipe.build({"latent": [nn.Parameter(torch.zeros(2))]}, 10)["optimizer"]
     check_chosen(type(built), config_of(recipe={"optimizer": name}))

@@ -25,7 +25,6 @@ from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
-RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # of methods that are an optimizer
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -99,7 +98,7 @@ def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
         method = next(iter(needed or own))
         raise ValueError(
             f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
-            f"quantizer={method} and recipe={RECIPES[method]} need each other"
+            f"quantizer={method} and recipe={LATENT[method].recipe} need each other"
         )
 
 
