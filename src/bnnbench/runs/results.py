@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.backbones.blocks import Structure
+from bnnbench.backbones.structure import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.data.base import ImageData
