@@ -21,6 +21,7 @@ from bnnbench.losses.context import StepContext
 from bnnbench.losses.multibox import Targets
 from bnnbench.losses.regularizer import Regularizer
 
+
 def information_bottleneck(maps: Sequence[Tensor]) -> Tensor:
     """Mean over the source maps of the mean square of each, a scalar."""
     return torch.stack([source.square().mean() for source in maps]).mean()

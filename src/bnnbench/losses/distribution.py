@@ -1,7 +1,7 @@
 """RAD: regularizing activation distribution (Ding et al., CVPR 2019, arXiv 1904.02823).
 
-For any quantizer. Code: ruizhoud/DistributionLoss. A map before its sign, with the clipped straight-through gradient
-behind it, is kept from three shapes, channel by channel.
+Code: ruizhoud/DistributionLoss. A map before its sign, with the clipped straight-through gradient
+behind it, is kept from three shapes, channel by channel. For any quantizer.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from bnnbench.losses.regularizer import (
     stacked_weights,
 )
 
+
 def kurtosis(rows: Tensor) -> Tensor:
     """``E[((w - mean) / std)^4]`` of each row, (R, K) to (R,).
 

@@ -17,6 +17,7 @@ from bnnbench.losses.context import StepContext
 from bnnbench.losses.regularizer import Regularizer, class_sums, layers_of
 from bnnbench.quantizers.mcn import MCNWeight
 
+
 def filter_loss(weight: Tensor, reconstructed: Tensor) -> Tensor:
     """MCN's ``sum_i ||C_i - C^_i o M||^2`` of one layer (first part of Eq. 3.18).
 

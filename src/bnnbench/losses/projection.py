@@ -6,6 +6,7 @@ function is the bracket without the factor lambda/2, which belongs to the caller
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from bnnbench.layers import BinaryLayer
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.regularizer import Regularizer, layers_of
 from bnnbench.quantizers.pcnn import PCNNWeight, projected
+
 
 def projection_loss(weight: Tensor, modulation: Tensor, shift: Tensor | None = None) -> Tensor:
     """``sum_ij ||C^_ij - W_j o (C_i + shift_ij)||^2`` of one layer (Eq. 3.42).
@@ -63,15 +65,12 @@ class Projection(Regularizer):
         self.layers = layers_of(pl_module, PCNNWeight, "pcnn", "pcnn")
         if self.eta:
             for index, layer in enumerate(self.layers):
-                layer.weight_quantizer.register_forward_hook(self._watch(index))
+                layer.weight_quantizer.register_forward_hook(partial(self._watch, index))
         super().attach(pl_module)
 
-    def _watch(self, index: int) -> Any:
-        def keep(side: Any, inputs: Any, quantized: Tensor) -> None:
-            if quantized.requires_grad:
-                quantized.register_hook(lambda grad: self.deltas.update({index: grad.detach()}))
-
-        return keep
+    def _watch(self, index: int, side: Any, inputs: Any, quantized: Tensor) -> None:
+        if quantized.requires_grad:
+            quantized.register_hook(lambda grad: self.deltas.update({index: grad.detach()}))
 
     def _shift(self, index: int, layer: BinaryLayer) -> Tensor | None:
         if index not in self.deltas:
