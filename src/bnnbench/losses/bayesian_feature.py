@@ -1,6 +1,6 @@
 """BONN's Bayesian feature loss (Gu et al., ICCV 2019, arXiv 1908.06314), for any quantizer.
 
-The function is the bracket of Eq. 8; the factor theta/2 of Eq. 9 belongs to the caller.
+The function gives the bracket of Eq. 8; the factor theta/2 of Eq. 9 belongs to the caller.
 """
 
 from __future__ import annotations

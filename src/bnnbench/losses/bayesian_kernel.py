@@ -1,6 +1,6 @@
 """BONN's Bayesian kernel loss (Gu et al., ICCV 2019, arXiv 1908.06314), for any quantizer.
 
-The functions are the bracket of Eq. 7; the factor lambda/2 of Eq. 9 belongs to the caller. Two
+The functions give the bracket of Eq. 7; the factor lambda/2 of Eq. 9 belongs to the caller. Two
 readings of the paper: the binary weights are constants in the quantization error (only then Eqs. 13
 and 16 are the gradients of Eq. 9), and one mu and sigma a kernel serve both modes, as in its
 Sec. 2.2. The loss is unbounded below as sigma falls: who moves sigma keeps a floor.

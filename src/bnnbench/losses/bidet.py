@@ -2,8 +2,8 @@
 
 Both follow the released training script: the mutual information of image and maps is bounded with a
 standard normal prior, which leaves the square of the maps; the prior of sparse objects is the
-entropy of the scores that survive suppression. The functions are without the
-weights; the terms are switched on late in the run.
+entropy of the scores that survive suppression. The functions are without the weights; the terms are
+switched on late in the run.
 """
 
 from __future__ import annotations

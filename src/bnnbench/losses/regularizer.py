@@ -28,7 +28,12 @@ class Regularizer(L.Callback):
     _module: Any = None  # the one it is attached to
 
     def attach(self, pl_module: Any) -> None:
-        """Register the term with ``pl_module``. Raises ValueError where it makes no sense."""
+        """Register the term with ``pl_module``, for good.
+
+        Raises:
+            ValueError: it makes no sense for this module.
+            TypeError: the module takes no loss terms.
+        """
         if not hasattr(pl_module, "add_loss_term"):
             raise TypeError(
                 f"{type(self).__name__} needs a module with add_loss_term(name, term), such as "
