@@ -314,11 +314,14 @@ def seconds_of_steps(task: Classification, loader: DataLoader) -> list[float]:
     return watch.seconds[1:]
 
 
-TEACHERS: dict[str, tuple[type[Teacher] | None, dict[str, type[TeacherTerm]]]] = {
+TEACHERS: dict[str, tuple[type[Teacher] | None, dict[str, Callable[[], TeacherTerm]]]] = {
     "none": (None, {}),
-    "kd": (FrozenTeacher, {"kd": Distillation}),
-    "attention": (FrozenTeacher, {"attention": AttentionMatching, "kd": Distillation}),
-    "joint, hints": (JointTeacher, {"hints": Hints}),
+    "kd": (FrozenTeacher, {"kd": lambda: Distillation(0.9, 4.0)}),
+    "attention": (
+        FrozenTeacher,
+        {"attention": lambda: AttentionMatching(30.0, "norm"), "kd": lambda: Distillation(3.0)},
+    ),
+    "joint, hints": (JointTeacher, {"hints": lambda: Hints(100.0, 32)}),
 }
 
 
