@@ -1,5 +1,7 @@
 """Binary layers: ordinary convolutions over quantized values, and the schedule's driver."""
 
+import dataclasses
+import functools
 import itertools
 
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 import bnnbench
 from bnnbench.config import load_quantizer, options
 from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers, set_progress
-from bnnbench.quantizers.base import Side
+from bnnbench.quantizers.base import OutputOp, Side
 
 ALL = options("quantizer")
 GEOMETRIES = {
@@ -203,3 +205,24 @@ def test_set_progress_reaches_every_schedule():
 def test_set_progress_refuses_epochs_outside_the_run(epoch, max_epochs):
     with pytest.raises(ValueError, match=f"epoch {epoch} .*max_epochs={max_epochs}"):
         set_progress(_net(), epoch, max_epochs)
+
+
+def test_an_output_op_of_another_kind_is_refused_at_once():
+    spec = load_quantizer("bnn")
+    other = dataclasses.replace(spec, output=lambda layer: nn.Identity())
+    with pytest.raises(TypeError, match=r"quantizer=bnn: Identity must be an OutputOp"):
+        other.conv2d(4, 8, 3)
+
+
+@pytest.mark.parametrize(("for_linear", "found"), [(True, True), (False, False)])
+def test_an_output_op_says_whether_linear_layers_have_it(for_linear, found):
+    class Op(OutputOp):
+        def __init__(self, layer):
+            super().__init__()
+
+    Op.for_linear = for_linear
+    spec = load_quantizer("bnn")
+    for output in (Op, functools.partial(Op)):
+        own = dataclasses.replace(spec, output=output)
+        assert isinstance(own.conv2d(4, 8, 3).output, Op)
+        assert isinstance(own.linear(4, 8).output, Op) == found
