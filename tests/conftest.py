@@ -58,7 +58,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "ssd300_resnet18-xnor",
     ),
     "test_wheel.py": (),
-    "tools/test_prove_code.py": (),
+    "tools/test_prove_code.py::test_stamps_are_renewed_only_with_a_proof": (),
 }
 
 

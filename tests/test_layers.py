@@ -124,7 +124,8 @@ def test_linear_is_torchs_over_the_quantized_values(name):
 
 
 # Of the layer, not of each filter.
-ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn", "reste", "twn", "dsq", "lab", "abcnet", "admm")
+ONE_SCALE = ("dorefa", "zhuang", "bonn", "pcnn", "mcn", "reste", "twn", "dsq", "lab", "abcnet")
+ONE_SCALE += ("admm",)
 RANDOM = ("ienet", "rbonn", "rebnn", "rbnn")  # scales or rotations start at random
 CENTRED = ("siman",)  # activations, by the mean of all channels
 
