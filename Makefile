@@ -42,8 +42,8 @@ reproduce-tables: install ## train and render every table: SCALE=demo (default) 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py
 
-docs: install ## the same, and docs/methods.md with its plots from the code of the methods
-	$(BIN)/python src/report.py docs=true
+docs: install ## write docs/methods.md and its plots from the code of the methods
+	$(BIN)/python docs/build/methods.py
 
 clean: ## remove the environment and the logs; data and results stay
 	rm -rf $(VENV) logs .pytest_cache .ruff_cache

@@ -3,7 +3,6 @@
 python src/report.py                          # logs/sweeps/*, results/sweeps/*
 python src/report.py promote=adabin_cifar10   # copy a finished sweep into results/ first
 python src/report.py promote=<sweep> as=digits_three title='Three methods on digits'
-python src/report.py docs=true                # docs/methods.md and its plots as well
 """
 
 import sys
@@ -36,10 +35,6 @@ def main(cfg: DictConfig) -> None:
             if rendered(failed, manifest, [runs], manifest.parent, results / "published"):
                 print(manifest.parent / "table.md")
         render_results(results, failed)
-        if cfg.docs:
-            from bnnbench.report.methods import write_page  # with torch
-
-            print(write_page(Path(cfg.paths.root_dir) / "docs", results / "published"))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     if failed:

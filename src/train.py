@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> float:
     if result is not None and result["fingerprint"] == fingerprint(cfg):
         return _reuse(cfg, folder, result)
     claim_gpu()
-    from bnnbench.run import execute  # torch takes seconds: only once there is work
+    from bnnbench.runs.run import execute  # torch takes seconds: only once there is work
 
     score = execute(cfg, folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and cfg.train:
@@ -59,7 +59,7 @@ def _reuse(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> float:
     """Show a finished run's result, also to a logger that has not seen it."""
     print(f"{reused(result)}; {folder / 'result.json'}; force=true runs it again")
     if needs_replay(cfg, folder):
-        from bnnbench.loggers import replay  # with torch
+        from bnnbench.runs.loggers import replay  # with torch
 
         replay(cfg, folder, result)
     score = result["metrics"]["last"].get(result["headline"])

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench.allocator import keep_freed_memory
 from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.callbacks.distillation import (
     AttentionMatching,
@@ -36,9 +35,10 @@ from bnnbench.callbacks.distillation import (
 from bnnbench.config import options
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 from bnnbench.layers import binary_layers
+from bnnbench.optim.recipe import Recipe
+from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
-from bnnbench.teacher import FrozenTeacher, JointTeacher, Teacher
+from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
 
 Step = Callable[[], None]
 STEP_BAR, MEMORY_BAR, LOOP_BAR = 1.25, 2.0, 1.05

@@ -17,7 +17,7 @@ from bnnbench.config import conf_dir, options, target, to_dict
 from bnnbench.data.shapes import Shapes
 from bnnbench.losses import task_loss
 from bnnbench.metrics import VOCAveragePrecision
-from bnnbench.tasks.recipe import Recipe
+from bnnbench.optim.recipe import Recipe
 
 Compose = Callable[..., DictConfig]
 # Built in Python without a yaml as well, as in the README: what stands there, and the yaml's node.

@@ -10,12 +10,12 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from bnnbench import run
 from bnnbench.config import options
 from bnnbench.data.shapes import CLASSES, Shapes
 from bnnbench.layers import binary_layers
+from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
-from bnnbench.tasks.roles import parameters_by_role
+from bnnbench.runs import run
 
 Compose = Callable[..., DictConfig]
 ONE_STEP = [

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digests import digest, random
 from omegaconf import DictConfig, OmegaConf
-from probe_network import networks, root_of
 from torch import Tensor, nn
 
 import bnnbench
 from bnnbench import resolvers
 from bnnbench.config import conf_dir, quantizer_from_config
 from bnnbench.layers import set_progress
+from digests import digest, random
+from probe_network import networks, root_of
 
 LAYERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "plain": lambda spec, padding: spec.conv2d(4, 6, 3, padding=1, **padding),

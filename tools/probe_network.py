@@ -10,11 +10,12 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
 import torch
-from digests import digest, random
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -23,9 +24,25 @@ from bnnbench.config import backbone_from_config, conf_dir, quantizer_from_confi
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
+from digests import digest, random
 
 STEPS = 3
+
+
+def module(*places: str) -> Any:
+    """The first module of the package that this code has: files have moved since old commits."""
+    found = (f"bnnbench.{place}" for place in places)
+    return import_module(next(name for name in found if _exists(name)))
+
+
+def _exists(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # nor is its package there
+        return False
+
+
+Recipe = module("optim.recipe", "tasks.recipe").Recipe
 
 
 def filled(node: DictConfig, group: str, option: str) -> DictConfig:
@@ -61,8 +78,7 @@ def stages_of(cfg: DictConfig) -> list[tuple[str, DictConfig, bool]]:
     """Name, config and whether it goes on from the one before, of every stage."""
     if not cfg.recipe.stages:
         return [("network", cfg, False)]
-    from bnnbench.stages import stages
-
+    stages = module("runs.stages", "stages").stages
     return [(f"stage {stage.name}", stage.cfg, stage.continues) for stage in stages(cfg)]
 
 
@@ -100,16 +116,16 @@ def teacher_of(cfg: DictConfig, earlier: Mapping[str, nn.Module]) -> Any:
     """A teacher of random weights, or an earlier stage; None without one."""
     if cfg.teacher.name == "none":
         return None
-    from bnnbench.teacher import FrozenTeacher, JointTeacher
-
+    teachers = module("tasks.teacher", "teacher")
     torch.manual_seed(1)
     if cfg.teacher.name == "stage":
-        return FrozenTeacher(copy.deepcopy(earlier[f"stage {cfg.teacher.stage}"]))
+        return teachers.FrozenTeacher(copy.deepcopy(earlier[f"stage {cfg.teacher.stage}"]))
     twin = copy.deepcopy(cfg)
     twin.quantizer = OmegaConf.load(conf_dir() / "quantizer" / "fp32.yaml")
     twin.backbone.nonlinearity = cfg.teacher.get("nonlinearity", "relu")
     net = network_of(twin)
-    return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
+    kind = "JointTeacher" if cfg.teacher.name == "joint" else "FrozenTeacher"
+    return getattr(teachers, kind)(net)
 
 
 def batches_of(cfg: DictConfig) -> DataLoader:

@@ -27,9 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
-from checkouts import Checkouts  # noqa: E402
-
 from bnnbench.records.source import located, source_hash  # noqa: E402
+from checkouts import Checkouts  # noqa: E402
 
 PROBE = "outputs, gradients, three training steps"
 # Values of the options that switch what a method computes.

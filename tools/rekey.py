@@ -23,7 +23,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
-from checkouts import Checkouts  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 from bnnbench import resolvers  # noqa: E402
@@ -32,6 +31,7 @@ from bnnbench.records import fingerprint  # noqa: E402
 from bnnbench.records.schema import migrate  # noqa: E402
 from bnnbench.records.store import Cell, write_json  # noqa: E402
 from bnnbench.sweep.manifest import manifest  # noqa: E402
+from checkouts import Checkouts  # noqa: E402
 
 TEXTS = ("README.md", "docs/**/*.md", "results/**/*.md", "conf/table/*.yaml", "data/README.md")
 
@@ -113,7 +113,8 @@ def _titles(old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(cell: dict[str, Any], done: Rekeyed) -> Cell:
-    name = done.names.get(cell["run"], cell["run"])
+    run: str = cell["run"]
+    name = done.names.get(run, run)
     result = done.results.get(name)
     if result is not None:
         settings = fingerprint.flattened(result["config"])

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bnnbench.backbones.convert import binarize
     from bnnbench.config import build_backbone, load_quantizer
-    from bnnbench.convert import binarize
     from bnnbench.layers import set_progress
 
 # Imported on first use: the sweeper's plugin runs at every start and must not load torch.
 _PUBLIC = {
     "load_quantizer": "bnnbench.config",
     "build_backbone": "bnnbench.config",
-    "binarize": "bnnbench.convert",
+    "binarize": "bnnbench.backbones.convert",
     "set_progress": "bnnbench.layers",
     "losses": "bnnbench.losses",
     "metrics": "bnnbench.metrics",

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
+from bnnbench.backbones.blocks import BasicBlock, PadShortcut
 from bnnbench.backbones.resnet import ResNet
-from bnnbench.blocks import BasicBlock, PadShortcut
 from bnnbench.config import build_backbone
 from bnnbench.metrics import count_operations
 

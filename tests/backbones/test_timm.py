@@ -12,13 +12,13 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from torch import nn
 from torchvision.models import resnet18
 
-from bnnbench import run
 from bnnbench.backbones.timm import TimmBackbone
 from bnnbench.config import build_backbone
 from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
+from bnnbench.runs import run
 
 # Model, its arguments, a method, and how many of its layers become binary.
 FAMILIES = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bnnbench
-from bnnbench.blocks import PreActivationBlock
+from bnnbench.backbones.blocks import PreActivationBlock
 from bnnbench.layers import binary_layers
 
 WIDE = [64, 64, 128, 256]

@@ -19,8 +19,8 @@ import bnnbench
 from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 QUIET: dict[str, Any] = {
     "logger": False,

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench import run
 from bnnbench.callbacks.distribution import Distribution
 from bnnbench.losses import task_loss
 from bnnbench.losses.distribution import distribution_loss
+from bnnbench.optim.recipe import Recipe
+from bnnbench.runs import run
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 Compose = Callable[..., DictConfig]
 

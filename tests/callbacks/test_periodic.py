@@ -10,12 +10,12 @@ import torch
 from omegaconf import DictConfig
 
 import bnnbench
-from bnnbench import run
 from bnnbench.callbacks.periodic import Periodic
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
+from bnnbench.runs import run
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 Compose = Callable[..., DictConfig]
 

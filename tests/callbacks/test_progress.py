@@ -13,9 +13,9 @@ import bnnbench
 from bnnbench.callbacks.progress import QuantizerProgress
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.quantizers.base import Side
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 QUIET = {
     "logger": False,

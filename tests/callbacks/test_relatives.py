@@ -18,8 +18,8 @@ from bnnbench.callbacks.variational import KLDivergence
 from bnnbench.layers import binary_layers
 from bnnbench.losses import StepContext, task_loss
 from bnnbench.losses.kurtosis import kurtosis
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 PRIOR: dict[str, Any] = {
     "prior": "scale_mixture",

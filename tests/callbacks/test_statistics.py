@@ -26,8 +26,8 @@ from bnnbench.callbacks.statistics import (
 )
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 BATCHES = 10
 

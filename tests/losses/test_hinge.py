@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bnnbench import run
 from bnnbench.losses import task_loss
 from bnnbench.losses.hinge import SquaredHinge
+from bnnbench.runs import run
 
 LOGITS = torch.tensor([[2.0, -0.5, -3.0], [0.25, 0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 2])

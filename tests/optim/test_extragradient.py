@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 import bnnbench
 from bnnbench.losses import task_loss
 from bnnbench.optim.extragradient import Extragradient
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 QUIET = {
     "accelerator": "cpu",

@@ -93,7 +93,7 @@ def test_gradients_are_clipped_to_a_share_of_the_norm_of_their_filter(factor, we
 
 def test_clipping_runs_in_training(compose, short):
     """Without a hook that is called, the gradient norms of a step would exceed their limit."""
-    from bnnbench import run
+    from bnnbench.runs import run
 
     task = run.build_task(compose(*short, "quantizer=abbnn"))
     trainer = run.build_trainer(compose(*short, "quantizer=abbnn"), ".", quiet=True)

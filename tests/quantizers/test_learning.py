@@ -18,8 +18,8 @@ from bnnbench.callbacks.projection import FilterLoss, Projection
 from bnnbench.callbacks.variational import KLDivergence
 from bnnbench.config import options
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 ADAM = Recipe("adam", 1e-2, schedule="onecycle")
 # 40 steps: a data weight a hundred times the authors' moves lam off its start in time.

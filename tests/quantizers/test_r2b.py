@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench import build_backbone, load_quantizer
-from bnnbench.blocks import PreActivationBlock
-from bnnbench.build import build_task
+from bnnbench.backbones.blocks import PreActivationBlock
 from bnnbench.layers import binary_layers
 from bnnbench.metrics import count_operations
-from bnnbench.preflight import preflight
-from bnnbench.stages import stages
+from bnnbench.runs.build import build_task
+from bnnbench.runs.preflight import preflight
+from bnnbench.runs.stages import stages
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 8])

@@ -10,14 +10,14 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from bnnbench import build_backbone
-from bnnbench.build import check_optimizer
 from bnnbench.config import load_quantizer
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
 from bnnbench.losses.squared import SumOfSquares
+from bnnbench.optim.recipe import Recipe
 from bnnbench.optim.wage import WAGE
 from bnnbench.quantizers.wage import normalised, on_grid, quantized_error
-from bnnbench.tasks.recipe import Recipe
+from bnnbench.runs.build import check_optimizer
 
 
 def _grid(x, bits: int) -> np.ndarray:

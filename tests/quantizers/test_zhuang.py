@@ -8,14 +8,14 @@ import torch
 from numpy.testing import assert_allclose
 from omegaconf import DictConfig
 
-from bnnbench.build import build_task
 from bnnbench.callbacks.distillation import Hints
 from bnnbench.config import load_quantizer
 from bnnbench.layers import binary_layers
 from bnnbench.losses.distillation import hint_loss
-from bnnbench.preflight import preflight
-from bnnbench.stages import stages
-from bnnbench.teacher import JointTeacher, build_teacher
+from bnnbench.runs.build import build_task
+from bnnbench.runs.preflight import preflight
+from bnnbench.runs.stages import stages
+from bnnbench.runs.teacher import JointTeacher, build_teacher
 
 
 @pytest.mark.parametrize("bits", [2, 4])

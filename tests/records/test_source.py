@@ -20,9 +20,9 @@ from torch import nn
 
 from bnnbench.config import conf_dir, load_option, options, to_dict
 from bnnbench.losses import KINDS, task_loss
+from bnnbench.optim.recipe import LATENT, OPTIMIZERS, Recipe
 from bnnbench.quantizers import NONLINEARITIES
 from bnnbench.records.source import GENERAL, PACKAGE, reached, source_hash, targets
-from bnnbench.tasks.recipe import LATENT, OPTIMIZERS, Recipe
 
 QUANTIZERS = options("quantizer")
 FP32 = to_dict(load_option("quantizer", "fp32", {}))
@@ -217,7 +217,7 @@ def test_a_run_changes_with_its_losses(loss: str, file: str, name: str, package:
 
 def test_what_all_methods_share_belongs_to_none(package: Path) -> None:
     change(package, "layers.py", "binary_layers")
-    change(package, "blocks.py", "Structure")
+    change(package, "backbones/blocks.py", "Structure")
     for loss in options("loss"):
         assert source_hash(config_of("xnor", loss), package) == source_hash(config_of("xnor", loss))
 

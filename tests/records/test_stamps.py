@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from bnnbench.build import build_datamodule
 from bnnbench.config import to_dict
 from bnnbench.records.stamps import remember, stamp_of
+from bnnbench.runs.build import build_datamodule
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 Compose = Callable[..., DictConfig]

@@ -124,10 +124,10 @@ def stand_in(name: str, **attributes: object) -> None:
 
 if __name__ == "__main__":
     stand_in("bnnbench.records.stamps", stamp_of=stamp_of)
-    stand_in("bnnbench.preflight", preflight=preflight)
+    stand_in("bnnbench.runs.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
-    stand_in("bnnbench.loggers", replay=replay)
-    stand_in("bnnbench.callbacks.wandb_summary", log_summary=log_summary)
+    stand_in("bnnbench.runs.loggers", replay=replay)
+    stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
     with valid_keys():
         main()

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
-from bnnbench.tasks.recipe import Recipe
 
 QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
 QUIET |= {"enable_model_summary": False, "enable_checkpointing": False}

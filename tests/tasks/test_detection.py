@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from bnnbench import run
 from bnnbench.callbacks.progress import QuantizerProgress
 from bnnbench.config import build_backbone
 from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import Recipe
 from bnnbench.records.store import read_result
+from bnnbench.runs import run
 from bnnbench.tasks.detection import Detection
-from bnnbench.tasks.recipe import Recipe
 
 Compose = Callable[..., DictConfig]
 TINY = ["backbone=ssd300_resnet18", "dataset=shapes", "dataset.image_size=64", "logger=none"]

@@ -12,17 +12,17 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from torch import nn, optim
 
-from bnnbench import run
 from bnnbench.backbones.base import Backbone
 from bnnbench.config import conf_dir, options
 from bnnbench.layers import binary_layers
+from bnnbench.optim.roles import parameters_by_role
 from bnnbench.quantizers.biper import BiPerWeight
 from bnnbench.records.fingerprint import run_name
 from bnnbench.records.store import read_result
-from bnnbench.stages import stages
+from bnnbench.runs import run
+from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
-from bnnbench.tasks.roles import parameters_by_role
-from bnnbench.teacher import FrozenTeacher
+from bnnbench.tasks.teacher import FrozenTeacher
 
 Compose = Callable[..., DictConfig]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bnnbench.blocks import Structure
+from bnnbench.backbones.blocks import Structure
 
 
 def initialize(net: nn.Module, structure: Structure) -> None:

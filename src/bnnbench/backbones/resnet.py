@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.blocks import BasicBlock, PreActivationBlock, ResNetStructure, Structure
+from bnnbench.backbones.blocks import BasicBlock, PreActivationBlock, ResNetStructure, Structure
+from bnnbench.backbones.norm_free import NormFreeBlock, expected_variances
 from bnnbench.layers import QuantizerSpec
-from bnnbench.norm_free import NormFreeBlock, expected_variances
 
 STEMS = ("auto", "small", "imagenet")
 IMAGENET_FROM = 128  # pixels: what stem=auto takes for a large image

@@ -11,7 +11,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone
-from bnnbench.convert import NEVER_NEGATIVE, Keep, binarize, replacement
+from bnnbench.backbones.convert import NEVER_NEGATIVE, Keep, binarize, replacement
 from bnnbench.layers import BinaryConv2d, BinaryLinear, QuantizerSpec
 
 

@@ -14,10 +14,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer, binarized_layers, class_sums
 from bnnbench.layers import BinaryLayer
 from bnnbench.losses.bayesian import MIXTURES, KernelLoss, bayesian_feature_loss, kernel_loss
 from bnnbench.losses.context import StepContext
+from bnnbench.losses.regularizer import Regularizer, binarized_layers, class_sums
 from bnnbench.quantizers.surrogate import sign
 
 ERRORS = ("modulated", "magnitude")

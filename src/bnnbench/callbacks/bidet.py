@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from bnnbench.backbones.ssd import BinarySSD, HeadOutputs
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.bidet import information_bottleneck, sparse_object_prior
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.multibox import Targets
+from bnnbench.losses.regularizer import Regularizer
 
 
 class LateTerm(Regularizer):

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.distillation import (
     NORMALIZE,
@@ -14,6 +13,7 @@ from bnnbench.losses.distillation import (
     hint_loss,
     soft_target_loss,
 )
+from bnnbench.losses.regularizer import Regularizer
 
 
 class TeacherTerm(Regularizer):

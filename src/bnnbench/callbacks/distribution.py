@@ -8,10 +8,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.layers import binary_layers
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.distribution import distribution_loss
+from bnnbench.losses.regularizer import Regularizer
 
 
 class Distribution(Regularizer):

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import (
+from bnnbench.layers import BinaryLayer
+from bnnbench.losses.context import StepContext
+from bnnbench.losses.kurtosis import kurtosis
+from bnnbench.losses.regularizer import (
     Regularizer,
     binarized_layers,
     equally_large,
     stacked_weights,
 )
-from bnnbench.layers import BinaryLayer
-from bnnbench.losses.context import StepContext
-from bnnbench.losses.kurtosis import kurtosis
 
 
 class Kurtosis(Regularizer):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer, equally_large, stacked_weights
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import StepContext
+from bnnbench.losses.regularizer import Regularizer, equally_large, stacked_weights
 
 
 class Periodic(Regularizer):

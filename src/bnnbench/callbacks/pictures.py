@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnnbench.report.detections import Boxes, Picture, draw_boxes, draw_precision_recall
+from bnnbench.callbacks.detections import Boxes, Picture, draw_boxes, draw_precision_recall
 
 
 class DetectionPictures(L.Callback):

@@ -11,10 +11,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bnnbench.callbacks.regularizer import Regularizer, class_sums
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.projection import compactness_loss, filter_loss, projection_loss
+from bnnbench.losses.regularizer import Regularizer, class_sums
 from bnnbench.quantizers.mcn import MCNWeight
 from bnnbench.quantizers.pcnn import PCNNWeight
 

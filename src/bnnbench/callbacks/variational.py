@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from bnnbench.callbacks.projection import layers_of
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.layers import BinaryLayer
 from bnnbench.losses import variational
 from bnnbench.losses.context import StepContext
+from bnnbench.losses.regularizer import Regularizer
 from bnnbench.quantizers.bbb import BBBWeight
 
 

@@ -1,4 +1,4 @@
-"""Accuracy and loss per epoch for the rows of a sweep; what all figures share."""
+"""Accuracy and loss per epoch for the rows of a sweep."""
 
 from __future__ import annotations
 
@@ -8,24 +8,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from bnnbench.plots import STYLE, row_colours, save
 from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
 
 _PANEL = (4.4, 3.0)  # width and height of one panel, inches
-_DPI = 110
 _LEGEND_LINES = 14  # that stand beside one line of panels
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
 _TRAIN: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.7}
 _METRIC_LABELS = {"acc": "accuracy %", "map": "mAP %"}
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e8e8e8",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "svg.hashsalt": "bnnbench",  # the same file every time
-}
 
 
 def curves(
@@ -76,30 +66,6 @@ def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
     return [(epoch, mean(seeds)) for epoch, seeds in sorted(values.items())]
 
 
-def save(figure: Any, stem: Path, formats: Sequence[str]) -> None:
-    """Write `<stem>.<format>`, the same bytes every time; call it within `rc_context(STYLE)`."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in formats:
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        if suffix == "png":
-            _save_png(figure, path)
-        else:
-            figure.savefig(path, format=suffix, metadata={"Date": None})
-
-
-def _save_png(figure: Any, path: Path) -> None:
-    """A palette PNG, a third of the size of a full-colour one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(_DPI)
-    canvas.draw()
-    size, pixels = canvas.get_width_height(), bytes(canvas.buffer_rgba())
-    image = Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def _has_history(row: Row) -> bool:
     names = {name for result in row.results for name in result.get("history") or {}}
     return any(mean_curve(row.results, name) for name in names - {"epoch", "lr"})
@@ -135,18 +101,6 @@ def row_name(row: Row, keys: list[str], split: bool = False) -> str:
             name = f"{key.rpartition('.')[2]}=" if "." in key else ""
             words.append(f"{name}{row.text(key)}")
     return " ".join(filter(None, words))
-
-
-def row_colours(names: Sequence[str]) -> dict[str, Any]:
-    """A colour a name: distinct ones up to twenty names, a colour scale beyond."""
-    from matplotlib import colormaps
-
-    names = list(dict.fromkeys(names))
-    if len(names) <= 20:
-        palette = colormaps["tab10" if len(names) <= 10 else "tab20"].colors  # type: ignore
-        return dict(zip(names, palette, strict=False))
-    scale = colormaps["turbo"]
-    return {name: scale(i / (len(names) - 1)) for i, name in enumerate(names)}
 
 
 def _legend(figure: Any, colours: dict[str, Any], evaluated: list[str], columns: int) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnnbench.report.figures import STYLE, row_colours, row_name, save
+from bnnbench.plots import STYLE, row_colours, save
+from bnnbench.report.figures import row_name
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 MOST_ROWS = 8  # lines of panels in one figure

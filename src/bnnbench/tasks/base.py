@@ -12,14 +12,14 @@ from torchmetrics import SumMetric
 
 from bnnbench.callbacks.distillation import TeacherTerm
 from bnnbench.callbacks.progress import QuantizerProgress
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import LossTerm, StepContext
+from bnnbench.losses.regularizer import Regularizer
+from bnnbench.optim.recipe import Recipe
+from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.signature import Signature, sign
-from bnnbench.tasks.recipe import Recipe
-from bnnbench.tasks.roles import parameters_by_role
-from bnnbench.teacher import Teacher
+from bnnbench.tasks.teacher import Teacher
 
 
 class Task(L.LightningModule):

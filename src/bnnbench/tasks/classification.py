@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import LossTerm
+from bnnbench.losses.regularizer import Regularizer
 from bnnbench.metrics.probabilities import ProbabilityScores
+from bnnbench.optim.recipe import Recipe
 from bnnbench.records.schema import finite
 from bnnbench.tasks.base import Task
-from bnnbench.tasks.recipe import Recipe
-from bnnbench.teacher import Teacher
+from bnnbench.tasks.teacher import Teacher
 
 Batch = tuple[Tensor, ...]  # images, labels, and what a teacher has said before
 

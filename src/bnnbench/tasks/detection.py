@@ -9,13 +9,13 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from bnnbench.backbones.ssd import BinarySSD, HeadOutputs
-from bnnbench.callbacks.regularizer import Regularizer
 from bnnbench.losses.context import LossTerm
 from bnnbench.losses.multibox import MultiBox, MultiBoxParts, Targets
+from bnnbench.losses.regularizer import Regularizer
 from bnnbench.metrics.coco_ap import COCOAveragePrecision
 from bnnbench.metrics.voc_ap import VOCAveragePrecision
+from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.base import Task
-from bnnbench.tasks.recipe import Recipe
 
 Batch = tuple[Tensor, Targets]
 

@@ -65,7 +65,7 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
             continue
         _say(f"reused: {planned.cell.run}: {reused(result)}")
         if needs_replay(planned.cfg, folder):
-            from bnnbench.loggers import replay  # with torch
+            from bnnbench.runs.loggers import replay  # with torch
 
             with open_dict(planned.cfg):
                 planned.cfg.paths.output_dir = str(folder)
@@ -74,7 +74,7 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
 
 def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
     """The launcher. What can be known to fail fails here, not hours later in job after job."""
-    from bnnbench.preflight import preflight
+    from bnnbench.runs.preflight import preflight
 
     try:
         launch = launcher()
@@ -127,7 +127,7 @@ def _show_table(sweep: Sweep) -> None:
     written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
     print(f"Written to {sweep.folder}: {written}", flush=True)
     if OmegaConf.select(sweep.config, "logger.name") == "wandb":
-        from bnnbench.callbacks.wandb_summary import log_summary
+        from bnnbench.sweep.wandb import log_summary
 
         log_summary(sweep.config, sweep.name, table)
 

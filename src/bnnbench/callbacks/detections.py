@@ -1,0 +1,94 @@
+"""Pictures of a detector: boxes over images, precision over recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bnnbench.plots import STYLE, row_colours, save
+
+_COLUMNS, _CELL = 4, 2.6  # images a line, and inches of each
+_TRUE: dict[str, Any] = {"linewidth": 2.6, "alpha": 0.45, "linestyle": "-"}
+_FOUND: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
+
+
+class Boxes(NamedTuple):
+    """Boxes of one image: corners (n, 4), labels (n,) from 1, and scores (n,) of detections."""
+
+    corners: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+
+
+class Picture(NamedTuple):
+    """An image (H, W, 3) with values in [0, 1], its objects and what was found."""
+
+    image: np.ndarray
+    true: Boxes
+    found: Boxes
+
+
+def draw_boxes(pictures: Sequence[Picture], classes: Sequence[str], stem: Path) -> Path:
+    """A grid of images as ``<stem>.png``: objects in broad lines, detections dashed with score."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    lines = -(-len(pictures) // _COLUMNS)
+    colours = row_colours(classes)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(_COLUMNS * _CELL, lines * _CELL + 0.3), layout="constrained")
+        panels = list(figure.subplots(lines, _COLUMNS, squeeze=False).flat)
+        for panel in panels:
+            panel.axis("off")
+        for panel, picture in zip(panels, pictures, strict=False):
+            panel.imshow(picture.image)
+            _draw(panel, picture.true, classes, colours, _TRUE)
+            _draw(panel, picture.found, classes, colours, _FOUND)
+        _legend(figure, colours)
+        save(figure, stem, ("png",))
+    return stem.with_suffix(".png")
+
+
+def _draw(
+    panel: Any, boxes: Boxes, classes: Sequence[str], colours: Mapping[str, Any], style: Any
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    for index, (x1, y1, x2, y2) in enumerate(boxes.corners.tolist()):
+        colour = colours[classes[int(boxes.labels[index]) - 1]]
+        panel.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, **style))
+        if boxes.scores is not None:
+            text = f"{boxes.scores[index]:.2f}".removeprefix("0")
+            panel.text(x1 + 1, y1 + 1, text, color=colour, fontsize=5, va="top", clip_on=True)
+
+
+def _legend(figure: Any, colours: Mapping[str, Any]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    lines += [Line2D([], [], color="black", label="true", **_TRUE)]
+    lines += [Line2D([], [], color="black", label="found", **_FOUND)]
+    figure.legend(handles=lines, loc="outside upper center", ncols=min(len(lines), 12))
+
+
+def draw_precision_recall(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], ap: Mapping[str, float], stem: Path
+) -> Path:
+    """Precision over recall of each class as ``<stem>.png``; the legend gives the AP in percent."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    colours = row_colours(list(curves))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        panel = figure.subplots()
+        for name, (precision, recall) in curves.items():
+            label = f"{name} {100 * ap[name]:.1f}"
+            panel.step(recall, precision, where="post", color=colours[name], label=label, lw=1.3)
+        panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+        figure.legend(loc="outside right upper", title="AP %", fontsize=8)
+        save(figure, stem, ("png",))
+    return stem.with_suffix(".png")

@@ -1,0 +1,188 @@
+"""Optimiser and learning-rate schedule of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn, optim
+
+from bnnbench.optim.bayesbinn import BayesBiNN
+from bnnbench.optim.extragradient import Extragradient
+from bnnbench.optim.latent import LatentAdam
+from bnnbench.optim.roles import ROLES
+from bnnbench.optim.wage import WAGE
+
+# With a rule of their own for latent weights, which needs to know one thing more of that role.
+LATENT: dict[str, tuple[type[LatentAdam], str]] = {
+    "bayesbinn": (BayesBiNN, "effective_size"),
+    "wage": (WAGE, "gradient_bits"),
+}
+OPTIMIZERS = ("sgd", "adam", "adamw", "extragradient", *LATENT)
+SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
+GROUP_KEYS = ("lr", "weight_decay", *(key for _, key in LATENT.values()))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One optimiser over all parameters and one schedule over all steps.
+
+    Attributes:
+        optimizer: ``sgd``, ``adam``, ``adamw``, ``extragradient`` (sgd without momentum, two
+            gradients a step), or ``bayesbinn`` or ``wage`` (that one for latent weights, adam for
+            all others).
+        lr: peak learning rate.
+        weight_decay: L2 term of sgd and adam, decoupled for adamw.
+        momentum: of sgd.
+        nesterov: of sgd.
+        schedule: ``cosine`` or ``linear`` to 0, ``step`` (times ``gamma`` at each of the
+            ``milestones``), ``onecycle`` (cosine up over the first 30 %, then down, with cycled
+            momentum; arXiv 1708.07120), or ``constant``.
+        warmup: linear warm-up (not for onecycle, which has its own): a fraction of all steps, or
+            from 1 on a number of steps.
+        milestones: for ``step``, rising: fractions of the run, or whole numbers of steps.
+        gamma: factor at each milestone.
+        groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
+            (in place of the recipe's); a role that is not named has the recipe's own. The latent
+            role of ``bayesbinn`` also states ``effective_size``, the number of training images
+            times the weight of the likelihood, and that of ``wage`` ``gradient_bits``.
+    """
+
+    optimizer: str
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: str = "onecycle"
+    warmup: float = 0.0
+    nesterov: bool = False
+    milestones: Sequence[float] = ()
+    gamma: float = 0.1
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, key) not in valid:
+                raise ValueError(f"recipe.{key}={getattr(self, key)!r}: choose one of {valid}")
+        warmup_fits = 0 <= self.warmup < 1 or (isinstance(self.warmup, int) and self.warmup >= 1)
+        if self.lr <= 0 or self.weight_decay < 0 or not warmup_fits:
+            raise ValueError(
+                "recipe: lr must be above 0, weight_decay at least 0 and warmup a fraction of the "
+                "run or a whole number of steps; got "
+                f"lr={self.lr}, weight_decay={self.weight_decay}, warmup={self.warmup}"
+            )
+        self._check_milestones()
+        self._check_groups()
+
+    def _check_milestones(self) -> None:
+        marks = list(self.milestones)
+        fractions = all(0 < mark < 1 for mark in marks)
+        steps = all(isinstance(mark, int) and mark >= 1 for mark in marks)
+        if marks != sorted(marks) or not (fractions or steps):
+            raise ValueError(
+                f"recipe.milestones={marks} must rise, and be either fractions of the run between "
+                "0 and 1 or whole numbers of steps"
+            )
+        if (self.schedule == "step") != bool(marks):
+            raise ValueError(
+                f"recipe.schedule={self.schedule} with recipe.milestones={marks}: step needs "
+                "milestones, and only step has any"
+            )
+
+    def _check_groups(self) -> None:
+        for role, values in self.groups.items():
+            if role not in ROLES:
+                raise ValueError(f"recipe.groups.{role}: choose one of {ROLES}")
+            wrong = [key for key in values if key not in GROUP_KEYS or values[key] < 0]
+            if wrong:
+                raise ValueError(
+                    f"recipe.groups.{role}: {wrong} must be among {GROUP_KEYS} and not negative"
+                )
+        for optimizer, (_, key) in LATENT.items():
+            stated = [role for role, values in self.groups.items() if key in values]
+            if stated != (["latent"] if self.optimizer == optimizer else []):
+                raise ValueError(
+                    f"recipe.optimizer={self.optimizer} with {key} in recipe.groups of {stated}: "
+                    f"{optimizer} needs it for latent, and nothing else has any; see "
+                    "recipe=bayesbinn and conf/recipe/native/method/wage.yaml"
+                )
+
+    def build(
+        self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int
+    ) -> dict[str, Any]:
+        """What ``configure_optimizers`` returns.
+
+        Args:
+            parameters: by role, as ``parameters_by_role`` gives them.
+            total_steps: optimiser steps of the run.
+        """
+        late = [mark for mark in (self.warmup, *self.milestones) if mark >= total_steps]
+        if late:
+            rank_zero_warn(
+                f"the run has {total_steps} steps and never reaches {late} of recipe.warmup and "
+                "recipe.milestones: set these to steps, or fractions, of this run"
+            )
+        optimizer = self._optimizer(self.parameter_groups(parameters))
+        if self.schedule == "onecycle":
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            scheduler = optim.lr_scheduler.OneCycleLR(
+                optimizer,
+                peaks,
+                total_steps=total_steps,
+                cycle_momentum=self.optimizer != "extragradient",  # which has none
+            )
+        else:
+            scheduler = optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: self.factor(step, total_steps)
+            )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def parameter_groups(
+        self, parameters: Mapping[str, list[nn.Parameter]]
+    ) -> list[dict[str, Any]]:
+        """The optimiser's groups: the roles without settings of their own first, as one."""
+        plain = [p for role, own in parameters.items() if role not in self.groups for p in own]
+        found: list[dict[str, Any]] = [{"params": plain}] if plain else []
+        for role, values in self.groups.items():
+            if role in parameters:
+                decay = values.get("weight_decay", self.weight_decay)
+                group = {"lr": self.lr * values.get("lr", 1.0), "weight_decay": decay}
+                if self.optimizer in LATENT:
+                    own = LATENT[self.optimizer][1]
+                    group["latent"] = role == "latent"
+                    group |= {own: values[own]} if own in values else {}
+                found.append({"params": parameters[role], **group})
+        return found
+
+    def _optimizer(self, parameters: list[dict]) -> optim.Optimizer:
+        shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            momentum = {"momentum": self.momentum, "nesterov": self.nesterov}
+            return optim.SGD(parameters, **momentum, **shared)
+        if self.optimizer == "extragradient":
+            return Extragradient(parameters, **shared)
+        if self.optimizer in LATENT:
+            return LATENT[self.optimizer][0](parameters, **shared)
+        kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
+        return kind(parameters, **shared)
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Learning rate over ``lr`` at ``step`` of a run of ``total_steps``."""
+        warmup = _in_steps(self.warmup, total_steps)
+        if step < warmup:
+            return step / warmup
+        if self.schedule == "step":
+            return self.gamma ** sum(step >= _in_steps(m, total_steps) for m in self.milestones)
+        left = 1 - (step - warmup) / max(total_steps - warmup, 1)
+        if self.schedule == "cosine":
+            return (1 - math.cos(math.pi * left)) / 2
+        return left if self.schedule == "linear" else 1.0
+
+
+def _in_steps(mark: float, total_steps: int) -> float:
+    return mark if isinstance(mark, int) and mark > 0 else mark * total_steps

@@ -1,0 +1,135 @@
+"""The objects of a run, from its composed config: data, network with loss and recipe, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from omegaconf import DictConfig
+from torch import nn
+
+from bnnbench.callbacks.compilation import Compilation
+from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
+from bnnbench.data.base import ImageData
+from bnnbench.layers import binary_layers
+from bnnbench.losses import task_loss
+from bnnbench.optim.recipe import LATENT, Recipe
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.fingerprint import run_name
+from bnnbench.runs.loggers import build_logger
+from bnnbench.tasks.base import Task
+from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.teacher import Teacher
+
+RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # of methods that are an optimizer
+LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
+
+
+def build_datamodule(cfg: DictConfig) -> ImageData:
+    """The data of ``cfg.dataset``."""
+    return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
+
+
+def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | None = None) -> Task:
+    """Network, loss and recipe of ``cfg``, started from ``cfg.init_from`` where that is set."""
+    task = _task_of(cfg)
+    net = backbone_from_config(cfg.backbone, quantizer_from_config(cfg.quantizer))
+    if cfg.recipe.init_std is not None:
+        start_small(net, cfg.recipe.init_std)
+    if cfg.init_from is not None:
+        load_weights(net, cfg.init_from, strict=False)
+    given = {key: cfg.loss[key] for key in LOSS_KEYS if key in cfg.loss}
+    loss = task_loss(task, **given)
+    plain = to_dict(cfg.recipe)
+    recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
+    check_optimizer(net, recipe)
+    terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
+    module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)
+    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
+    return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def _task_of(cfg: DictConfig) -> str:
+    """What data and network are for. Raises ValueError where they differ."""
+    wanted, built = (node.get("task", "classification") for node in (cfg.dataset, cfg.backbone))
+    if wanted != built:
+        raise ValueError(
+            f"backbone={cfg.backbone.name} is for {built}, dataset={cfg.dataset.name} for "
+            f"{wanted}: ssd300_* go with shapes, voc0712 and voc_folder, and nothing else does"
+        )
+    return wanted
+
+
+def _task(
+    cfg: DictConfig,
+    net: Any,
+    loss: Any,
+    recipe: Recipe,
+    evaluates_on: str,
+    terms: dict[str, Any],
+    teacher: Teacher | None,
+) -> Task:
+    dataset = cfg.dataset
+    if net.task == "classification":
+        weight = cfg.loss.get("task_weight", 1.0)
+        rest = dataset.num_classes, evaluates_on, terms, teacher, weight
+        return Classification(net, loss, recipe, *rest)
+    if teacher is not None:
+        raise ValueError(f"teacher={cfg.teacher.name} is for classification: set teacher=none")
+    from bnnbench.tasks.detection import Detection  # with torchvision and torchmetrics' COCO
+
+    names = to_dict(dataset)["classes"]
+    return Detection(net, loss, recipe, names, evaluates_on, dataset.interpolation, terms)
+
+
+def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
+    """Refuse methods that are an optimizer together with another one, and the reverse.
+
+    Raises:
+        ValueError: the message says which recipe and quantizer belong together.
+    """
+    sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
+    needed = {str(side.optimizer) for side in sides if hasattr(side, "optimizer")}
+    own = {recipe.optimizer} & set(LATENT)
+    if needed != own:
+        method = next(iter(needed or own))
+        raise ValueError(
+            f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
+            f"quantizer={method} and recipe={RECIPES[method]} need each other"
+        )
+
+
+def start_small(net: nn.Module, std: float) -> None:
+    """Start the latent weights of all binarized layers at N(0, std^2).
+
+    Raises:
+        ValueError: ``std`` is not above 0.
+    """
+    if std <= 0:
+        raise ValueError(f"recipe.init_std={std} must be above 0, or null for Kaiming's")
+    for _, layer in binary_layers(net):
+        nn.init.normal_(layer.weight, std=std)
+
+
+def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> L.Trainer:
+    """The trainer of ``cfg`` with the callbacks and the logger of their groups.
+
+    ``name`` is the logger's; by default the run's.
+    """
+    nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
+    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
+    if quiet:
+        callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+    options = to_dict(cfg.trainer)
+    options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
+    if steps := cfg.recipe.get("steps"):
+        options.setdefault("max_steps", steps)
+    if options["precision"] == "auto":
+        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        options["precision"] = "bf16-mixed" if fast else "32-true"
+    logger = build_logger(cfg, name or run_name(cfg)) or False
+    return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)

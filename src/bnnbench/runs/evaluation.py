@@ -1,0 +1,99 @@
+"""Evaluate a checkpoint: of this suite, which says itself what it is, or of anybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bnnbench.config import load_option
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.fingerprint import choice
+from bnnbench.records.schema import finite
+from bnnbench.records.signature import Signature, read_checkpoint, signature_of
+from bnnbench.records.store import write_json
+from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.stages import stages
+from bnnbench.tasks.base import Task
+
+# What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
+_OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
+_STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
+
+
+def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = ()) -> float:
+    """Evaluate ``cfg.ckpt_path`` on the test set; returns its headline.
+
+    A checkpoint of the suite says what network it is and what data it is for. ``typed`` are the
+    overrides of the command line: one that says otherwise is refused. Any other checkpoint is read
+    as the network that ``cfg`` describes.
+
+    Raises:
+        ValueError: no ``ckpt_path``, or an override that contradicts the checkpoint.
+        BadCheckpoint: it cannot be read, or belongs to another network.
+    """
+    if cfg.ckpt_path is None:
+        raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
+    signature = signature_of(read_checkpoint(cfg.ckpt_path))
+    if signature is not None:
+        _check_typed(cfg, signature, typed)
+        cfg = _as_trained(cfg, signature)
+    data = build_datamodule(cfg)
+    task = last_task(cfg)
+    load_weights(task.net, cfg.ckpt_path)
+    trainer = build_trainer(cfg, folder, quiet)
+    metrics = trainer.test(task, data, verbose=False)[0]
+    score = metrics[f"test/{task.headline}"]
+    record: dict[str, Any] = {"checkpoint": Path(cfg.ckpt_path).name, "images": data.test_images}
+    record |= {"run": signature.name if signature else None, "data_stamp": data.stamp}
+    write_json(folder / "evaluation.json", record | finite(metrics))
+    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {data.test_images} test images")
+    if signature and signature.data_stamp not in (None, data.stamp):
+        print("these are not the data it was trained on: other files of the same name")
+    return score
+
+
+def last_task(cfg: DictConfig) -> Task:
+    """What the last stage trains, without what only training needs: loss terms and a teacher."""
+    last = deepcopy(stages(cfg)[-1].cfg)
+    last.teacher = load_option("teacher", "none", {})
+    OmegaConf.update(last, "loss.terms", {}, merge=False)
+    return build_task(last)
+
+
+def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
+    """``cfg`` with the network, the data set and the loss that a checkpoint was trained with."""
+    trained = deepcopy(cfg)
+    with open_dict(trained):
+        for group in _STORED:
+            trained[group] = OmegaConf.create(signature.config[group])
+        trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
+        trained.dataset.data_dir = cfg.paths.data_dir
+        trained.channels_last = signature.config["channels_last"]
+        trained.seed = signature.config["seed"]
+        trained.init_from = None
+        for key in ("folder", "workers", "batch_size"):
+            if key in cfg.dataset and choice(cfg, "dataset") == choice(trained, "dataset"):
+                trained.dataset[key] = cfg.dataset[key]
+    return trained
+
+
+def _check_typed(cfg: DictConfig, signature: Signature, typed: Sequence[str]) -> None:
+    stored = OmegaConf.create(signature.config)
+    for override in typed:
+        key = override.lstrip("+~").partition("=")[0]
+        group = key.partition(".")[0]
+        if group not in (*_STORED, "seed") or key in _OF_THIS_MACHINE:
+            continue
+        if key in _STORED:
+            said, known = choice(cfg, key), choice(stored, key)
+        else:
+            said, known = (OmegaConf.select(node, key) for node in (cfg, stored))
+        if said != known:
+            raise ValueError(
+                f"{override}: the checkpoint {cfg.ckpt_path} was trained with {key}={known}; leave "
+                "this override out, the checkpoint says what it is"
+            )

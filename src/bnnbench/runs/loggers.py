@@ -1,0 +1,80 @@
+"""Loggers of a run, and how a finished run reaches one that was switched on later."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from omegaconf import DictConfig
+
+from bnnbench.config import target, to_dict
+from bnnbench.records.store import mark_logged
+
+
+def csv_logger(name: str, folder: str) -> CSVLogger:
+    """``metrics.csv`` in the run's own folder, wherever that is; ``name`` is not needed there."""
+    return CSVLogger(folder, name="", version="")
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def use_offline_without_key() -> None:
+    """Runs are kept on disk unless a key is configured; ``wandb sync`` uploads them later."""
+    if not _has_key():
+        os.environ.setdefault("WANDB_MODE", "offline")
+
+
+def wandb_logger(name: str, project: str, folder: str, group: str | None) -> WandbLogger:
+    """The logger of one run; offline unless a key is configured or WANDB_MODE says otherwise."""
+    use_offline_without_key()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        name=name,
+        id=name.replace("/", "_"),
+        project=project,
+        save_dir=folder,
+        group=group,
+        resume="allow",
+    )
+
+
+def build_logger(cfg: DictConfig, name: str) -> Logger | None:
+    """The logger that ``cfg.logger`` describes; None where there is none."""
+    node = to_dict(cfg.logger)
+    return target(node | {"name": name})() if "_target_" in node else None
+
+
+def replay(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> None:
+    """Give a finished run's config and history to a logger that it has not reached."""
+    logger = build_logger(cfg, result["name"])
+    if logger is None:
+        return
+    logger.log_hyperparams(result["config"])
+    history = result["history"]
+    for step, epoch in enumerate(history.get("epoch") or []):
+        row = {name: column[step] for name, column in history.items() if name != "epoch"}
+        known = {name: value for name, value in row.items() if value is not None}
+        logger.log_metrics(known | {"epoch": epoch}, step=step)
+    last = {k: value for k, value in result["metrics"]["last"].items() if value is not None}
+    logger.log_metrics(last, step=len(history.get("epoch") or []))
+    logger.finalize("success")
+    mark_logged(folder, cfg.logger.name)
+    finish(cfg)
+
+
+def finish(cfg: DictConfig) -> None:
+    """Close a wandb run: the next one of this process would write into it."""
+    if cfg.logger is not None and cfg.logger.name == "wandb":
+        import wandb
+
+        wandb.finish()

@@ -1,0 +1,188 @@
+"""What a run writes down of itself: the content of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import lightning as L
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench.backbones.blocks import Structure
+from bnnbench.callbacks.history import History
+from bnnbench.callbacks.statistics import WeightStatistics
+from bnnbench.data.base import ImageData
+from bnnbench.layers import binary_layers
+from bnnbench.records import provenance
+from bnnbench.records.fingerprint import choice, fingerprint, fingerprinted, run_name
+from bnnbench.records.schema import finite
+from bnnbench.records.source import source_hash
+from bnnbench.records.store import SCHEMA
+from bnnbench.runs.ending import evaluation_limits, planned_epochs, training_limits
+from bnnbench.tasks.base import Task
+
+C = TypeVar("C", bound=L.Callback)
+# Of a stage's record: the rest is the same for all stages of a run.
+STAGE_KEYS = ("metrics", "epochs", "time", "config", "statistics")
+
+
+def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
+    """Which run this is, and with which code and versions."""
+    structure: Structure = task.net.structure  # pyright: ignore
+    config = fingerprinted(cfg)
+    names = ("quantizer", "loss", "backbone", "dataset", "recipe")
+    return {
+        "schema": SCHEMA,
+        "name": run_name(cfg),
+        "choices": {name: choice(cfg, name) for name in names} | _teacher(cfg),
+        "overrides": provenance.task_overrides(),
+        "seed": cfg.seed,
+        "fingerprint": fingerprint(cfg),
+        "source_hash": source_hash(config),
+        "source_proofs": [],
+        "config": config,
+        "structure": structure.as_dict(),
+        "bits": structure.quantizer.bits,
+        "bases": _bases(task),
+        "versions": provenance.versions(),
+        "git": provenance.git_state(),
+        "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
+        "tags": OmegaConf.to_container(cfg.tags),
+    }
+
+
+def _teacher(cfg: DictConfig) -> dict[str, str]:
+    return {} if cfg.teacher.name == "none" else {"teacher": choice(cfg, "teacher")}
+
+
+def _bases(task: Task) -> dict[str, int]:
+    """Of both sides; a layer that binarizes weights alone has one of activations."""
+    layers = [layer for _, layer in binary_layers(task.net)]
+    return {
+        "w": max((layer.weight_quantizer.bases for layer in layers), default=1),
+        "a": max((layer.activation_quantizer.bases for layer in layers), default=1),
+    }
+
+
+def counted(cfg: DictConfig, task: Task, cost: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole result of a run of no epochs; ``cost`` are its operations and sizes."""
+    return identity(cfg, task) | {
+        "headline": None,
+        "metrics": {"last": {}, "best": {}},
+        "classes": None,
+        "history": {},
+        "epochs": 0,
+        "planned_epochs": 0,
+        "ended": None,
+        "world_size": None,
+        "data_stamp": None,
+        "operations": dict(cost),
+    }
+
+
+def measured(
+    cfg: DictConfig, task: Task, data: ImageData, trainer: L.Trainer, last: Mapping[str, float]
+) -> dict[str, Any]:
+    """What a finished training measured.
+
+    Args:
+        cfg: of the run, or of its stage.
+        task, data, trainer: after the final evaluation.
+        last: metrics of that one, of the last epoch's weights.
+    """
+    history = _callback(trainer, History)
+    if history is None:
+        raise ValueError(
+            "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
+        )
+    statistics = _callback(trainer, WeightStatistics)
+    part = data.evaluates_on
+    headline = f"{part}/{task.headline}"
+    named = {f"{part}/{name}": None for name in task.metric_names}
+    record = {
+        "headline": headline,
+        "metrics": {"last": named | dict(last), "best": history.best(headline)},
+        "classes": _classes(task, data),
+        "history": history.columns(),
+        **_extent(cfg, task, data, trainer, history),
+        "statistics": statistics.as_dict() if statistics else {"layers": []},
+        "world_size": trainer.world_size,
+        "data_stamp": data.stamp,
+        "time": {
+            "wall_s": history.wall_s,
+            "train_s": history.train_s,
+            "images_per_s": history.images / history.train_s if history.train_s else None,
+            "peak_memory_mb": provenance.peak_memory_mb(),
+        },
+        "precision": trainer.precision,
+        "compiled": task.net._compiled_call_impl is not None,
+        "device": provenance.device(trainer.strategy.root_device),
+    }
+    return finite(record)
+
+
+def _classes(task: Task, data: ImageData) -> dict[str, Any] | None:
+    """Accuracy by class, where the task tells it."""
+    accuracy = task.class_accuracy
+    if accuracy is None:
+        return None
+    names = data.class_names or [str(label) for label in range(len(accuracy))]
+    return {"names": names, "accuracy": accuracy}
+
+
+def _extent(
+    cfg: DictConfig, task: Task, data: ImageData, trainer: L.Trainer, history: History
+) -> dict[str, Any]:
+    """How long a training was and how much of the data it saw; the mean of its epochs if less."""
+    batches = len(data.train_dataloader())  # the trainer forgets its own after training
+    training = training_limits(trainer, history, cfg, batches)
+    evaluation = evaluation_limits(trainer, data.evaluates_on, task.eval_images == data.eval_images)
+    partial = bool(training) and (history.cut or trainer.num_training_batches < batches)
+    seen = round(history.images / max(len(history.epochs), 1))
+    return {
+        "epochs": len(history.epochs),
+        "planned_epochs": planned_epochs(cfg),
+        "ended": "; ".join(training + evaluation) or None,
+        "train_images": seen if partial else data.train_images,
+        "test_images": task.eval_images,
+    }
+
+
+def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """One result of a run's stages: the last one's, with all epochs, all time and ``stages``."""
+    if len(records) == 1 and records[0]["stage"] is None:
+        return {key: value for key, value in records[0].items() if key != "stage"}
+    result = {key: value for key, value in records[-1].items() if key != "stage"}
+    parts = [{"name": r["stage"], **{key: r[key] for key in STAGE_KEYS}} for r in records]
+    seconds = ("wall_s", "train_s")
+    planned = [record["planned_epochs"] for record in records]
+    time = result["time"] | {key: sum(r["time"][key] for r in records) for key in seconds}
+    best = dict(result["metrics"]["best"])
+    if "epoch" in best:  # of the last stage; counted through, as the history is
+        best["epoch"] += sum(record["epochs"] for record in records[:-1])
+    return result | {
+        "metrics": result["metrics"] | {"best": best},
+        "stages": parts,
+        "history": _joined([record["history"] for record in records]),
+        "epochs": sum(record["epochs"] for record in records),
+        "planned_epochs": None if None in planned else sum(planned),
+        "ended": next((record["ended"] for record in records if record["ended"]), None),
+        "time": time,
+    }
+
+
+def _joined(histories: list[dict[str, list[float]]]) -> dict[str, list[float | None]]:
+    """One history, the epochs counted through; a metric that a stage has not is None there."""
+    names = dict.fromkeys(name for history in histories for name in history)
+    joined: dict[str, list[float | None]] = {name: [] for name in names}
+    for history in histories:
+        before, length = len(joined["epoch"]), len(history["epoch"])
+        for name in names:
+            joined[name] += history.get(name, [None] * length)
+        joined["epoch"][before:] = range(before, before + length)
+    return joined
+
+
+def _callback(trainer: L.Trainer, kind: type[C]) -> C | None:
+    callbacks: list[L.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)

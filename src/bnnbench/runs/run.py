@@ -1,0 +1,181 @@
+"""One run, from a composed config to ``result.json``."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import shutil
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from bnnbench.data.base import ImageData
+from bnnbench.metrics import count_operations
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
+from bnnbench.records.reuse import check_data, check_owner, check_start, dataset_of, stamp_cache
+from bnnbench.records.signature import Signature, check_signature, full_config
+from bnnbench.records.stamps import remember
+from bnnbench.records.store import (
+    last_weights,
+    mark_logged,
+    read_record,
+    write_identity,
+    write_json,
+)
+from bnnbench.runs import results
+from bnnbench.runs.allocator import keep_freed_memory
+from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.evaluation import evaluate, last_task
+from bnnbench.runs.loggers import finish
+from bnnbench.runs.preflight import check_stages
+from bnnbench.runs.stages import Stage, stages
+from bnnbench.runs.teacher import build_teacher
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded_failure(folder: Path) -> Iterator[None]:
+    """Leave the traceback in ``error.txt`` when the block fails; Ctrl-C is no failure."""
+    file = folder / "error.txt"
+    file.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception:
+        file.write_text(traceback.format_exc())
+        raise
+
+
+def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = ()) -> float:
+    """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's headline.
+
+    ``trainer.max_epochs=0`` only counts operations and sizes, without data; it returns nan.
+    ``typed`` are the overrides of the command line, which an evaluation compares with what its
+    checkpoint says.
+    """
+    keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
+    gc.collect()  # a finished job's modules live on until collected
+    try:
+        with recorded_failure(folder):
+            if not cfg.train:
+                return evaluate(cfg, folder, quiet, typed)
+            check_start(cfg)
+            if cfg.force:
+                _clear(folder)
+            check_owner(folder, cfg)
+            if cfg.trainer.max_epochs == 0:
+                return _count(cfg, folder)
+            return _train(cfg, folder, quiet)
+    finally:
+        finish(cfg)
+
+
+def _clear(folder: Path) -> None:
+    for checkpoints in (folder / "checkpoints", *folder.glob("stage*_*")):
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    for name in ("result.json", "identity.json", "logged.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
+    """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
+    records: list[dict[str, Any]] = []
+    earlier: list[Stage] = []
+    planned = stages(cfg)
+    if len(planned) > 1 or cfg.teacher.name != "none":
+        check_stages(cfg)
+    for stage in planned:
+        record = read_record(stage.folder / "stage.json") if stage.name else None
+        if record is None or record["fingerprint"] != fingerprint(stage.cfg):
+            record = _train_stage(stage, earlier, quiet, cfg)
+        records.append(record)
+        earlier.append(stage)
+    # the run's own, not its last stage's
+    whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
+    result = results.combined(records) | whole
+    rank_zero_only(write_json)(folder / "result.json", result)
+    rank_zero_only(mark_logged)(folder, cfg.logger.name)
+    score = result["metrics"]["last"][result["headline"]]
+    return math.nan if score is None else score
+
+
+def _train_stage(
+    stage: Stage, earlier: list[Stage], quiet: bool, whole: DictConfig
+) -> dict[str, Any]:
+    cfg = stage.cfg
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build_datamodule(cfg)
+    teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
+    task = build_task(cfg, data.evaluates_on, teacher)
+    if stage.continues:
+        load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
+    task.signature = _signature(stage, data, whole)
+    cost = count_operations(task.net, _input_size(cfg)).as_dict()
+    name = f"{run_name(whole)}/{cfg.paths.stage}".rstrip("/")
+    trainer = build_trainer(cfg, stage.folder, quiet, name)
+    if trainer.logger is not None:
+        trainer.logger.log_hyperparams(fingerprinted(cfg))
+    trainer.fit(task, data, ckpt_path=_resumed(stage.folder, task.signature))
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    final = trainer.test if data.evaluates_on == "test" else trainer.validate
+    last = final(task, data, verbose=False)[0]
+    record = results.identity(cfg, task) | {"operations": cost}
+    record |= results.measured(cfg, task, data, trainer, last)
+    record |= {"stage": stage.name}
+    if stage.name:
+        rank_zero_only(write_json)(stage.folder / "stage.json", record)
+    return record
+
+
+def _signature(stage: Stage, data: ImageData, whole: DictConfig) -> Signature:
+    """Read the data, take the run's folder for them, and say whose the checkpoints will be."""
+    data.prepare_data()
+    data.setup("fit")
+    rank_zero_only(remember)(dataset_of(stage.cfg), data.stamp, stamp_cache(whole))
+    identity = {"name": run_name(whole), "fingerprint": fingerprint(whole)}
+    if stage.cfg.dataset == whole.dataset:  # a stage may have data of its own
+        folder = Path(whole.paths.output_dir)
+        check_data(folder, data.stamp)
+        rank_zero_only(write_identity)(folder, identity | {"data_stamp": data.stamp})
+    return Signature(
+        name=run_name(whole),
+        fingerprint=fingerprint(stage.cfg),
+        stage=stage.name,
+        config=full_config(stage.cfg),
+        data_stamp=data.stamp,
+        classes=list(data.class_names),
+        mean=list(stage.cfg.dataset.mean),
+        std=list(stage.cfg.dataset.std),
+    )
+
+
+def _resumed(folder: Path, signature: Signature) -> str | None:
+    """Where an interrupted run or stage in ``folder`` goes on, its own and undamaged."""
+    last = last_weights(folder)
+    if not last.exists():
+        return None
+    check_signature(last, signature)
+    log.info("resuming from %s", last)
+    return str(last)
+
+
+def _count(cfg: DictConfig, folder: Path) -> float:
+    """A run of no epochs: operations and sizes only."""
+    task = last_task(cfg)
+    cost = count_operations(task.net, _input_size(cfg)).as_dict()
+    write_json(folder / "result.json", results.counted(cfg, task, cost))
+    return math.nan
+
+
+def _input_size(cfg: DictConfig) -> tuple[int, int, int]:
+    return cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size

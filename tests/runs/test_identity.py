@@ -1,0 +1,209 @@
+"""A number belongs to its run: folders, checkpoints and data that are another run's are refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.reuse import settle
+from bnnbench.records.signature import BadCheckpoint, read_checkpoint, signature_of
+from bnnbench.records.store import read_result, write_json
+from bnnbench.runs import run
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def tiny(compose: Compose, tmp_path: Path) -> Callable[..., DictConfig]:
+    """A run of one epoch on 64 made-up CIFAR images; ``tiny(level, ...)`` chooses their grey."""
+
+    def composed(level: int, *overrides: str) -> DictConfig:
+        folder = tmp_path / f"data{level}"
+        folder.mkdir(exist_ok=True)
+        images = np.full((64, 32, 32, 3), level, dtype=np.uint8)
+        images += np.arange(64, dtype=np.uint8)[:, None, None, None]
+        labels = np.arange(64) % 10
+        arrays = {"train_images": images, "train_labels": labels}
+        arrays |= {"test_images": images[:20], "test_labels": labels[:20]}
+        np.savez(folder / "cifar10.npz", **arrays)
+        common = ["dataset=cifar10", "backbone=resnet20", "quantizer=xnor", "logger=none"]
+        common += ["trainer.max_epochs=1", "dataset.batch_size=32", f"paths.data_dir={folder}"]
+        return compose(*common, *overrides)
+
+    return composed
+
+
+def trained(cfg: DictConfig) -> Path:
+    """The last checkpoint of the run of ``cfg``."""
+    folder = Path(cfg.paths.output_dir)
+    folder.mkdir(exist_ok=True)
+    run.execute(cfg, folder, quiet=True)
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def test_a_folder_belongs_to_one_run(tiny: Any) -> None:
+    first = tiny(7)
+    trained(first)
+    other = tiny(7, "seed=1")
+    folder = Path(other.paths.output_dir)
+    for refused in (lambda: settle(other, folder), lambda: run.execute(other, folder, quiet=True)):
+        with pytest.raises(ValueError, match=f"holds another run, {run_name(first)}.*force=true"):
+            refused()
+    (folder / "result.json").unlink()  # a cut one as well
+    with pytest.raises(ValueError, match="holds another run"):
+        settle(other, folder)
+    trained(tiny(7, "seed=1", "force=true"))
+    assert (read_result(folder) or {})["seed"] == 1
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(tiny: Any, tmp_path: Path) -> None:
+    foreign = trained(tiny(7, "quantizer=dorefa", f"paths.output_dir={tmp_path}/foreign"))
+    cfg = tiny(7)
+    last = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    shutil.copy(foreign, last)
+    with pytest.raises(BadCheckpoint, match=r"quantizer\.name=dorefa, here xnor"):
+        run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    content = torch.load(foreign, weights_only=True)
+    del content["bnnbench"]
+    torch.save(content, last)
+    with pytest.raises(BadCheckpoint, match="does not say which run it belongs to"):
+        run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+
+
+def test_a_cut_run_goes_on_with_its_own_data_alone(tiny: Any) -> None:
+    cfg = tiny(7, "trainer.max_epochs=1")
+    last = trained(cfg)
+    folder = Path(cfg.paths.output_dir)
+    (folder / "result.json").unlink()
+    with pytest.raises(ValueError, match="other data of the same name"):
+        run.execute(tiny(9), folder, quiet=True)
+    (folder / "identity.json").unlink()  # the checkpoint knows as well
+    with pytest.raises(BadCheckpoint, match="other data of the same name"):
+        run.execute(tiny(9), folder, quiet=True)
+    (folder / "identity.json").unlink()
+    run.execute(tiny(7), folder, quiet=True)
+    stamp = signature_of(read_checkpoint(last)).data_stamp  # pyright: ignore
+    assert (read_result(folder) or {})["data_stamp"] == stamp is not None
+
+
+def test_a_finished_run_on_other_data_leaves_the_first_alone(tiny: Any, tmp_path: Path) -> None:
+    def placed(level: int) -> DictConfig:
+        cfg = tiny(level)
+        cfg.paths.output_dir = f"{cfg.paths.runs_dir}/{run_name(cfg)}"
+        Path(cfg.paths.output_dir).mkdir(parents=True, exist_ok=True)
+        return cfg
+
+    first = placed(7)
+    folder = Path(first.paths.output_dir)
+    assert settle(first, folder) == folder
+    trained(first)
+    assert settle(placed(7), folder) == folder
+    second = placed(9)
+    beside = settle(second, folder)
+    assert beside.name.startswith(f"{folder.name}_data")
+    assert second.paths.output_dir == str(beside)
+    trained(second)
+    results = [read_result(place) or {} for place in (folder, beside)]
+    assert results[0]["fingerprint"] == results[1]["fingerprint"]
+    assert results[0]["data_stamp"] != results[1]["data_stamp"]
+    assert [result["name"] for result in results] == [folder.name, beside.name]
+    chosen = placed(9)
+    with pytest.raises(ValueError, match="holds this run on other data"):
+        settle(chosen, Path(shutil.copytree(folder, tmp_path / "out")))
+
+
+def test_a_checkpoint_is_evaluated_without_being_told_what_it_is(
+    tiny: Any, compose: Compose, tmp_path: Path
+) -> None:
+    cfg = tiny(7, "backbone.shortcut=conv", "quantizer=dorefa", "quantizer.activation_bits=2")
+    last = trained(cfg)
+    expected = (read_result(cfg.paths.output_dir) or {})["metrics"]["last"]["test/acc"]
+    typed = ["train=false", f"ckpt_path={last}"]
+    data = [f"paths.data_dir={cfg.paths.data_dir}", "logger=none"]
+    found = run.execute(compose(*typed, *data), tmp_path, quiet=True, typed=typed)
+    assert found == pytest.approx(expected)
+    for agreeing in ("quantizer=dorefa", "backbone.shortcut=conv", "dataset=cifar10", "seed=0"):
+        more = [*typed, agreeing]
+        run.execute(compose(*more, *data), tmp_path, quiet=True, typed=more)
+
+
+@pytest.mark.parametrize(
+    "contradiction",
+    ["quantizer=xnor", "quantizer.activation_bits=4", "backbone=resnet18", "dataset=digits",
+     "backbone.shortcut=conv", "seed=3", "dataset.mean=[0.5,0.5,0.5]"],
+)  # fmt: skip
+def test_what_contradicts_a_checkpoint_is_refused(
+    tiny: Any, compose: Compose, tmp_path: Path, contradiction: str
+) -> None:
+    last = trained(tiny(7, "quantizer=dorefa", "quantizer.activation_bits=2"))
+    head = ["quantizer=dorefa"] if "activation_bits" in contradiction else []
+    head += ["dataset=cifar10"] if "mean" in contradiction else []
+    typed = ["train=false", f"ckpt_path={last}", *head, contradiction]
+    with pytest.raises(ValueError, match=r"was trained with .*leave this override out"):
+        run.execute(compose(*typed, "logger=none"), tmp_path, quiet=True, typed=typed)
+
+
+def test_a_training_does_not_take_ckpt_path(tiny: Any, tmp_path: Path) -> None:
+    last = trained(tiny(7))
+    with pytest.raises(ValueError, match="init_from=<file>"):
+        run.execute(tiny(7, f"ckpt_path={last}"), tmp_path, quiet=True)
+
+
+def test_checkpoints_hold_what_they_are(tiny: Any) -> None:
+    cfg = tiny(7)
+    last = trained(cfg)
+    for name in ("last", "best"):
+        found = signature_of(read_checkpoint(last.with_name(f"{name}.ckpt")))
+        assert found is not None
+        assert (found.name, found.fingerprint) == (run_name(cfg), fingerprint(cfg))
+        assert found.config["quantizer"]["name"] == "xnor"
+        assert found.config["seed"] == 0
+        assert "data_dir" not in found.config["dataset"]
+        assert found.classes[:2] == ["airplane", "automobile"]
+        assert found.mean == pytest.approx([0.4914, 0.4822, 0.4465])
+        assert len(found.std) == 3
+        assert (found.data_stamp or "").startswith("sha256:")
+
+
+def test_rot_in_a_checkpoint_ends_a_resume_and_an_evaluation(
+    tiny: Any, compose: Compose, tmp_path: Path
+) -> None:
+    cfg = tiny(7)
+    last = trained(cfg)
+    content = torch.load(last, weights_only=True)
+    content["state_dict"]["net.conv1.weight"][0, 0, 0, 0] += 1e-3
+    torch.save(content, last)
+    (Path(cfg.paths.output_dir) / "result.json").unlink()
+    with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
+        run.execute(tiny(7), Path(cfg.paths.output_dir), quiet=True)
+    with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
+        run.execute(compose("train=false", f"ckpt_path={last}"), tmp_path, quiet=True)
+    with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
+        run.build_task(tiny(7, f"init_from={last}"))
+
+
+def test_a_teacher_s_weights_are_its_folder_s_own(tiny: Any, tmp_path: Path) -> None:
+    own = tiny(7, "quantizer=fp32", f"paths.output_dir={tmp_path}/own")
+    foreign = trained(tiny(7, "quantizer=fp32", "seed=1", f"paths.output_dir={tmp_path}/foreign"))
+    shutil.copy(foreign, trained(own))
+    taught = tiny(7, "loss=kd", "teacher=run", f"teacher.folder={tmp_path}/own")
+    with pytest.raises(BadCheckpoint, match="not to the one whose result lies beside it"):
+        trained(taught)
+
+
+def test_an_unknown_stamp_says_nothing(tiny: Any) -> None:
+    """A result from before stamps is reused as it is."""
+    cfg = tiny(7)
+    trained(cfg)
+    folder = Path(cfg.paths.output_dir)
+    write_json(folder / "result.json", (read_result(folder) or {}) | {"data_stamp": None})
+    assert settle(tiny(9), folder) == folder

@@ -1,0 +1,248 @@
+"""Runs: what they leave behind, and what happens to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from bnnbench.layers import binary_layers
+from bnnbench.records.checkpoints import BadCheckpoint
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.store import read_result
+from bnnbench.runs import run
+from bnnbench.runs.preflight import preflight
+
+Compose = Callable[..., DictConfig]
+
+
+def execute(cfg: DictConfig) -> dict[str, Any]:
+    folder = Path(cfg.paths.output_dir)
+    run.execute(cfg, folder, quiet=True)
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def last_weights(cfg: DictConfig) -> dict[str, torch.Tensor]:
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+class Cut(Exception):
+    """Stands for a power failure."""
+
+
+def cut_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """Make the next run die at the start of epoch ``epochs``."""
+    from bnnbench.callbacks.progress import QuantizerProgress
+
+    original = QuantizerProgress.on_train_epoch_start
+
+    def hook(self: Any, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == epochs:
+            raise Cut
+        original(self, trainer, module)
+
+    monkeypatch.setattr(QuantizerProgress, "on_train_epoch_start", hook)
+
+
+def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -> None:
+    cfg = compose("quantizer=adabin", *short)
+    result = execute(cfg)
+    assert result["name"] == run_name(cfg)
+    assert result["fingerprint"] == fingerprint(cfg)
+    assert result["choices"]["quantizer"] == "adabin"
+    assert result["structure"]["shortcut"] == "conv"
+    assert (result["bits"], result["bases"]) == ({"w": 1, "a": 1}, {"w": 1, "a": 1})
+    assert result["epochs"] == 3
+    assert (result["train_images"], result["test_images"]) == (192, 360)  # of three batches
+    assert (result["ended"], result["planned_epochs"]) == ("limit_train_batches=3", 3)
+    assert set(result["metrics"]["last"]) >= {"test/nll", "test/brier", "test/ece", "test/top5"}
+    classes = result["classes"]
+    assert classes["names"] == list("0123456789")
+    digits = [35, 37, 35, 37, 36, 36, 37, 36, 34, 37]  # of each in the test set
+    right = sum(n * a for n, a in zip(digits, classes["accuracy"], strict=True))
+    assert right / 360 == pytest.approx(result["metrics"]["last"]["test/acc"])
+    assert result["history"]["epoch"] == [0, 1, 2]
+    accuracies = result["history"]["test/acc"]
+    assert result["metrics"]["last"]["test/acc"] == pytest.approx(accuracies[-1])
+    best = result["metrics"]["best"]
+    assert best["test/acc"] == max(accuracies)
+    assert accuracies[best["epoch"]] == best["test/acc"]
+    assert result["operations"]["params"] > 270_000
+    assert len(result["git"]["commit"] or "0" * 40) == 40
+    json.dumps(result)  # plain data all through
+
+
+def test_epochs_without_an_evaluation_repeat_none(compose: Compose, short: list[str]) -> None:
+    result = execute(compose(*short, "+trainer.check_val_every_n_epoch=2"))
+    accuracies = result["history"]["test/acc"]
+    assert [value is None for value in accuracies] == [True, False, True]
+    assert result["metrics"]["best"] == {"test/acc": accuracies[1], "epoch": 1}
+    never = execute(compose(*short, "+trainer.check_val_every_n_epoch=5", "force=true"))
+    assert never["metrics"]["best"] == {}
+    assert never["metrics"]["last"]["test/acc"] > 0
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(
+    compose: Compose, short: list[str]
+) -> None:
+    def losses(*overrides: str) -> list[float]:
+        return execute(compose(*short, "trainer.max_epochs=1", *overrides))["history"]["test/loss"]
+
+    first = losses()
+    assert losses("force=true") == first
+    assert losses("force=true", "seed=1") != first
+
+
+def test_a_cut_run_continues_bit_for_bit(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["quantizer=irnet", *short]  # its estimator follows the progress of the run
+    whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
+    Path(whole.paths.output_dir).mkdir()
+    expected = execute(whole)
+    cfg = compose(*arguments)
+    with monkeypatch.context() as patch:
+        cut_after(patch, epochs=2)
+        with pytest.raises(Cut):
+            run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    assert read_result(cfg.paths.output_dir) is None
+    assert "Cut" in (Path(cfg.paths.output_dir) / "error.txt").read_text()
+    resumed = execute(cfg)
+    assert not (Path(cfg.paths.output_dir) / "error.txt").exists()
+    assert resumed["history"] == expected["history"]
+    for name, tensor in last_weights(whole).items():
+        assert torch.equal(tensor, last_weights(cfg)[name]), name
+
+
+def test_a_run_cut_before_its_result_only_evaluates(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short)
+    first = execute(cfg)
+    (Path(cfg.paths.output_dir) / "result.json").unlink()
+    again = execute(cfg)
+    assert again["metrics"] == first["metrics"]
+    assert again["history"] == first["history"]
+
+
+def test_force_starts_anew(compose: Compose, short: list[str]) -> None:
+    first = execute(compose(*short))
+    again = execute(compose(*short, "force=true"))
+    assert again["history"]["train/loss"] == first["history"]["train/loss"]
+    assert len(again["history"]["epoch"]) == 3
+
+
+def test_checkpoints_load_without_pickled_code(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short, "trainer.max_epochs=1")
+    execute(cfg)
+    for name in ("last", "best"):
+        path = Path(cfg.paths.output_dir) / "checkpoints" / f"{name}.ckpt"
+        assert torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bnnbench.tasks.classification import Classification
+
+    original = Classification.training_step
+
+    def poisoned(self: Classification, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = original(self, batch, batch_idx)
+        return loss * torch.nan if self.current_epoch == 1 else loss
+
+    monkeypatch.setattr(Classification, "training_step", poisoned)
+    cfg = compose(*short)
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    assert all(torch.isfinite(x).all() for x in last_weights(cfg).values())
+    assert "recipe.lr" in (Path(cfg.paths.output_dir) / "error.txt").read_text()
+
+
+def test_a_damaged_checkpoint_is_named(compose: Compose, short: list[str]) -> None:
+    cfg = compose(*short)
+    folder = Path(cfg.paths.output_dir)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(BadCheckpoint, match="force=true"):
+        run.execute(cfg, folder, quiet=True)
+
+
+def test_a_binary_run_starts_from_full_precision(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    full = compose("quantizer=fp32", *short, "trainer.max_epochs=1")
+    execute(full)
+    start = Path(full.paths.output_dir) / "checkpoints" / "last.ckpt"
+    task = run.build_task(compose("quantizer=adabin", *short, f"init_from={start}"))
+    own = task.net.state_dict()["stages.1.0.conv1.weight"]
+    assert torch.equal(own, last_weights(full)["net.stages.1.0.conv1.weight"])
+
+
+def test_a_checkpoint_is_evaluated_without_training(
+    compose: Compose, short: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cfg = compose(*short)
+    trained = execute(cfg)
+    path = Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt"
+    evaluation = compose(*short, "train=false", f"ckpt_path={path}")
+    accuracy = run.execute(evaluation, tmp_path, quiet=True)
+    assert accuracy == pytest.approx(trained["metrics"]["last"]["test/acc"])
+    assert "360 test images" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="ckpt_path"):
+        run.execute(compose(*short, "train=false"), tmp_path, quiet=True)
+
+
+def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str]) -> None:
+    result = execute(compose(*short, "dataset.val_fraction=0.25", "trainer.max_epochs=1"))
+    names = {"acc", "loss", "top5", "nll", "brier", "ece"}
+    assert set(result["metrics"]["last"]) == {f"val/{name}" for name in names}
+    assert result["headline"] == "val/acc"
+    assert not any(name.startswith("test") for name in result["history"])
+    assert result["test_images"] == 359
+
+
+def test_no_epochs_only_count(compose: Compose) -> None:
+    """Operations and sizes without any data: the folder of the set does not exist."""
+    cfg = compose("backbone=resnet20", "dataset=cifar100", "trainer.max_epochs=0", "logger=none")
+    preflight([cfg])
+    result = execute(cfg)
+    assert result["operations"]["params"] > 270_000
+    assert (result["metrics"], result["epochs"]) == ({"last": {}, "best": {}}, 0)
+
+
+def test_kernels_start_where_the_recipe_says(compose: Compose) -> None:
+    task = run.build_task(compose("quantizer=bonn", "backbone=wrn22", "recipe.init_std=0.01"))
+    for _, layer in binary_layers(task.net):
+        assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    assert float(task.net.conv1.weight.detach().std()) > 0.05  # the stem is Kaiming's
+    with pytest.raises(ValueError, match=r"recipe\.init_std=0"):
+        run.build_task(compose("recipe.init_std=0"))
+
+
+def test_loss_bonn_needs_binarized_layers(compose: Compose) -> None:
+    with pytest.raises(ValueError, match="needs binarized layers"):
+        preflight([compose("quantizer=fp32", "loss=bonn", "backbone=resnet20")])
+
+
+def test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["quantizer=bonn", "loss=bonn", *short, "backbone=wrn22", "backbone.dropout=0.3"]
+    whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
+    Path(whole.paths.output_dir).mkdir()
+    expected = execute(whole)
+    cfg = compose(*arguments)
+    with monkeypatch.context() as patch:
+        cut_after(patch, epochs=1)
+        with pytest.raises(Cut):
+            run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    resumed = execute(cfg)
+    assert resumed["history"] == expected["history"]
+    assert resumed["statistics"] == expected["statistics"]
