@@ -2,10 +2,12 @@
 
 python src/report.py                          # logs/sweeps/*, results/sweeps/*
 python src/report.py promote=adabin_cifar10   # copy a finished sweep into results/ first
+python src/report.py 'figures=[curves,layers]' # with pictures of latent weights
 python src/report.py promote=<sweep> as=digits_three title='Three methods on digits'
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -32,9 +34,10 @@ def main(cfg: DictConfig) -> None:
     try:
         promote_all(cfg, sweeps, runs, results)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
-            if rendered(failed, manifest, [runs], manifest.parent, results / "published"):
+            where = [runs], manifest.parent, results / "published"
+            if rendered(failed, manifest, *where, names=cfg.figures):
                 print(manifest.parent / "table.md")
-        render_results(results, failed)
+        render_results(results, failed, cfg.figures)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     if failed:
@@ -54,13 +57,13 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
         print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
 
 
-def render_results(results: Path, failed: list[Path]) -> None:
+def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
     """Render every promoted sweep into results/tables and results/figures, with an index."""
     tables, index = results / "tables", []
     for manifest in sorted((results / "sweeps").glob("*.json")):
         name = manifest.stem
         where = [results / "runs"], tables, results / "published", name, results / "figures" / name
-        if table := rendered(failed, manifest, *where, formats=("png",)):
+        if table := rendered(failed, manifest, *where, formats=("png",), names=names):
             index.append(f"- [{table.title}]({name}.md)\n")
             print(tables / f"{name}.md")
     if index:

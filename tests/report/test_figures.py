@@ -47,22 +47,31 @@ def test_a_large_sweep_makes_a_small_file_the_same_every_time(
     assert len(drawn) < 200_000
 
 
-def test_every_row_of_a_long_legend_is_on_the_page(
-    tmp_path: Path, make_manifest, make_result
-) -> None:
-    names = [f"method{i}" for i in range(33)]
+def test_many_rows_have_a_panel_each(tmp_path: Path, make_manifest, make_result) -> None:
+    """Named by what tells them apart, on one page."""
     history = {"epoch": [0, 1], "test/acc": [0.5, 0.6]}
-    results = {f"quantizer={name}": make_result(name, history=history) for name in names}
-    assert curves(make_manifest(*results), results, tmp_path / "long", ("svg",))
-    page = ET.parse(tmp_path / "long.svg").getroot()
-    width, height = (float(size) for size in page.attrib["viewBox"].split()[2:])
-    legend = next(g for g in page.iter() if g.get("id") == "legend_1")
-    places = [
-        g.get("transform", "") for g in legend.iter() if "translate" in g.get("transform", "")
-    ]
-    corners = [re.findall(r"translate\(([\d.]+) ([\d.]+)\)", place)[0] for place in places]
-    assert len(corners) >= len(names)
-    assert all(float(x) < width and float(y) < height for x, y in corners)
+    cells = [f"quantizer=method{i} backbone.shortcut=conv" for i in range(32)]
+    cells += [f"quantizer=irnet backbone.shortcut={kind}" for kind in ("conv", "block")]
+    results = {cell: make_result(cell.split()[0][10:], history=history) for cell in cells}
+    assert curves(make_manifest(*cells), results, tmp_path / "many", ("svg",))
+    page = ET.parse(tmp_path / "many.svg").getroot()
+    text = (tmp_path / "many.svg").read_text()
+    names = [f"method{i}" for i in range(32)] + ["irnet shortcut=conv", "irnet shortcut=block"]
+    for name in names:
+        assert f"<!-- {name} 60.0 -->" in text
+    panels = [g for g in page.iter() if re.fullmatch(r"axes_\d+", g.get("id") or "")]
+    assert len(panels) == len(names)
+    assert "legend_1" not in text
+
+
+def test_few_rows_share_a_panel_and_a_legend(tmp_path: Path, make_manifest, make_result) -> None:
+    history = {"epoch": [0, 1], "test/acc": [0.5, 0.6]}
+    cells = [f"quantizer=method{i}" for i in range(8)]
+    results = {cell: make_result(cell[10:], history=history) for cell in cells}
+    assert curves(make_manifest(*cells), results, tmp_path / "few", ("svg",))
+    text = (tmp_path / "few.svg").read_text()
+    assert "legend_1" in text
+    assert "axes_3" not in text  # accuracy and loss
 
 
 def test_nothing_to_draw(tmp_path: Path, make_manifest, make_result) -> None:

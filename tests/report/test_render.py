@@ -64,13 +64,22 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     runs, out = sweep.parents[2] / "runs", sweep.parent
     file, fingerprint = runs / "quantizer=bnn/result.json", {"fingerprint": hexed("quantizer=bnn")}
     write(file, make_result("bnn", statistics=recorded(), **fingerprint))
-    render(sweep, [runs], out, ROOT / "results" / "published")
+    where = sweep, [runs], out, ROOT / "results" / "published"
+    render(*where)
+    assert not any((out / f"{name}.png").exists() for name in WEIGHTS)  # nobody asked for them
+    render(*where, names=("curves", *WEIGHTS))
     drawn = {f"{name}.{suffix}" for name in ("curves", *WEIGHTS) for suffix in ("png", "svg")}
     tables = {"table.md", "table.csv", "table.tex", "runs.csv", "sweep.json"}
     assert {path.name for path in out.iterdir()} == drawn | tables
     write(file, make_result("bnn", **fingerprint))  # what can no longer be drawn goes
-    render(sweep, [runs], out, ROOT / "results" / "published")
+    render(*where, names=("curves", *WEIGHTS))
     assert {path.name for path in out.iterdir()} == {"curves.png", "curves.svg"} | tables
+    write(file, make_result("bnn", statistics=recorded(), **fingerprint))
+    write(sweep, json.loads(sweep.read_text()) | {"figures": ["layers"]})
+    render(*where)  # as the sweep asks
+    assert {path.name for path in out.iterdir()} == {"layers.png", "layers.svg"} | tables
+    with pytest.raises(ValueError, match=r"there is no.*layer"):
+        render(*where, names=("layer",))
 
 
 def test_finds_results_in_flat_folders_too(
@@ -205,7 +214,7 @@ def report(root: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path, write) -> None:
     file = sweep.parents[2] / "runs" / "quantizer=bnn" / "result.json"
     write(file, json.loads(file.read_text()) | {"statistics": recorded()})
-    done = report(tmp_path, "promote=a_sweep")
+    done = report(tmp_path, "promote=a_sweep", "figures=[curves,kernels,layers,binarized]")
     assert done.returncode == 0, done.stderr
     assert "promoted a_sweep: 1 results" in done.stdout
     assert (sweep.parent / "table.md").is_file()

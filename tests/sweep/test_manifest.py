@@ -101,6 +101,7 @@ def test_content(monkeypatch: pytest.MonkeyPatch) -> None:
         "scale_notes": "digits",
         "swept": ["quantizer"],
         "headline": "test/acc",
+        "figures": ["curves"],
         "shared": {"seed": 0, "recipe.milestones": []},
         "cells": [
             {

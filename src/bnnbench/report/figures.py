@@ -1,4 +1,8 @@
-"""Accuracy and loss per epoch for the rows of a sweep."""
+"""Accuracy and loss per epoch for the rows of a sweep.
+
+A few rows share two panels, accuracy and loss; many have a panel of accuracy each, where the others
+stand in grey: twenty lines on one another tell nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
 
 _PANEL = (4.4, 3.0)  # width and height of one panel, inches
 _LEGEND_LINES = 14  # that stand beside one line of panels
+_TOGETHER = 8  # rows that one panel holds
+_SMALL, _COLUMNS = (1.9, 1.6), 5  # width and height of a row's own panel, and panels a line
+_OTHERS: dict[str, Any] = {"color": "#d0d0d0", "linewidth": 0.7, "zorder": 1, "aa": False}
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
 _TRAIN: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.7}
 _METRIC_LABELS = {"acc": "accuracy %", "map": "mAP %"}
@@ -27,8 +34,8 @@ def curves(
     """Draw the mean over seeds of every row; returns whether there was anything to draw.
 
     Writes `<stem>.<format>` for each of formats (png, svg).
-    Test curves are solid, training curves dashed; a row keeps its colour in all panels. A sweep
-    over backbones gets a line of panels each. Rows without a history are left out.
+    Test curves are solid, training curves dashed; a row keeps its colour in all panels. A sweep of
+    a few rows over backbones gets a line of panels each. Rows without a history are left out.
     """
     rows = [row for row in group_cells(manifest, results, {}) if _has_history(row)]
     if not rows:
@@ -37,6 +44,10 @@ def curves(
     from matplotlib.figure import Figure
 
     keys = option_keys(manifest)
+    if len(rows) > _TOGETHER:
+        with rc_context(STYLE):
+            save(_multiples(rows, _short_names(rows, keys)), stem, formats)
+        return True
     split = "backbone" in keys and len(keys) > 1
     facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
     colours = row_colours([row_name(row, keys, split) for row in rows])
@@ -53,6 +64,44 @@ def curves(
         _legend(figure, colours, sorted({_split(row) for row in rows}), columns)
         save(figure, stem, formats)
     return True
+
+
+def _short_names(rows: list[Row], keys: list[str]) -> list[str]:
+    """Each row's first choice, with the others in which rows of that choice differ."""
+    names = []
+    for row in rows:
+        alike = [other for other in rows if other.text(keys[0]) == row.text(keys[0])]
+        telling = [k for k in keys[1:] if len({other.text(k) for other in alike}) > 1]
+        names.append(row_name(row, [keys[0], *telling]))
+    return names
+
+
+def _multiples(rows: list[Row], names: list[str]) -> Any:
+    """A panel a row, in the order of the table, on one scale; its last value stands in it."""
+    from matplotlib.figure import Figure
+
+    lines = math.ceil(len(rows) / _COLUMNS)
+    figure = Figure((_SMALL[0] * _COLUMNS, _SMALL[1] * lines + 0.4), layout="constrained")
+    panels = list(figure.subplots(lines, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
+    curves = [mean_curve(row.results, row.results[0].get("headline") or "test/acc") for row in rows]
+    scaled = [([e for e, _ in curve], [100 * v for _, v in curve]) for curve in curves]
+    for panel, row, name, own in zip(panels, rows, names, scaled, strict=False):
+        for other in scaled:
+            panel.plot(*other, **_OTHERS)
+        metric = _metric(row)
+        seen = mean_curve(row.results, f"train/{metric}")
+        panel.plot([e for e, _ in seen], [100 * v for _, v in seen], color="black", **_TRAIN)
+        panel.plot(*own, color="#0072b2", **_TEST)  # readable by the colour-blind
+        last = f"{own[1][-1]:.1f}" if own[1] else ""
+        panel.set_title(f"{name} {last}", fontsize=8, loc="left")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    for panel in panels[len(rows) :]:
+        panel.set_visible(False)
+    words = " or ".join(sorted({_METRIC_LABELS.get(_metric(row), _metric(row)) for row in rows}))
+    splits = " or ".join(sorted({_split(row) for row in rows}))
+    figure.supxlabel(f"epoch; solid {splits}, dashed train, grey the other rows", fontsize=8)
+    figure.supylabel(words, fontsize=8)
+    return figure
 
 
 def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
@@ -72,7 +121,7 @@ def _has_history(row: Row) -> bool:
 
 
 def _draw(panels: Any, row: Row, colour: Any) -> None:
-    split, metric = _split(row), (row.results[0].get("headline") or "test/acc").split("/")[1]
+    split, metric = _split(row), _metric(row)
     for panel, name, factor in ((panels[0], metric, 100), (panels[1], "loss", 1)):
         for part, style in ((split, _TEST), ("train", _TRAIN)):
             curve = mean_curve(row.results, f"{part}/{name}")
@@ -82,6 +131,10 @@ def _draw(panels: Any, row: Row, colour: Any) -> None:
         panel.set_xlabel("epoch")
         panel.set_ylabel(_METRIC_LABELS.get(name, name))
         panel.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _metric(row: Row) -> str:
+    return (row.results[0].get("headline") or "test/acc").split("/")[1]
 
 
 def _split(row: Row) -> str:

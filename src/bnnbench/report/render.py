@@ -25,6 +25,7 @@ def render(
     stem: str = "table",
     figures: Path | None = None,
     formats: Sequence[str] = ("png", "svg"),
+    names: Sequence[str] | None = None,
 ) -> Table:
     """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, its runs and its figures.
 
@@ -39,6 +40,7 @@ def render(
         figures: the curves go to `<figures>.<format>`, the others to `<figures>_<name>.<format>`;
             to `<name>.<format>` in out_dir if None.
         formats: of the figures, png or svg.
+        names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for.
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
@@ -57,7 +59,8 @@ def render(
     texts |= {runs_name(stem): runs_csv(manifest, found, quoted, hashes)}
     for name, text in texts.items():
         (out_dir / name).write_text(text, encoding="utf-8")
-    draw(manifest, found.results, _figure_stems(figures, out_dir), formats)
+    asked = list(names or manifest.get("figures") or ["curves"])
+    draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked)
     return table
 
 
@@ -66,10 +69,16 @@ def draw(
     results: dict[str, Result],
     stems: dict[str, Path],
     formats: Sequence[str],
+    asked: Sequence[str],
 ) -> None:
-    """Draw every figure that the results have data for; drop those they no longer have."""
+    """Draw the figures asked for that the results have data for; drop all others.
+
+    Raises ValueError for a figure that does not exist.
+    """
+    if unknown := sorted(set(asked) - FIGURES.keys()):
+        raise ValueError(f"figures: there is no {unknown}; choose of {sorted(FIGURES)}")
     for name, stem in stems.items():
-        if not FIGURES[name](manifest, results, stem, formats):
+        if name not in asked or not FIGURES[name](manifest, results, stem, formats):
             for suffix in formats:
                 stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
 

@@ -13,7 +13,9 @@ from typing import Any
 # Command-line words -> the product of their sweeps, as Hydra expands it (given by the plugin).
 Split = Callable[[Sequence[str]], list[dict[str, str]]]
 
-TABLE_KEYS = {"name", "title", "published", "notes", "columns", "common", "sweep", "scales"}
+TABLE_KEYS = {"name", "title", "published", "notes", "columns", "figures", "common", "sweep"}
+TABLE_KEYS |= {"scales"}
+TABLE_FIGURES = {"curves", "kernels", "layers", "binarized"}  # drawn for a table that asks
 # Beside those of every table; published_* are what papers print of sizes and operations, the four
 # short ones what a classifier's probabilities are worth.
 TABLE_COLUMNS = {
@@ -91,6 +93,9 @@ def check_keys(table: dict[str, Any], scale: dict[str, Any]) -> None:
     _refuse_unknown(f"scale {scale.get('name')}", scale, SCALE_KEYS)
     _refuse_unknown(
         f"table {table.get('name')}, columns", table.get("columns") or [], TABLE_COLUMNS
+    )
+    _refuse_unknown(
+        f"table {table.get('name')}, figures", table.get("figures") or [], TABLE_FIGURES
     )
     for name, part in (table.get("scales") or {}).items():
         _refuse_unknown(f"table {table.get('name')}, scales.{name}", part, TABLE_SCALE_KEYS)

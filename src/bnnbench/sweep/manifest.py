@@ -96,6 +96,7 @@ def manifest(
         "scale_notes": notes,
         "swept": swept_keys(cells),
         "headline": cells[0].headline if cells else None,
+        "figures": (table or {}).get("figures") or ["curves"],
         "shared": shared,
         "cells": [
             {
