@@ -103,7 +103,7 @@ class QuantizerSpec:
 
     @property
     def bits(self) -> dict[str, int]:
-        """Of weights (w) and activations (a); below 32 also of gradients (g) and errors (e)."""
+        """Bits of weights (w) and activations (a), and below 32 of gradients (g) and errors (e)."""
         layer = self.conv2d(1, 1, 1)
         weight, activation = layer.weight_quantizer, layer.activation_quantizer
         found = {

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bnnbench.records.store import SCHEMA, DamagedResult
 
 HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
-# Of a trainer's config: what stops a run on less than all its data, and the value that does not.
+# What stops a run on less than all its data, in a trainer's config, and the value that does not.
 LIMITS: dict[str, Any] = {
     "limit_train_batches": 1.0,
     "limit_val_batches": 1.0,
@@ -130,7 +130,7 @@ class Result(_Part):
         description="of a training epoch, fewer where a limit says so", ge=0, default=None
     )
     test_images: int | None = Field(
-        description="of the final evaluation, likewise", ge=0, default=None
+        description="of the final evaluation, fewer where a limit says so", ge=0, default=None
     )
     world_size: int | None = Field(description="processes that trained it together", ge=1)
     operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
@@ -156,7 +156,7 @@ def check_result(content: dict[str, Any], where: str) -> dict[str, Any]:
     """A run's result in the present form.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         where: its path, for messages.
 
     Raises:

@@ -25,7 +25,7 @@ from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
-RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # of methods that are an optimizer
+RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # recipes of methods that are an optimizer
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
