@@ -21,10 +21,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
-from bnnbench.records.fingerprint import fingerprint
 from bnnbench.records.provenance import task_overrides
-from bnnbench.records.reuse import check_start, needs_replay, reused, settle
 from bnnbench.records.store import read_result
+from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 
@@ -36,32 +35,32 @@ def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    first = folder = Path(cfg.paths.output_dir)
+    first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
         check_start(cfg)
-        folder = settle(cfg, first)
-    if folder != first:
-        print(f"the data are not those that {first.name} was trained on: this is {folder.name}")
-    result = None if cfg.force or not cfg.train else read_result(folder)
-    if result is not None and result["fingerprint"] == fingerprint(cfg):
-        return _reuse(cfg, folder, result)
+        run = settle(first)
+    if run.folder != first.folder:
+        print(f"the data are not those that {first.name} was trained on: this is {run.name}")
+    result = None if cfg.force or not cfg.train else read_result(run.folder)
+    if result is not None and result["fingerprint"] == run.fingerprint:
+        return _reuse(run, result)
     claim_gpu()
     from bnnbench.runs.run import execute  # torch takes seconds: only once there is work
 
-    score = execute(cfg, folder, quiet=in_sweep, typed=task_overrides())
+    score = execute(cfg, run.folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and cfg.train:
         what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
-        print(f"{what}; {folder / 'result.json'}")
+        print(f"{what}; {run.folder / 'result.json'}")
     return score
 
 
-def _reuse(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> float:
+def _reuse(run: Run, result: dict[str, Any]) -> float:
     """Show a finished run's result, also to a logger that has not seen it."""
-    print(f"{reused(result)}; {folder / 'result.json'}; force=true runs it again")
-    if needs_replay(cfg, folder):
+    print(f"{reused(result)}; {run.folder / 'result.json'}; force=true runs it again")
+    if needs_replay(run):
         from bnnbench.runs.loggers import replay  # with torch
 
-        replay(cfg, folder, result)
+        replay(run.cfg, run.folder, result)
     score = result["metrics"]["last"].get(result["headline"])
     return math.nan if score is None else score
 

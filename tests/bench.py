@@ -36,6 +36,7 @@ from bnnbench.config import options
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 from bnnbench.layers import binary_layers
 from bnnbench.optim.recipe import Recipe
+from bnnbench.quantizers.base import overridden
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
@@ -111,7 +112,7 @@ def make_step(net: nn.Module, batch: int, channels_last: bool, compiled: bool) -
 
 def hooks(net: nn.Module, name: str) -> Step:
     """What the weight sides of ``net`` do at ``name``, as ``callbacks/progress.py`` calls it."""
-    layers = [layer for _, layer in binary_layers(net) if hasattr(layer.weight_quantizer, name)]
+    layers = [layer for _, layer in binary_layers(net) if overridden(layer.weight_quantizer, name)]
 
     @torch.no_grad()
     def call() -> None:

@@ -96,7 +96,7 @@ def test_the_yaml_has_the_keys_of_every_other_one(spec):
         ("quantizers.surrogate", "sign_ste"),
         ("quantizers.base", "Schedule"),
         ("losses.context", "StepContext"),
-        ("callbacks.regularizer", "Regularizer"),
+        ("losses.regularizer", "Regularizer"),
     ],
 )
 def test_what_the_page_offers_exists(module, name):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import bnnbench
-from bnnbench.backbones.blocks import Structure
+from bnnbench.backbones.structure import Structure
 from bnnbench.config import (
     backbone_from_config,
     build_backbone,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import os
 import re
@@ -88,6 +89,22 @@ def test_the_options_page_names_every_option(group: str) -> None:
     title = titles.get(group, f"{group.capitalize()}s")
     section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
     assert set(options(group)) - {"none"} <= set(re.findall(r"`(\w+)`", section))
+
+
+def test_the_design_page_lists_the_rooms_in_their_order() -> None:
+    """As `test_rooms.py` has it; the package's front door, plugin and scripts stand apart."""
+    tree = ast.parse((ROOT / "tests" / "test_rooms.py").read_text("utf-8"))
+    order = next(
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ORDER"
+    )
+    package = ROOT / "src" / "bnnbench"
+    there = {path.stem for path in package.iterdir() if not path.name.startswith("__")}
+    expected = [room for room in ast.literal_eval(order) if room in there]
+    assert set(expected) == there
+    table = (ROOT / "docs" / "design.md").read_text("utf-8").split("| room |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == expected
 
 
 def sections(page: Path) -> list[tuple[str, str]]:

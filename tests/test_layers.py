@@ -61,8 +61,7 @@ def test_gradients_flow_through_every_geometry(name, geometry):
     torch.manual_seed(0)
     wide = {"reduction": 1} if name == "r2b" else {}  # one hidden unit may be dead
     conv = load_quantizer(name, **wide).conv2d(4, 8, 3, **{"bias": False, **GEOMETRIES[geometry]})
-    if hasattr(conv.weight_quantizer, "start"):  # else all of WAGE's small weights are 0
-        conv.weight_quantizer.start(conv.weight)
+    conv.weight_quantizer.start(conv.weight)  # else all of WAGE's small weights are 0
     x = _image().float().requires_grad_()
     out = conv(x)
     out.backward(torch.randn_like(out))

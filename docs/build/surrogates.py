@@ -61,9 +61,8 @@ def _curve(side: Side, x: Tensor, progress: float) -> Curve:
     torch.manual_seed(1)
     set_progress(side, progress, 1)
     leaf = x.clone().requires_grad_()
-    if hasattr(side, "epoch_start"):
-        with torch.no_grad():
-            side.epoch_start(leaf)  # pyright: ignore[reportCallIssue]
+    with torch.no_grad():
+        side.epoch_start(leaf)
     value = side(leaf)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     count = x[0].numel() if len(x) > 1 else x[0, 0].numel()  # of a filter, of a channel

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
+from torch import nn
 
-from bnnbench.backbones.base import Backbone
 from bnnbench.layers import QuantizerSpec
 
 IMAGE_DEFAULTS = {"in_channels": 3, "image_size": 32}
@@ -74,7 +74,7 @@ def load_quantizer(name: str, **overrides: Any) -> QuantizerSpec:
     return quantizer_from_config(load_option("quantizer", name, overrides))
 
 
-def backbone_from_config(node: DictConfig, quantizer: QuantizerSpec) -> Backbone:
+def backbone_from_config(node: DictConfig, quantizer: QuantizerSpec) -> nn.Module:
     """The network that ``cfg.backbone`` describes, binarized with ``quantizer``."""
     config = {k: value for k, value in to_dict(node).items() if k not in ("name", "task")}
     return target(config)(quantizer)
@@ -82,7 +82,7 @@ def backbone_from_config(node: DictConfig, quantizer: QuantizerSpec) -> Backbone
 
 def build_backbone(
     name: str, quantizer: str | QuantizerSpec = "fp32", num_classes: int = 10, **overrides: Any
-) -> Backbone:
+) -> nn.Module:
     """The network of conf/backbone/<name>.yaml binarized with ``quantizer``.
 
     Args:

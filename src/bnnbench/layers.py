@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnbench.quantizers.base import Identity, Schedule, Side
+from bnnbench.quantizers.base import Identity, OutputOp, Schedule, Side
 
 
 class BinaryConv2d(nn.Conv2d):
@@ -24,7 +26,7 @@ class BinaryConv2d(nn.Conv2d):
 
     weight_quantizer: Side
     activation_quantizer: Side
-    output: nn.Module | None
+    output: OutputOp | None
     keeps_quantized: bool = False
     quantized: Tensor
 
@@ -56,7 +58,7 @@ class BinaryLinear(nn.Linear):
 
     weight_quantizer: Side
     activation_quantizer: Side
-    output: nn.Module | None
+    output: OutputOp | None
     keeps_quantized: bool = False
     quantized: Tensor
 
@@ -98,17 +100,22 @@ class QuantizerSpec:
     name: str
     weight: Callable[[tuple[int, ...]], Side]
     activation: Callable[[int], Side]
-    output: Callable[[Any], nn.Module | None] | None
+    output: Callable[[Any], OutputOp | None] | None
     config: dict[str, Any]
+
+    @cached_property
+    def example(self) -> BinaryConv2d:
+        """A convolution of one weight, to ask what its sides say; it draws no random number."""
+        with torch.random.fork_rng(devices=[]):
+            return self.conv2d(1, 1, 1)
 
     @property
     def bits(self) -> dict[str, int]:
         """Bits of weights (w) and activations (a), and below 32 of gradients (g) and errors (e)."""
-        layer = self.conv2d(1, 1, 1)
-        weight, activation = layer.weight_quantizer, layer.activation_quantizer
+        weight, activation = self.example.weight_quantizer, self.example.activation_quantizer
         found = {
-            "g": getattr(layer.output or weight, "gradient_bits", 32),
-            "e": getattr(activation, "error_bits", 32),
+            "g": (self.example.output or weight).gradient_bits,
+            "e": activation.error_bits,
         }
         below = {side: bits for side, bits in found.items() if bits < 32}
         return {"w": weight.bits, "a": activation.bits, **below}
@@ -119,6 +126,8 @@ class QuantizerSpec:
         layer.activation_quantizer = self.activation(channels)
         wanted = isinstance(layer, nn.Conv2d) or _for_linear(self.output)
         op = self.output(layer) if self.output and wanted else None
+        if not isinstance(op, OutputOp | None):  # not after a training, when a result asks its bits
+            raise TypeError(f"quantizer={self.name}: {type(op).__name__} must be an OutputOp")
         layer.output = op  # pyright: ignore[reportArgumentType]
 
     def conv2d(self, *args: Any, **kwargs: Any) -> BinaryConv2d:
@@ -135,7 +144,9 @@ class QuantizerSpec:
 
 
 def _for_linear(output: Any) -> bool:
-    return getattr(getattr(output, "func", output), "for_linear", False)
+    """A function that builds an op builds one for convolutions."""
+    op = output.func if isinstance(output, partial) else output
+    return isinstance(op, type) and issubclass(op, OutputOp) and op.for_linear
 
 
 def binary_layers(net: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:

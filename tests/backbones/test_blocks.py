@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnbench.backbones.blocks import DOWNSAMPLES, BasicBlock, PadShortcut, Structure
+from bnnbench.backbones.blocks import BasicBlock
+from bnnbench.backbones.structure import DOWNSAMPLES, PadShortcut, Structure
 from bnnbench.config import load_quantizer
 from bnnbench.quantizers import NONLINEARITIES
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnbench.backbones.blocks import BasicBlock
-from bnnbench.backbones.norm_free import NormFreeBlock, StandardizedConv2d, expected_variances
+from bnnbench.backbones.norm_free import NormFreeBlock, expected_variances
+from bnnbench.backbones.structure import StandardizedConv2d
 from bnnbench.config import build_backbone, load_quantizer, options
 from bnnbench.layers import BinaryConv2d
 from bnnbench.quantizers.base import Identity

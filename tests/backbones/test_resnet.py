@@ -5,8 +5,9 @@ import torch
 import torchvision
 from torch import nn
 
-from bnnbench.backbones.blocks import BasicBlock, PadShortcut
+from bnnbench.backbones.blocks import BasicBlock
 from bnnbench.backbones.resnet import ResNet
+from bnnbench.backbones.structure import PadShortcut
 from bnnbench.config import build_backbone
 from bnnbench.metrics import count_operations
 

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from bnnbench.config import load_quantizer
-from bnnbench.quantizers.gradient import quantize_gradient
+from bnnbench.quantizers.dorefa import quantize_gradient
 
 
 @pytest.mark.parametrize("bits", [1, 2, 6])

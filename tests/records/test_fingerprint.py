@@ -258,7 +258,8 @@ def test_leaves_have_dotted_keys() -> None:
 
 def test_imports_lightly() -> None:
     names = [f"sweep.{name}" for name in ("cli", "devices", "expand", "manifest", "progress")]
-    names += [f"records.{name}" for name in ("fingerprint", "provenance", "reuse", "store")]
+    names += [f"records.{name}" for name in ("fingerprint", "provenance", "store")]
+    names += ["runs.reuse"]
     modules = ", ".join(f"bnnbench.{name}" for name in names)
     heavy = "{'torch', 'lightning', 'hydra', 'pydantic', 'numpy'}"
     code = f"import sys, {modules}; sys.exit(bool({heavy} & {{*sys.modules}}))"

@@ -123,7 +123,7 @@ def test_all_that_a_loss_uses_is_reached(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_optimizer_that_a_recipe_builds_is_reached(name: str) -> None:
-    groups = {"latent": {LATENT[name][1]: 8}} if name in LATENT else {}
+    groups = {"latent": {LATENT[name].setting: 8}} if name in LATENT else {}
     recipe = Recipe(name, 0.1, groups=groups)
     built = recipe.build({"latent": [nn.Parameter(torch.zeros(2))]}, 10)["optimizer"]
     check_chosen(type(built), config_of(recipe={"optimizer": name}))
@@ -166,14 +166,14 @@ def test_methods_of_the_same_classes_have_the_same_hash_and_no_others() -> None:
 # What borrows changes with what it borrows.
 
 BORROWED = {
-    "siman": ("quantizers/recu.py", "spread"),
-    "ienet": ("quantizers/recu.py", "spread"),
-    "ovsw": ("quantizers/recu.py", "spread"),
-    "rbnn": ("quantizers/irnet.py", "standardized"),
+    "siman": ("quantizers/standardise.py", "spread"),
+    "ienet": ("quantizers/standardise.py", "spread"),
+    "ovsw": ("quantizers/standardise.py", "spread"),
+    "rbnn": ("quantizers/standardise.py", "unit_std"),
     "abbnn": ("quantizers/reactnet.py", "RSign"),
-    "abcnet": ("quantizers/straight.py", "straight_through"),
-    "dorefa": ("quantizers/straight.py", "map_gradient"),
-    "wage": ("quantizers/straight.py", "map_gradient"),
+    "abcnet": ("quantizers/surrogate.py", "straight_through"),
+    "dorefa": ("quantizers/surrogate.py", "map_gradient"),
+    "wage": ("quantizers/surrogate.py", "map_gradient"),
     "zhuang": ("quantizers/dorefa.py", "quantize"),
 }
 
@@ -217,7 +217,7 @@ def test_a_run_changes_with_its_losses(loss: str, file: str, name: str, package:
 
 def test_what_all_methods_share_belongs_to_none(package: Path) -> None:
     change(package, "layers.py", "binary_layers")
-    change(package, "backbones/blocks.py", "Structure")
+    change(package, "backbones/structure.py", "Structure")
     for loss in options("loss"):
         assert source_hash(config_of("xnor", loss), package) == source_hash(config_of("xnor", loss))
 
@@ -273,8 +273,8 @@ def edited(package: Path, file: str, *replaced: tuple[str, str]) -> None:
 
 
 def move_spread(package: Path) -> None:
-    """ReCU's spread into a module of its own."""
-    file = package / "quantizers" / "recu.py"
+    """The spread into a module of its own."""
+    file = package / "quantizers" / "standardise.py"
     tree = ast.parse(file.read_text())
     moved = next(node for node in tree.body if getattr(node, "name", None) == "spread")
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -287,30 +287,35 @@ def move_spread(package: Path) -> None:
 
 
 def reverse(package: Path) -> None:
-    file = package / "quantizers" / "recu.py"
+    file = package / "quantizers" / "standardise.py"
     tree = ast.parse(file.read_text())
     file.write_text(ast.unparse(ast.Module(tree.body[:1] + tree.body[:0:-1], [])))
 
 
-IMPORT = "from bnnbench.quantizers.recu import spread"
+IMPORT = "from bnnbench.quantizers.standardise import spread"
 HARMLESS: dict[str, Callable[[Path], None]] = {
     "moved": move_spread,
     "order": reverse,
     "alias": lambda p: edited(
-        p, "quantizers/siman.py", (IMPORT, f"{IMPORT} as width"), ("spread(", "width(")
+        p, "quantizers/ovsw.py", (IMPORT, f"{IMPORT} as width"), ("spread(", "width(")
     ),
     "module": lambda p: edited(
         p,
-        "quantizers/siman.py",
-        (IMPORT, "import bnnbench.quantizers.recu as other"),
+        "quantizers/ovsw.py",
+        (IMPORT, "import bnnbench.quantizers.standardise as other"),
         ("spread(", "other.spread("),
     ),
-    "relative": lambda p: edited(p, "quantizers/siman.py", (IMPORT, "from .recu import spread")),
+    "relative": lambda p: edited(
+        p, "quantizers/ovsw.py", (IMPORT, "from .standardise import spread")
+    ),
     "local": lambda p: edited(
         p,
-        "quantizers/siman.py",
+        "quantizers/ovsw.py",
         (f"{IMPORT}\n", ""),
-        ("    return centred / spread(", f"    {IMPORT}\n    return centred / spread("),
+        (
+            "    return mean_magnitude(centred) / spread(",
+            f"    {IMPORT}\n    return mean_magnitude(centred) / spread(",
+        ),
     ),
 }
 
@@ -325,8 +330,12 @@ def test_where_a_definition_stands_does_not_count(name: str, package: Path) -> N
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_definition_is_followed_wherever_it_stands(name: str, package: Path) -> None:
     HARMLESS[name](package)
-    change(package, "quantizers/moments.py" if name == "moved" else "quantizers/recu.py", "spread")
-    assert source_hash(config_of("siman"), package) != source_hash(config_of("siman"))
+    change(
+        package,
+        "quantizers/moments.py" if name == "moved" else "quantizers/standardise.py",
+        "spread",
+    )
+    assert source_hash(config_of("ovsw"), package) != source_hash(config_of("ovsw"))
 
 
 HARMFUL = {

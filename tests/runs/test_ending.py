@@ -15,6 +15,7 @@ from bnnbench.callbacks.history import History
 from bnnbench.records.schema import check_result
 from bnnbench.runs import results
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.reuse import Run
 
 Compose = Callable[..., DictConfig]
 PLAIN = ["quantizer=xnor", "backbone=resnet20", "trainer.accelerator=cpu", "logger=none"]
@@ -53,7 +54,11 @@ def run(cfg: DictConfig, *more: L.Callback) -> dict[str, Any]:
     evaluate = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = evaluate(task, data, verbose=False)[0]
     measured = results.measured(cfg, task, data, trainer, last)
-    record = results.identity(cfg, task) | measured | {"operations": {"ops": 1.0}}
+    record = (
+        results.identity(Run(cfg, Path(cfg.paths.output_dir)), task)
+        | measured
+        | {"operations": {"ops": 1.0}}
+    )
     return check_result(record, "result.json")
 
 

@@ -13,10 +13,10 @@ import torch
 from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprint, run_name
-from bnnbench.records.reuse import settle
 from bnnbench.records.signature import BadCheckpoint, read_checkpoint, signature_of
 from bnnbench.records.store import read_result, write_json
 from bnnbench.runs import run
+from bnnbench.runs.reuse import Run, settle
 
 Compose = Callable[..., DictConfig]
 
@@ -54,12 +54,15 @@ def test_a_folder_belongs_to_one_run(tiny: Any) -> None:
     trained(first)
     other = tiny(7, "seed=1")
     folder = Path(other.paths.output_dir)
-    for refused in (lambda: settle(other, folder), lambda: run.execute(other, folder, quiet=True)):
+    for refused in (
+        lambda: settle(Run(other, folder)),
+        lambda: run.execute(other, folder, quiet=True),
+    ):
         with pytest.raises(ValueError, match=f"holds another run, {run_name(first)}.*force=true"):
             refused()
     (folder / "result.json").unlink()  # a cut one as well
     with pytest.raises(ValueError, match="holds another run"):
-        settle(other, folder)
+        settle(Run(other, folder))
     trained(tiny(7, "seed=1", "force=true"))
     assert (read_result(folder) or {})["seed"] == 1
 
@@ -104,11 +107,11 @@ def test_a_finished_run_on_other_data_leaves_the_first_alone(tiny: Any, tmp_path
 
     first = placed(7)
     folder = Path(first.paths.output_dir)
-    assert settle(first, folder) == folder
+    assert settle(Run(first, folder)).folder == folder
     trained(first)
-    assert settle(placed(7), folder) == folder
+    assert settle(Run(placed(7), folder)).folder == folder
     second = placed(9)
-    beside = settle(second, folder)
+    beside = settle(Run(second, folder)).folder
     assert beside.name.startswith(f"{folder.name}_data")
     assert second.paths.output_dir == str(beside)
     trained(second)
@@ -116,9 +119,12 @@ def test_a_finished_run_on_other_data_leaves_the_first_alone(tiny: Any, tmp_path
     assert results[0]["fingerprint"] == results[1]["fingerprint"]
     assert results[0]["data_stamp"] != results[1]["data_stamp"]
     assert [result["name"] for result in results] == [folder.name, beside.name]
+    forced = placed(9)
+    forced.force = True  # replaces its own run, not that on other data
+    assert settle(Run(forced, folder)).folder == beside
     chosen = placed(9)
     with pytest.raises(ValueError, match="holds this run on other data"):
-        settle(chosen, Path(shutil.copytree(folder, tmp_path / "out")))
+        settle(Run(chosen, Path(shutil.copytree(folder, tmp_path / "out"))))
 
 
 def test_a_checkpoint_is_evaluated_without_being_told_what_it_is(
@@ -206,4 +212,4 @@ def test_an_unknown_stamp_says_nothing(tiny: Any) -> None:
     trained(cfg)
     folder = Path(cfg.paths.output_dir)
     write_json(folder / "result.json", (read_result(folder) or {}) | {"data_stamp": None})
-    assert settle(tiny(9), folder) == folder
+    assert settle(Run(tiny(9), folder)).folder == folder

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bnnbench.records.reuse import needs_replay, reused
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
 from bnnbench.runs.loggers import replay
+from bnnbench.runs.reuse import Run, needs_replay, reused
 
 Compose = Callable[..., DictConfig]
 
@@ -27,7 +27,7 @@ def test_metrics_lie_in_the_run_s_own_folder(compose: Compose, short: list[str])
     run.execute(cfg, folder, quiet=True)
     epochs = {row["epoch"] for row in rows(folder / "metrics.csv") if row["test/acc"]}
     assert {"0", "1"} <= epochs
-    assert not needs_replay(cfg, folder)
+    assert not needs_replay(Run(cfg, folder))
 
 
 def test_a_finished_run_reaches_a_logger_from_its_history(
@@ -37,12 +37,12 @@ def test_a_finished_run_reaches_a_logger_from_its_history(
     folder = Path(cfg.paths.output_dir)
     run.execute(cfg, folder, quiet=True)
     later = compose(*short, "logger=csv")
-    assert needs_replay(later, folder)
-    assert not needs_replay(cfg, folder)  # logger=none needs nothing
+    assert needs_replay(Run(later, folder))
+    assert not needs_replay(Run(cfg, folder))  # logger=none needs nothing
     result = read_result(folder) or {}
     replay(later, folder, result)
     found = [float(row["test/acc"]) for row in rows(folder / "metrics.csv") if row["test/acc"]]
     assert found == [*result["history"]["test/acc"], result["metrics"]["last"]["test/acc"]]
-    assert not needs_replay(later, folder)
+    assert not needs_replay(Run(later, folder))
     score = result["metrics"]["last"]["test/acc"]
     assert reused(result) == f"{100 * score:.2f} %, trained before"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from bnnbench.records.schema import check_record, check_result
 from bnnbench.runs import results
 from bnnbench.runs.build import build_task
+from bnnbench.runs.reuse import Run
 
 Compose = Callable[..., DictConfig]
 
@@ -31,7 +33,9 @@ def test_bases_are_the_methods_and_a_count_is_a_whole_result(
     task = build_task(cfg)
     spec = task.net.structure.quantizer  # type: ignore[union-attr]
     sides = spec.weight((1, 1, 1, 1)), spec.activation(1)
-    result = check_result(results.counted(cfg, task, {"ops": 1.5}), "result.json")
+    result = check_result(
+        results.counted(Run(cfg, Path(cfg.paths.output_dir)), task, {"ops": 1.5}), "result.json"
+    )
     assert result["bases"] == {"w": sides[0].bases, "a": sides[1].bases}
     assert (result["epochs"], result["headline"], result["ended"]) == (0, None, None)
     assert result["operations"] == {"ops": 1.5}
@@ -39,7 +43,7 @@ def test_bases_are_the_methods_and_a_count_is_a_whole_result(
 
 def test_stages_are_one_result(compose: Compose) -> None:
     cfg = compose("backbone=resnet20")
-    counted = results.counted(cfg, build_task(cfg), {"ops": 1.5})
+    counted = results.counted(Run(cfg, Path(cfg.paths.output_dir)), build_task(cfg), {"ops": 1.5})
     time = {"wall_s": 2.0, "train_s": 1.0, "images_per_s": 3.0, "peak_memory_mb": 4.0}
     records = [
         counted

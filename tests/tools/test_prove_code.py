@@ -84,7 +84,7 @@ def test_stamps_are_renewed_only_with_a_proof(
     fresh = result(repository, compose("quantizer=xnor", *SHORT))
     records = {file: json.loads(file.read_text()) for file in (kept, lost, fresh)}
     first = records[kept]["git"]["commit"]
-    edit(repository, "siman", "centred / spread(centred)", "torch.div(centred, spread(centred))")
+    edit(repository, "siman", "sign_ste(unit_spread(x)", "sign_ste(1 * unit_spread(x)")
     edit(repository, "recu", "centred = weight - weight", "centred = weight + weight")
     refused = prove(repository, "--write")
     assert "commit first" in refused.stderr

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bnnbench.backbones.blocks import Structure
+from bnnbench.backbones.structure import Structure
+from bnnbench.layers import BinaryConv2d, BinaryLinear
 
 
 def initialize(net: nn.Module, structure: Structure) -> None:
@@ -20,9 +21,8 @@ def initialize(net: nn.Module, structure: Structure) -> None:
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-            start = getattr(getattr(module, "weight_quantizer", None), "start", None)
-            if start is not None:
-                start(module.weight)
+        if isinstance(module, BinaryConv2d | BinaryLinear):
+            module.weight_quantizer.start(module.weight)
 
 
 class Backbone(nn.Module):

@@ -29,6 +29,7 @@ from bnnbench.layers import (
     quantized_weight,
 )
 from bnnbench.quantizers import NONLINEARITIES
+from bnnbench.quantizers.base import overridden
 
 Keep = Callable[[str, nn.Module], bool] | Sequence[str]
 Layer = nn.Conv2d | nn.Linear
@@ -109,7 +110,7 @@ def binarize(
             ``input_size``, as it is or binarized (then build it anew).
     """
     spec = load_quantizer(quantizer) if isinstance(quantizer, str) else quantizer
-    if hasattr(spec.weight((1, 1, 1, 1)), "start"):
+    if overridden(spec.example.weight_quantizer, "start"):
         raise ValueError(
             f"quantizer={spec.name} starts the weights in its own way, which would undo those of "
             "the network: choose a backbone of the suite, such as vgg7"
@@ -126,7 +127,7 @@ def binarize(
     for path, module in list(model.named_modules(remove_duplicate=False)):
         if module in acts:
             model.set_submodule(path, acts[module].to(next(model.parameters())))
-    if spec.activation(1).symmetric:
+    if spec.example.activation_quantizer.symmetric:
         _warn_of_constant_inputs(model, size)
     return model
 
@@ -147,7 +148,7 @@ def default_keep(model: nn.Module) -> list[str]:
 
 def replacement(quantizer: QuantizerSpec, nonlinearity: str | None) -> str | None:
     """What ``nonlinearity`` of ``binarize`` puts in the place of ReLUs; None: they stay."""
-    is_sign = quantizer.activation(1).symmetric
+    is_sign = quantizer.example.activation_quantizer.symmetric
     if nonlinearity == "auto":
         nonlinearity = quantizer.config["nonlinearity"] if is_sign else None
     if nonlinearity not in (None, *NONLINEARITIES):

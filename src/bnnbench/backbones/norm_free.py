@@ -8,29 +8,12 @@ second on; a stage's first convolution still sees that of the stage before (the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from bnnbench.quantizers.abbnn import standardized
-
-if TYPE_CHECKING:
-    from bnnbench.backbones.blocks import Structure
+from bnnbench.backbones.structure import Structure
 
 ALPHA = 0.25
-
-
-class StandardizedConv2d(nn.Conv2d):
-    """A convolution with scaled weight standardisation and a learned gain per filter."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, **arguments: int) -> None:
-        super().__init__(in_channels, out_channels, kernel, **arguments)  # pyright: ignore
-        self.gain = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``input`` (N, C, H, W) to (N, O, H', W')."""
-        return self._conv_forward(input, self.gain * standardized(self.weight), self.bias)
 
 
 def expected_variances(depths: Sequence[int]) -> Iterator[tuple[float, float]]:

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.backbones.blocks import BasicBlock, PreActivationBlock, ResNetStructure, Structure
+from bnnbench.backbones.blocks import BasicBlock, PreActivationBlock
 from bnnbench.backbones.norm_free import NormFreeBlock, expected_variances
+from bnnbench.backbones.structure import ResNetStructure, Structure
 from bnnbench.layers import QuantizerSpec
 
 STEMS = ("auto", "small", "imagenet")

@@ -22,8 +22,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDScoringHead
 
 from bnnbench.backbones.base import initialize
-from bnnbench.backbones.blocks import Structure
 from bnnbench.backbones.resnet import ResNet
+from bnnbench.backbones.structure import Structure
 from bnnbench.backbones.vgg import VGG16, vgg16_structure
 from bnnbench.layers import QuantizerSpec
 

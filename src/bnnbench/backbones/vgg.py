@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.backbones.blocks import NORMS, NormFreeStructure, Structure
+from bnnbench.backbones.structure import NORMS, NormFreeStructure, Structure
 from bnnbench.layers import QuantizerSpec
 
 S = TypeVar("S", bound=Structure)

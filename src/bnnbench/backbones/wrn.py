@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
-from bnnbench.backbones.blocks import PreActivationBlock, Structure
+from bnnbench.backbones.blocks import PreActivationBlock
+from bnnbench.backbones.structure import Structure
 from bnnbench.layers import QuantizerSpec
 
 

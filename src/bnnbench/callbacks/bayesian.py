@@ -18,6 +18,7 @@ from bnnbench.layers import BinaryLayer
 from bnnbench.losses.bayesian import MIXTURES, KernelLoss, bayesian_feature_loss, kernel_loss
 from bnnbench.losses.context import StepContext
 from bnnbench.losses.regularizer import Regularizer, binarized_layers, class_sums
+from bnnbench.quantizers.base import overridden
 from bnnbench.quantizers.surrogate import sign
 
 ERRORS = ("modulated", "magnitude")
@@ -44,7 +45,7 @@ class _Kernels:
     def modulated(self, latent: Tensor) -> Tensor:
         """``w o X`` of quantizers that have a modulation, else X itself (R, K)."""
         sides = [layer.weight_quantizer for layer in self.layers]
-        if not hasattr(sides[0], "modulated"):
+        if not overridden(sides[0], "modulated"):
             return latent
         pairs: Any = zip(self.layers, sides, strict=True)
         return torch.cat([side.modulated(layer.weight).flatten(1) for layer, side in pairs])

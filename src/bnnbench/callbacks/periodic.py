@@ -45,7 +45,7 @@ def _layers(pl_module: Any) -> list[BinaryLayer]:
     layers = [
         layer
         for _, layer in binary_layers(pl_module)
-        if layer.weight_quantizer.bits < 32 or hasattr(layer.weight_quantizer, "frequency")
+        if layer.weight_quantizer.bits < 32 or layer.weight_quantizer.frequency > 0
     ]
     if not layers:
         raise ValueError(

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from bnnbench.layers import BinaryLayer, binary_layers, set_progress
+from bnnbench.quantizers.base import overridden
 
 HOOKS = ("epoch_start", "after_backward", "after_step")
 
@@ -31,7 +32,7 @@ class QuantizerProgress(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         layers = [layer for _, layer in binary_layers(pl_module)]
         self._hooked = {
-            hook: [layer for layer in layers if hasattr(layer.weight_quantizer, hook)]
+            hook: [layer for layer in layers if overridden(layer.weight_quantizer, hook)]
             for hook in HOOKS
         }
         if trainer.precision == "16-mixed" and any(self._hooked.values()):

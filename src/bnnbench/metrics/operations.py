@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.layers import BinaryConv2d, BinaryLinear
+from bnnbench.quantizers.base import Side
 
 FP32 = 32
 
@@ -144,9 +145,10 @@ def training_only_parameters(net: nn.Module) -> list[nn.Parameter]:
     """What the quantizers of ``net`` need in training alone: noise, uncertainties."""
     return [
         parameter
-        for module in net.modules()
-        for name, parameter in module.named_parameters()
-        if name.split(".")[0] in getattr(module, "training_only", ())
+        for side in net.modules()
+        if isinstance(side, Side)
+        for name, parameter in side.named_parameters()
+        if name.split(".")[0] in side.training_only
     ]
 
 

@@ -32,6 +32,8 @@ class BayesBiNN(LatentAdam):
         ValueError: an ``effective_size`` below 0.
     """
 
+    setting, recipe = "effective_size", "bayesbinn"
+
     def __init__(
         self,
         params: Iterable[dict[str, Any]],

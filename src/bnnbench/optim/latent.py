@@ -12,11 +12,19 @@ from torch import Tensor, optim
 class LatentAdam(optim.Adam):
     """``update`` on the groups with ``latent: True``, Adam on the others.
 
+    Attributes:
+        setting: what it needs to know of the latent role beside the learning rate, a key there of
+            ``recipe.groups``.
+        recipe: the option of the recipe group that trains with it.
+
     Args:
         params: groups; ``latent`` says which of the two rules a group follows.
         lr: learning rate of both.
         weight_decay: that of Adam's groups.
     """
+
+    setting: str
+    recipe: str
 
     def __init__(
         self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0

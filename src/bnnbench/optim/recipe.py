@@ -16,14 +16,16 @@ from bnnbench.optim.latent import LatentAdam
 from bnnbench.optim.roles import ROLES
 from bnnbench.optim.wage import WAGE
 
-# With a rule of their own for latent weights, which needs to know one thing more of that role.
-LATENT: dict[str, tuple[type[LatentAdam], str]] = {
-    "bayesbinn": (BayesBiNN, "effective_size"),
-    "wage": (WAGE, "gradient_bits"),
+LATENT: dict[str, type[LatentAdam]] = {"bayesbinn": BayesBiNN, "wage": WAGE}
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "extragradient": Extragradient,
+    **LATENT,
 }
-OPTIMIZERS = ("sgd", "adam", "adamw", "extragradient", *LATENT)
 SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
-GROUP_KEYS = ("lr", "weight_decay", *(key for _, key in LATENT.values()))
+GROUP_KEYS = ("lr", "weight_decay", *(kind.setting for kind in LATENT.values()))
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Recipe:
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for key, valid in (("optimizer", tuple(OPTIMIZERS)), ("schedule", SCHEDULES)):
             if getattr(self, key) not in valid:
                 raise ValueError(f"recipe.{key}={getattr(self, key)!r}: choose one of {valid}")
         warmup_fits = 0 <= self.warmup < 1 or (isinstance(self.warmup, int) and self.warmup >= 1)
@@ -100,7 +102,7 @@ class Recipe:
                 raise ValueError(
                     f"recipe.groups.{role}: {wrong} must be among {GROUP_KEYS} and not negative"
                 )
-        for optimizer, (_, key) in LATENT.items():
+        for optimizer, key in ((name, kind.setting) for name, kind in LATENT.items()):
             stated = [role for role, values in self.groups.items() if key in values]
             if stated != (["latent"] if self.optimizer == optimizer else []):
                 raise ValueError(
@@ -108,6 +110,11 @@ class Recipe:
                     f"{optimizer} needs it for latent, and nothing else has any; see "
                     "recipe=bayesbinn and conf/recipe/native/method/wage.yaml"
                 )
+
+    @property
+    def evaluates_twice(self) -> bool:
+        """Whether an optimiser step evaluates the loss of its batch twice."""
+        return OPTIMIZERS[self.optimizer] is Extragradient
 
     def build(
         self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int
@@ -131,7 +138,7 @@ class Recipe:
                 optimizer,
                 peaks,
                 total_steps=total_steps,
-                cycle_momentum=self.optimizer != "extragradient",  # which has none
+                cycle_momentum=not self.evaluates_twice,  # extragradient has none
             )
         else:
             scheduler = optim.lr_scheduler.LambdaLR(
@@ -153,7 +160,7 @@ class Recipe:
                 decay = values.get("weight_decay", self.weight_decay)
                 group = {"lr": self.lr * values.get("lr", 1.0), "weight_decay": decay}
                 if self.optimizer in LATENT:
-                    own = LATENT[self.optimizer][1]
+                    own = LATENT[self.optimizer].setting
                     group["latent"] = role == "latent"
                     group |= {own: values[own]} if own in values else {}
                 found.append({"params": parameters[role], **group})
@@ -162,13 +169,8 @@ class Recipe:
     def _optimizer(self, parameters: list[dict]) -> optim.Optimizer:
         shared: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimizer == "sgd":
-            momentum = {"momentum": self.momentum, "nesterov": self.nesterov}
-            return optim.SGD(parameters, **momentum, **shared)
-        if self.optimizer == "extragradient":
-            return Extragradient(parameters, **shared)
-        if self.optimizer in LATENT:
-            return LATENT[self.optimizer][0](parameters, **shared)
-        kind = optim.Adam if self.optimizer == "adam" else optim.AdamW
+            shared |= {"momentum": self.momentum, "nesterov": self.nesterov}
+        kind: Any = OPTIMIZERS[self.optimizer]
         return kind(parameters, **shared)
 
     def factor(self, step: int, total_steps: int) -> float:

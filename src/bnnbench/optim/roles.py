@@ -43,8 +43,8 @@ def _roles_in(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             sides = (layer.weight_quantizer, layer.activation_quantizer)
             for side in sides:
                 yield from (("scale", parameter) for parameter in side.parameters())
-            if (output := getattr(layer, "output", None)) is not None:
-                yield from (("scale", parameter) for parameter in output.parameters())
+            if layer.output is not None:
+                yield from (("scale", parameter) for parameter in layer.output.parameters())
         elif isinstance(layer, _NORMS):
             yield from (("norm", parameter) for parameter in layer.parameters(recurse=False))
     yield from (("other", parameter) for parameter in net.parameters())

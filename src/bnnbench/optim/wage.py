@@ -21,6 +21,8 @@ class WAGE(LatentAdam):
     the update alone, so that all processes of a run round alike and a resumed one goes on.
     """
 
+    setting, recipe = "gradient_bits", "native"
+
     def __init__(
         self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float = 0.0
     ) -> None:

@@ -19,15 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, per_filter, scaled_sign
+from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, scaled_sign
 from bnnbench.quantizers.reactnet import RSign
+from bnnbench.quantizers.standardise import unit_norm
 from bnnbench.quantizers.surrogate import identity, round_ste, sign_ste
-
-
-def standardized(weight: Tensor) -> Tensor:
-    """Filters of mean 0 and squared sum 1, same shape (scaled weight standardisation)."""
-    std, mean = torch.std_mean(weight, dim=per_filter(weight), correction=0, keepdim=True)
-    return (weight - mean) / (std + 1e-5) * weight[0].numel() ** -0.5
 
 
 def sigmoid_slope(grad: Tensor, x: Tensor) -> Tensor:
@@ -48,11 +43,11 @@ class ABWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
-        v = standardized(weight)
+        v = unit_norm(weight)
         return self.gain * sign_ste(v, identity, scale=mean_magnitude(v.detach()))
 
     def decompose(self, x: Tensor) -> Decomposition:
-        v = standardized(x)
+        v = unit_norm(x)
         return scaled_sign(v, self.gain * mean_magnitude(v))
 
     def after_backward(self, weight: Tensor) -> None:

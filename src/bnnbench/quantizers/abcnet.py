@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, Side
-from bnnbench.quantizers.straight import straight_through
-from bnnbench.quantizers.surrogate import clip, sign, sign_ste
+from bnnbench.quantizers.surrogate import clip, sign, sign_ste, straight_through
 
 
 def spaced(bases: int, name: str) -> Tensor:

@@ -1,8 +1,10 @@
-"""What a quantizer is: two small modules, one for the weights and one for the activations.
+"""What a quantizer is: a small module for the weights, one for the activations, perhaps a third.
 
 Each side states ``bits`` and ``bases``. A 1-bit side also decomposes its value as
 ``value = scale * code + offset`` with ``code`` in {-1, +1}, so that counting and packing need no
 special case for any method: AdaBin's {b1, b2}, a shifted sign and DoReFa's {0, 1} are one thing.
+``Side`` and ``OutputOp`` declare all that the suite ever asks a method, with what a method without
+it answers.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Decomposition(NamedTuple):
 
 
 class Side(nn.Module):
-    """One side of a quantizer.
+    """One side of a quantizer, and everything that a method may do.
 
     Weight sides are built as ``cls(shape, **options)`` from the weight's shape
     ``(out, in / groups, kh, kw)`` or ``(out, in)``; activation sides as
@@ -36,20 +38,65 @@ class Side(nn.Module):
         bases: how many binary tensors the value is a sum of.
         symmetric: the codes are signs of the input itself, so an input that is never negative
             (the output of a ReLU) would carry no information.
-
-    A side may also have ``training_only``, names of parameters (or of modules with parameters) that
-    no trained network needs, and a weight side hooks, which ``callbacks/progress.py`` calls in this
-    order: ``epoch_start(weight)``, ``after_backward(weight)`` once the gradient of an optimiser
-    step is complete, ``after_step(weight)``.
+        training_only: names of parameters, or of modules with parameters, that no trained network
+            needs.
+        gradient_bits: of a weight side, bits of the updates that its weights get.
+        error_bits: of an activation side, bits of the gradients that come back through it.
+        optimizer: of a weight side, ``recipe.optimizer`` of the only one that trains it; None
+            where any does.
+        frequency: of a weight side, f where it quantizes ``sin(f w)``; else 0.
     """
 
     bits: int = 1
     bases: int = 1
     symmetric: bool = False
+    training_only: tuple[str, ...] = ()
+    gradient_bits: int = 32
+    error_bits: int = 32
+    optimizer: str | None = None
+    frequency: float = 0.0
 
     def decompose(self, x: Tensor) -> Decomposition:
         """Scale, code and offset of ``self(x)``, without gradient. 1-bit sides only."""
         raise NotImplementedError(f"{type(self).__name__} has {self.bits} bits: no binary code")
+
+    def modulated(self, weight: Tensor) -> Tensor:
+        """The latent weight as the quantization error sees it, with gradient; same shape."""
+        return weight
+
+    def start(self, weight: Tensor) -> None:
+        """Give the latent weight, in place, what it starts at if not Kaiming's values."""
+
+    # What follows is called by callbacks/progress.py, in this order and without gradient, of those
+    # sides whose class overrides it; each may change the latent weight in place.
+
+    def epoch_start(self, weight: Tensor) -> None:
+        """Before the first batch of an epoch, the schedules already moved."""
+
+    def after_backward(self, weight: Tensor) -> None:
+        """Before an optimiser step: ``weight.grad`` is complete and not yet clipped."""
+
+    def after_step(self, weight: Tensor) -> None:
+        """After an optimiser step."""
+
+
+def overridden(side: Side, method: str) -> bool:
+    """Whether the class of ``side`` has a ``method`` of its own, which does something."""
+    return getattr(type(side), method) is not getattr(Side, method)
+
+
+class OutputOp(nn.Module):
+    """What stands behind a quantized convolution, called as ``op(out, x)``.
+
+    Built as ``cls(layer, **options)`` from the layer.
+
+    Attributes:
+        for_linear: linear layers have it as well.
+        gradient_bits: bits of the gradients that come back through it.
+    """
+
+    for_linear: bool = False
+    gradient_bits: int = 32
 
 
 class Identity(Side):

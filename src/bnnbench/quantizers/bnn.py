@@ -2,8 +2,11 @@
 
 Weights ``sign(w)`` with the identity as gradient and the latent weight clipped to [-1, 1] after
 each step (Algorithm 1); activations ``sign(x)`` with the clipped straight-through estimator
-(Eq. 4). No scale. Changed: sign is deterministic; first and last layer stay in full precision
-unless ``first=binary last=binary`` (the original binarizes both).
+(Eq. 4). No scale. With ``stochastic`` the signs of the weights are drawn in training, +1 with
+probability ``clip((w + 1) / 2, 0, 1)`` (Courbariaux et al., arXiv 1511.00363, Sec. 2.2; 1602.02830,
+Eqs. 2, 3). Changed: sign is deterministic unless asked otherwise; evaluation takes ``sign(w)``
+even then, where the authors' code takes w itself (their BNN on CIFAR-10 draws nothing); first and
+last layer stay in full precision unless ``first=binary last=binary`` (the original binarizes both).
 """
 
 from __future__ import annotations
@@ -34,6 +37,21 @@ class BNNWeight(Side):
     def after_step(self, weight: Tensor) -> None:
         """Clip the latent weight to [-1, 1] in place."""
         weight.clamp_(-1, 1)
+
+
+class DrawnWeight(BNNWeight):
+    """BNN's weight side, whose signs are drawn in training where ``stochastic`` says so."""
+
+    def __init__(self, shape: Sequence[int], stochastic: bool) -> None:
+        super().__init__(shape)
+        self.stochastic = stochastic
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Signs of ``weight``, or draws; same shape."""
+        if not (self.stochastic and self.training):
+            return super().forward(weight)
+        threshold = 1 - 2 * torch.rand_like(weight)  # (-1, 1]: -1 is never +1, +1 always
+        return sign_ste(weight - threshold, identity)
 
 
 class SignActivation(Side):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnnbench.quantizers.base import OutputOp
+
 STARTS = ("random", "weight")
 
 
-class ChannelScale(nn.Module):
+class ChannelScale(OutputOp):
     """One factor for each output channel.
 
     Args:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, per_filter, scaled_sign
-from bnnbench.quantizers.recu import spread
+from bnnbench.quantizers.standardise import spread, unit_spread
 from bnnbench.quantizers.surrogate import sign, sign_ste
 
 
@@ -38,8 +38,7 @@ class IENetWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
-        centred = weight - weight.mean(dim=per_filter(weight), keepdim=True)
-        return sign_ste(centred / spread(centred), iee, self.schedule.k, self.schedule.t)
+        return sign_ste(unit_spread(weight), iee, self.schedule.k, self.schedule.t)
 
     def decompose(self, x: Tensor) -> Decomposition:
         return scaled_sign(x - x.mean(dim=per_filter(x), keepdim=True))

@@ -18,19 +18,10 @@ from bnnbench.quantizers.base import (
     EDESchedule,
     Side,
     mean_magnitude,
-    per_filter,
     scaled_sign,
 )
+from bnnbench.quantizers.standardise import EPS, unit_std
 from bnnbench.quantizers.surrogate import ede, sign_ste
-
-EPS = 1e-12  # a constant filter has no spread: keeps its standardised value finite
-
-
-def standardized(weight: Tensor) -> Tensor:
-    """Each filter with zero mean and unit (unbiased) standard deviation."""
-    axes = per_filter(weight)
-    centred = weight - weight.mean(dim=axes, keepdim=True)
-    return centred / (centred.std(dim=axes, keepdim=True) + EPS)
 
 
 def power_of_two_scale(v: Tensor) -> Tensor:
@@ -47,11 +38,11 @@ class IRNetWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
-        v = standardized(weight)
+        v = unit_std(weight)
         return power_of_two_scale(v) * sign_ste(v, ede, self.schedule.k, self.schedule.t)
 
     def decompose(self, x: Tensor) -> Decomposition:
-        v = standardized(x)
+        v = unit_std(x)
         return scaled_sign(v, power_of_two_scale(v))
 
 

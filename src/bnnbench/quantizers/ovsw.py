@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, per_filter, scaled_sign
-from bnnbench.quantizers.recu import spread
+from bnnbench.quantizers.standardise import spread
 from bnnbench.quantizers.surrogate import identity, sign, sign_ste
 
 MOMENTUM, SILENT = 0.999, 1e-4

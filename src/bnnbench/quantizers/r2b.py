@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bnnbench.quantizers.base import Side
+from bnnbench.quantizers.base import OutputOp, Side
 
 
-class Gate(nn.Module):
+class Gate(OutputOp):
     """``out * sigmoid(W2 relu(W1 GAP(input)))``, a factor for each image and channel."""
 
     def __init__(self, layer: nn.Conv2d, reduction: int) -> None:

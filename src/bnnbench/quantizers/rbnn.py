@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, scaled_sign
-from bnnbench.quantizers.irnet import standardized
+from bnnbench.quantizers.standardise import unit_std
 from bnnbench.quantizers.surrogate import sign, sign_ste
 
 ROUNDS = 3
@@ -66,7 +66,7 @@ class RBNNWeight(Side):
         return x.detach().reshape(len(x), len(self.r1), len(self.r2))
 
     def _turned(self, weight: Tensor) -> Tensor:
-        x = standardized(weight)
+        x = unit_std(weight)
         with torch.autocast(weight.device.type, enabled=False):  # signs in full precision
             rotated = (self.r1.T @ self._matrices(x) @ self.r2).view_as(x)
         return x + self.theta.sin().abs() * (rotated - x)
@@ -81,7 +81,7 @@ class RBNNWeight(Side):
     @torch.no_grad()
     def epoch_start(self, weight: Tensor) -> None:
         """Move both rotations towards the signs of the rotated filters."""
-        x = self._matrices(standardized(weight))
+        x = self._matrices(unit_std(weight))
         for _ in range(ROUNDS):
             codes = sign(self.r1.T @ x @ self.r2)
             self.r1.copy_(nearest_rotation(torch.einsum("oik,ojk->ij", x @ self.r2, codes)))
@@ -98,7 +98,7 @@ class RBNNActivation(Side):
     def forward(self, x: Tensor) -> Tensor:
         """Signs of the centred ``x`` (N, ...), same shape."""
         t = self.schedule.t
-        return sign_ste(standardized(x), training_aware, torch.ones_like(t), t.clamp(min=1))
+        return sign_ste(unit_std(x), training_aware, torch.ones_like(t), t.clamp(min=1))
 
     def decompose(self, x: Tensor) -> Decomposition:
-        return scaled_sign(standardized(x))
+        return scaled_sign(unit_std(x))

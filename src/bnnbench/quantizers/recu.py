@@ -17,12 +17,8 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Schedule, Side, per_filter, scaled_sign
+from bnnbench.quantizers.standardise import spread
 from bnnbench.quantizers.surrogate import approx_sign, clip, sign_ste
-
-
-def spread(x: Tensor) -> Tensor:
-    """``sqrt(var + 1e-5)`` over all axes but the first, which keeps its rank."""
-    return (x.var(dim=per_filter(x), keepdim=True) + 1e-5).sqrt()
 
 
 def clamped(grad: Tensor, v: Tensor, q: Tensor) -> Tensor:

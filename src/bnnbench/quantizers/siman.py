@@ -18,14 +18,8 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Decomposition, Schedule, Side, per_filter, scaled_sign
-from bnnbench.quantizers.recu import spread
+from bnnbench.quantizers.standardise import unit_spread
 from bnnbench.quantizers.surrogate import approx_sign, identity, sign, sign_ste
-
-
-def standardized(x: Tensor) -> Tensor:
-    """Each filter, or sample, with zero mean and unit standard deviation."""
-    centred = x - x.mean(dim=per_filter(x), keepdim=True)
-    return centred / spread(centred)
 
 
 def percentiles(x: Tensor, percent: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +61,7 @@ class SiMaNWeight(Side):
     @staticmethod
     def _above(weight: Tensor) -> Tensor:
         """Magnitudes less the smallest that is +1."""
-        magnitude = standardized(weight).abs()
+        magnitude = unit_spread(weight).abs()
         flat = magnitude.detach().flatten(1)
         larger = flat.topk(max(flat.shape[1] // 2, 1), dim=1, sorted=False).values
         return magnitude - larger.amin(dim=1).view(-1, *(1,) * (weight.dim() - 1))
@@ -96,7 +90,7 @@ class SiMaNActivation(Side):
 
     def forward(self, x: Tensor) -> Tensor:
         """Signs of the centred ``x`` (N, ...), same shape."""
-        return sign_ste(standardized(x), approx_sign)
+        return sign_ste(unit_spread(x), approx_sign)
 
     def decompose(self, x: Tensor) -> Decomposition:
-        return scaled_sign(standardized(x))
+        return scaled_sign(unit_spread(x))

@@ -3,7 +3,8 @@
 Forward values are exact: ``sign(x)`` in {-1, +1} with ``sign(0) = sign(-0.0) = +1``. The surrogate
 lives in the backward alone. A rule maps ``(grad, x, *params)`` to the gradient of ``x``. Every rule
 is plain float arithmetic: boolean masks are slow in eager mode on CPU and several times slower
-still when compiled, so a window is a product of clamps or one fused aten backward.
+still when compiled, so a window is a product of clamps or one fused aten backward. At the end stand
+values that pass straight through, and gradients that are rounded.
 """
 
 from __future__ import annotations
@@ -88,3 +89,36 @@ class _RoundSTE(torch.autograd.Function):
 def round_ste(x: Tensor) -> Tensor:
     """Nearest integer (half to even) with the gradient of the identity."""
     return _RoundSTE.apply(x)  # pyright: ignore[reportReturnType]
+
+
+class _Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (slope,) = ctx.saved_tensors
+        return grad if slope is None else grad * slope, None, None
+
+
+def straight_through(x: Tensor, value: Tensor, slope: Tensor | None = None) -> Tensor:
+    """``value``, exactly, with the gradient ``grad * slope`` (1 without) for ``x`` alone."""
+    return _Straight.apply(x, value, slope)  # pyright: ignore[reportReturnType]
+
+
+class _MappedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, rule: Callable[[Tensor, int], Tensor], bits: int) -> Tensor:
+        ctx.rule, ctx.bits = rule, bits
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ctx.rule(grad, ctx.bits), None, None
+
+
+def map_gradient(x: Tensor, rule: Callable[[Tensor, int], Tensor], bits: int) -> Tensor:
+    """``x``, whose gradient becomes ``rule(grad, bits)``; at 32 bits it stays as it is."""
+    return x if bits == 32 else _MappedGradient.apply(x, rule, bits)  # pyright: ignore

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers.base import Side
-from bnnbench.quantizers.straight import map_gradient, straight_through
+from bnnbench.quantizers.surrogate import map_gradient, straight_through
 
 
 def _checked(bits: int, name: str) -> int:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnbench.quantizers.base import Decomposition, Side, mean_magnitude, scaled_sign
+from bnnbench.quantizers.base import Decomposition, OutputOp, Side, mean_magnitude, scaled_sign
 from bnnbench.quantizers.surrogate import clip, identity, sign, sign_ste
 
 GRADIENTS = ("corrected", "paper", "lua")
@@ -74,7 +74,7 @@ class XNORWeight(Side):
         return scaled_sign(centred, mean_magnitude(centred))
 
 
-class InputScale(nn.Module):
+class InputScale(OutputOp):
     """XNOR-Net's K (Eq. 11): the channel mean of ``|x|``, averaged over each window."""
 
     box: Tensor

@@ -14,8 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnnbench.quantizers.base import OutputOp
 
-class OutputScale(nn.Module):
+
+class OutputScale(OutputOp):
     """Gamma: the outer product of three learned vectors."""
 
     def __init__(self, layer: nn.Conv2d, map_size: int) -> None:

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
     """Versions of what decides a number."""
     import torch
 
-    import bnnbench
+    from bnnbench import __version__
 
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for name in ("torchvision", "lightning"):
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | {"bnnbench": bnnbench.__version__}
+    return found | {"bnnbench": __version__}
 
 
 def device(used: Any) -> str:

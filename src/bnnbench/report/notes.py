@@ -152,9 +152,10 @@ def _settings(options: list[str]) -> list[Fact]:
 
 
 def _stiffness(result: Result) -> str | None:
-    """lambda nu / sigma^2 of BONN's kernel prior, over the run."""
+    """The pull of a loss term's prior, over the run; of terms that log ``<term>/stiffness``."""
     history = result.get("history") or {}
-    start, values = history.get("kernel/stiffness_start"), history.get("kernel/stiffness")
+    key = next((key for key in history if key.endswith("/stiffness")), "")
+    start, values = history.get(f"{key}_start"), history.get(key)
     known = [value for value in values or [] if value is not None]
     if not start or not known:
         return None

@@ -133,7 +133,7 @@ def _complete(result: Result) -> bool:
 
 
 def _label(row: Row, result: Result, keys: list[str]) -> str:
-    """The row's name, and the weights of a Bayesian loss, which decide the shape."""
+    """The row's name, and the weights of a loss that has both, which decide the shape."""
     name = row_name(row, keys)
     symbols = {"lambda": "λ", "nu": "\N{GREEK SMALL LETTER NU}"}
     loss = lookup(result, "config", "loss") or {}

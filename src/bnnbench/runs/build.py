@@ -25,7 +25,6 @@ from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
-RECIPES = {"bayesbinn": "bayesbinn", "wage": "native"}  # recipes of methods that are an optimizer
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -93,13 +92,13 @@ def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
         ValueError: the message says which recipe and quantizer belong together.
     """
     sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
-    needed = {str(side.optimizer) for side in sides if hasattr(side, "optimizer")}
+    needed = {side.optimizer for side in sides if side.optimizer is not None}
     own = {recipe.optimizer} & set(LATENT)
     if needed != own:
         method = next(iter(needed or own))
         raise ValueError(
             f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
-            f"quantizer={method} and recipe={RECIPES[method]} need each other"
+            f"quantizer={method} and recipe={LATENT[method].recipe} need each other"
         )
 
 

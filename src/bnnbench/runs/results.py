@@ -8,17 +8,18 @@ from typing import Any, TypeVar
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.backbones.blocks import Structure
+from bnnbench.backbones.structure import Structure
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.records import provenance
-from bnnbench.records.fingerprint import choice, fingerprint, fingerprinted, run_name
+from bnnbench.records.fingerprint import choice
 from bnnbench.records.schema import finite
 from bnnbench.records.source import source_hash
 from bnnbench.records.store import SCHEMA
 from bnnbench.runs.ending import evaluation_limits, planned_epochs, training_limits
+from bnnbench.runs.reuse import Run
 from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)
@@ -26,21 +27,21 @@ C = TypeVar("C", bound=L.Callback)
 STAGE_KEYS = ("metrics", "epochs", "time", "config", "statistics")
 
 
-def identity(cfg: DictConfig, task: Task) -> dict[str, Any]:
+def identity(run: Run, task: Task) -> dict[str, Any]:
     """Which run this is, and with which code and versions."""
     structure: Structure = task.net.structure  # pyright: ignore
-    config = fingerprinted(cfg)
+    cfg = run.cfg
     names = ("quantizer", "loss", "backbone", "dataset", "recipe")
     return {
         "schema": SCHEMA,
-        "name": run_name(cfg),
+        "name": run.name,
         "choices": {name: choice(cfg, name) for name in names} | _teacher(cfg),
         "overrides": provenance.task_overrides(),
         "seed": cfg.seed,
-        "fingerprint": fingerprint(cfg),
-        "source_hash": source_hash(config),
+        "fingerprint": run.fingerprint,
+        "source_hash": source_hash(run.config),
         "source_proofs": [],
-        "config": config,
+        "config": run.config,
         "structure": structure.as_dict(),
         "bits": structure.quantizer.bits,
         "bases": _bases(task),
@@ -64,9 +65,9 @@ def _bases(task: Task) -> dict[str, int]:
     }
 
 
-def counted(cfg: DictConfig, task: Task, cost: Mapping[str, Any]) -> dict[str, Any]:
+def counted(run: Run, task: Task, cost: Mapping[str, Any]) -> dict[str, Any]:
     """The whole result of a run of no epochs; ``cost`` are its operations and sizes."""
-    return identity(cfg, task) | {
+    return identity(run, task) | {
         "headline": None,
         "metrics": {"last": {}, "best": {}},
         "classes": None,

@@ -19,8 +19,6 @@ from omegaconf import DictConfig
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
-from bnnbench.records.reuse import check_data, check_owner, check_start, dataset_of, stamp_cache
 from bnnbench.records.signature import Signature, check_signature, full_config
 from bnnbench.records.stamps import remember
 from bnnbench.records.store import (
@@ -36,6 +34,7 @@ from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.preflight import check_stages
+from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.teacher import build_teacher
 
@@ -71,10 +70,9 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
             check_start(cfg)
             if cfg.force:
                 _clear(folder)
-            check_owner(folder, cfg)
-            if cfg.trainer.max_epochs == 0:
-                return _count(cfg, folder)
-            return _train(cfg, folder, quiet)
+            run = Run(cfg, folder)
+            check_owner(run)
+            return _count(run) if cfg.trainer.max_epochs == 0 else _train(run, quiet)
     finally:
         finish(cfg)
 
@@ -86,31 +84,29 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _train(cfg: DictConfig, folder: Path, quiet: bool) -> float:
+def _train(run: Run, quiet: bool) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
     records: list[dict[str, Any]] = []
     earlier: list[Stage] = []
-    planned = stages(cfg)
-    if len(planned) > 1 or cfg.teacher.name != "none":
-        check_stages(cfg)
+    planned = stages(run.cfg)
+    if len(planned) > 1 or run.cfg.teacher.name != "none":
+        check_stages(run.cfg)
     for stage in planned:
         record = read_record(stage.folder / "stage.json") if stage.name else None
-        if record is None or record["fingerprint"] != fingerprint(stage.cfg):
-            record = _train_stage(stage, earlier, quiet, cfg)
+        if record is None or record["fingerprint"] != stage.run.fingerprint:
+            record = _train_stage(stage, earlier, quiet, run)
         records.append(record)
         earlier.append(stage)
     # the run's own, not its last stage's
-    whole = {"name": run_name(cfg), "fingerprint": fingerprint(cfg), "config": fingerprinted(cfg)}
+    whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
     result = results.combined(records) | whole
-    rank_zero_only(write_json)(folder / "result.json", result)
-    rank_zero_only(mark_logged)(folder, cfg.logger.name)
+    rank_zero_only(write_json)(run.folder / "result.json", result)
+    rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
     score = result["metrics"]["last"][result["headline"]]
     return math.nan if score is None else score
 
 
-def _train_stage(
-    stage: Stage, earlier: list[Stage], quiet: bool, whole: DictConfig
-) -> dict[str, Any]:
+def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) -> dict[str, Any]:
     cfg = stage.cfg
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
@@ -120,16 +116,16 @@ def _train_stage(
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, whole)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    name = f"{run_name(whole)}/{cfg.paths.stage}".rstrip("/")
+    name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     trainer = build_trainer(cfg, stage.folder, quiet, name)
     if trainer.logger is not None:
-        trainer.logger.log_hyperparams(fingerprinted(cfg))
+        trainer.logger.log_hyperparams(stage.run.config)
     trainer.fit(task, data, ckpt_path=_resumed(stage.folder, task.signature))
     if trainer.interrupted:
         raise KeyboardInterrupt
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = final(task, data, verbose=False)[0]
-    record = results.identity(cfg, task) | {"operations": cost}
+    record = results.identity(stage.run, task) | {"operations": cost}
     record |= results.measured(cfg, task, data, trainer, last)
     record |= {"stage": stage.name}
     if stage.name:
@@ -137,19 +133,18 @@ def _train_stage(
     return record
 
 
-def _signature(stage: Stage, data: ImageData, whole: DictConfig) -> Signature:
+def _signature(stage: Stage, data: ImageData, whole: Run) -> Signature:
     """Read the data, take the run's folder for them, and say whose the checkpoints will be."""
     data.prepare_data()
     data.setup("fit")
-    rank_zero_only(remember)(dataset_of(stage.cfg), data.stamp, stamp_cache(whole))
-    identity = {"name": run_name(whole), "fingerprint": fingerprint(whole)}
-    if stage.cfg.dataset == whole.dataset:  # a stage may have data of its own
-        folder = Path(whole.paths.output_dir)
-        check_data(folder, data.stamp)
-        rank_zero_only(write_identity)(folder, identity | {"data_stamp": data.stamp})
+    rank_zero_only(remember)(stage.run.dataset, data.stamp, stamp_cache(whole.cfg))
+    if stage.run.dataset == whole.dataset:  # a stage may have data of its own
+        check_data(whole.folder, data.stamp)
+        identity = {"name": whole.name, "fingerprint": whole.fingerprint, "data_stamp": data.stamp}
+        rank_zero_only(write_identity)(whole.folder, identity)
     return Signature(
-        name=run_name(whole),
-        fingerprint=fingerprint(stage.cfg),
+        name=whole.name,
+        fingerprint=stage.run.fingerprint,
         stage=stage.name,
         config=full_config(stage.cfg),
         data_stamp=data.stamp,
@@ -169,11 +164,11 @@ def _resumed(folder: Path, signature: Signature) -> str | None:
     return str(last)
 
 
-def _count(cfg: DictConfig, folder: Path) -> float:
+def _count(run: Run) -> float:
     """A run of no epochs: operations and sizes only."""
-    task = last_task(cfg)
-    cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    write_json(folder / "result.json", results.counted(cfg, task, cost))
+    task = last_task(run.cfg)
+    cost = count_operations(task.net, _input_size(run.cfg)).as_dict()
+    write_json(run.folder / "result.json", results.counted(run, task, cost))
     return math.nan
 
 

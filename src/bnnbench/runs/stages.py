@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.config import load_option
 from bnnbench.records.store import stage_folder
+from bnnbench.runs.reuse import Run
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
 KEYS = ("name", "init_from", "set")
@@ -42,6 +44,11 @@ class Stage:
     def folder(self) -> Path:
         """Where checkpoints and the stage's record go."""
         return Path(self.cfg.paths.stage_dir)
+
+    @cached_property
+    def run(self) -> Run:
+        """The stage as a run of its own config."""
+        return Run(self.cfg, self.folder)
 
 
 def stages(cfg: DictConfig) -> list[Stage]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from bnnbench.backbones.base import Backbone
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
@@ -47,7 +47,7 @@ def build_teacher(
     return JointTeacher(net) if cfg.teacher.name == "joint" else FrozenTeacher(net)
 
 
-def _load(net: Backbone, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> None:
+def _load(net: nn.Module, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> None:
     """The weights it starts from, where that is not its own start."""
     teacher = cfg.teacher
     if teacher.name == "timm":
@@ -72,7 +72,7 @@ def _load_timm(net: Any, file: str) -> None:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
 
 
-def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> Backbone:
+def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> nn.Module:
     """The teacher's network, untrained. Raises as ``build_teacher``."""
     teacher = cfg.teacher
     name = teacher.get("stage")
@@ -127,7 +127,7 @@ def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
     return record["config"]
 
 
-def _network(cfg: DictConfig, config: Mapping[str, Any]) -> Backbone:
+def _network(cfg: DictConfig, config: Mapping[str, Any]) -> nn.Module:
     """The network of a config in its resolved form."""
     node, quantizer = config["backbone"], OmegaConf.create(dict(config["quantizer"]))
     wanted = {"num_classes": cfg.dataset.num_classes, "in_channels": cfg.dataset.in_channels}

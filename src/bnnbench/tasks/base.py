@@ -167,10 +167,10 @@ class Task(L.LightningModule):
         return [QuantizerProgress(), *self.regularizers]
 
     def configure_optimizers(self) -> Any:
-        if self.recipe.optimizer == "extragradient" and self.trainer.accumulate_grad_batches > 1:
+        if self.recipe.evaluates_twice and self.trainer.accumulate_grad_batches > 1:
             raise ValueError(
-                "trainer.accumulate_grad_batches: an extragradient step evaluates its batch twice "
-                "and would miss those before; leave it at 1"
+                f"trainer.accumulate_grad_batches: a step of {self.recipe.optimizer} evaluates its "
+                "batch twice and would miss those before; leave it at 1"
             )
         steps = int(self.trainer.estimated_stepping_batches)
         return self.recipe.build(parameters_by_role(self), steps)

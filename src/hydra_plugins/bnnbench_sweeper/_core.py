@@ -12,8 +12,8 @@ from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
-from bnnbench.records.reuse import MARK, needs_replay, reused
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
+from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.progress import Progress, Watched
 
 from ._plan import Planned, Sweep, clear_errors
@@ -64,7 +64,7 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
         if result is None:
             continue
         _say(f"reused: {planned.cell.run}: {reused(result)}")
-        if needs_replay(planned.cfg, folder):
+        if needs_replay(Run(planned.cfg, folder)):
             from bnnbench.runs.loggers import replay  # with torch
 
             with open_dict(planned.cfg):

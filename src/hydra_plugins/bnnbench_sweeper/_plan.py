@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
-from bnnbench.records.reuse import MARK, check_start, settled_marks
 from bnnbench.records.store import Cell, State, cell_state
+from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
 

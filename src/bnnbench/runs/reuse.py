@@ -1,19 +1,57 @@
-"""Which folder a run has: its own, or one beside it where the first holds other data's run."""
+"""A run and its folder: its own, or one beside it where the first holds the run on other data.
+
+Imports lightly: whether there is anything to do is known before torch is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.fingerprint import digest, fingerprinted, run_name
 from bnnbench.records.stamps import stamp_of
 from bnnbench.records.store import DamagedResult, logged_by, read_identity
 
 MARK = "paths.data_mark"
 _ELSEWHERE = "choose another folder, or replace that run with force=true"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config, where it runs, and what follows from the config: each is worked out once.
+
+    Attributes:
+        cfg: the composed config; of a stage, the stage's.
+        folder: where its result and checkpoints go.
+    """
+
+    cfg: DictConfig
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What of the config identifies the run, resolved."""
+        return fingerprinted(self.cfg)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of that."""
+        return digest(self.config)
+
+    @cached_property
+    def name(self) -> str:
+        """Readable, with eight digits of the fingerprint."""
+        return run_name(self.cfg, self.config)
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """The resolved data set."""
+        return dataset_of(self.cfg)
 
 
 def check_start(cfg: DictConfig) -> None:
@@ -25,11 +63,11 @@ def check_start(cfg: DictConfig) -> None:
         )
 
 
-def check_owner(folder: Path, cfg: DictConfig) -> None:
+def check_owner(run: Run) -> None:
     """Refuse a folder that holds a run of another config. Raises ValueError."""
-    found = read_identity(folder)
-    if found is not None and found["fingerprint"] != fingerprint(cfg):
-        raise ValueError(f"{folder} holds another run, {found['name']}: {_ELSEWHERE}")
+    found = read_identity(run.folder)
+    if found is not None and found["fingerprint"] != run.fingerprint:
+        raise ValueError(f"{run.folder} holds another run, {found['name']}: {_ELSEWHERE}")
 
 
 def check_data(folder: Path, stamp: str | None) -> None:
@@ -95,24 +133,27 @@ def settled_marks(cfgs: Sequence[DictConfig], names: Sequence[str]) -> list[str 
     return marks
 
 
-def settle(cfg: DictConfig, folder: Path) -> Path:
-    """The folder of a single run, where its own holds it on other data another; ``cfg.paths`` too.
+def settle(run: Run) -> Run:
+    """A single run in the folder that is its own, beside one of the same run on other data.
 
     Raises:
         ValueError: a folder that the user chose holds another run.
     """
-    if cfg.force:
-        return folder
-    check_owner(folder, cfg)
+    cfg, folder = run.cfg, run.folder
+    chosen = folder.resolve() != (Path(cfg.paths.runs_dir) / run.name).resolve()
+    if chosen and cfg.force:
+        return run
+    if not cfg.force:
+        check_owner(run)
     mark = data_mark(folder, cfg)
     if mark is None:
-        return folder
-    if folder.resolve() != (Path(cfg.paths.runs_dir) / run_name(cfg)).resolve():
+        return run
+    if chosen:
         raise ValueError(f"{folder} holds this run on other data of the same name: {_ELSEWHERE}")
     with open_dict(cfg):
         OmegaConf.update(cfg, MARK, mark)
-        cfg.paths.output_dir = str(folder.with_name(run_name(cfg)))
-    return Path(cfg.paths.output_dir)
+        cfg.paths.output_dir = str(folder.with_name(run_name(cfg, run.config)))
+    return Run(cfg, Path(cfg.paths.output_dir))
 
 
 def reused(result: dict[str, Any]) -> str:
@@ -122,6 +163,6 @@ def reused(result: dict[str, Any]) -> str:
     return "counted before" if score is None else f"{100 * score:.2f} %, trained before"
 
 
-def needs_replay(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the logger of ``cfg`` has not seen the finished run in ``folder``."""
-    return "_target_" in cfg.logger and cfg.logger.name not in logged_by(folder)
+def needs_replay(run: Run) -> bool:
+    """Whether the logger of a finished run's config has not seen it."""
+    return "_target_" in run.cfg.logger and run.cfg.logger.name not in logged_by(run.folder)
