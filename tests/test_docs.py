@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from bnnbench.config import options
+from picture import PICTURE, TABLE, digest, draw, measured
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -72,6 +75,22 @@ def test_the_readme_is_one_page() -> None:
     pictures = [link for link in links(ROOT / "README.md") if link.endswith(".png")]
     assert pictures
     assert all((ROOT / picture).stat().st_size < 100_000 for picture in pictures)
+
+
+def test_the_picture_shows_the_committed_table(tmp_path: Path) -> None:
+    rows = measured(TABLE)
+    with TABLE.open(encoding="utf-8") as file:
+        accuracies = [line["accuracy % (last epoch)"] for line in csv.DictReader(file)]
+    shown = [row["accuracy % (last epoch)"] for row in rows]
+    assert shown == [text for text in accuracies if text[0].isdigit()]
+    assert len({row["quantizer"] for row in rows}) == len(rows)
+    with Image.open(PICTURE) as picture:
+        assert picture.info["Comment"] == digest(rows), "run python docs/build/picture.py"
+    draw(rows[:2], tmp_path / "two.png")
+    with Image.open(tmp_path / "two.png") as other, Image.open(PICTURE) as picture:
+        assert other.info["Comment"] == digest(rows[:2]) != picture.info["Comment"]
+        assert other.width == picture.width
+        assert other.height < picture.height
 
 
 @pytest.mark.parametrize("group", ["quantizer", "loss", "backbone", "dataset", "recipe", "table"])
@@ -213,3 +232,10 @@ def test_a_loss_a_backbone_a_data_set_and_a_table_are_added_as_the_page_says(
         *((method, loss) for method in ("xnor", "adabin") for loss in ("task", "sign_error")),
     ]
     assert all(float(accuracy) > 50 for *_, accuracy in rows)  # guessing gets 25 %
+
+
+def test_the_pages_loss_is_the_variance_of_magnitudes() -> None:
+    names: dict = {"__name__": "sign_error"}
+    exec(printed_files(ROOT / "docs" / "extending.md")["src/bnnbench/losses/sign_error.py"], names)
+    weight = torch.tensor([[1.0, -3.0], [2.0, 2.0]]).view(2, 2, 1, 1)
+    assert float(names["sign_error"](weight)) == 0.5
