@@ -111,7 +111,7 @@ class QuantizerSpec:
 
     @property
     def bits(self) -> dict[str, int]:
-        """Of weights (w) and activations (a); below 32 also of gradients (g) and errors (e)."""
+        """Bits of weights (w) and activations (a), and below 32 of gradients (g) and errors (e)."""
         weight, activation = self.example.weight_quantizer, self.example.activation_quantizer
         found = {
             "g": (self.example.output or weight).gradient_bits,

@@ -39,7 +39,7 @@ Ran = dict[nn.Module, Axes]
 SHORTCUTS = ("downsample", "shortcut", "skip")  # in the names of projections, wherever those pool
 NEVER_NEGATIVE = (nn.ReLU, nn.ReLU6)
 KINDS = (nn.Conv2d, nn.Linear, *NEVER_NEGATIVE)
-UNSIZED = (224, 224)  # of the trial run, where nothing says how large images are
+UNSIZED = (224, 224)  # size of the trial run's images where nothing says how large they are
 
 
 class SameConv2d(BinaryConv2d):

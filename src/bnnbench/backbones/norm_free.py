@@ -17,7 +17,7 @@ ALPHA = 0.25
 
 
 def expected_variances(depths: Sequence[int]) -> Iterator[tuple[float, float]]:
-    """Of the inputs of the two convolutions of each block, block by block."""
+    """The variances that the inputs of both convolutions are expected to have, block by block."""
     variance = 1.0
     for depth in depths:
         inputs = [variance] + [1 + i * ALPHA**2 for i in range(2 * depth - 1)]

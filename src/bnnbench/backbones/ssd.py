@@ -77,7 +77,7 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), likewise."""
+        """(N, C, H, W) to the same shape."""
         return self.weight[:, None, None] * F.normalize(x)
 
 
@@ -119,13 +119,13 @@ class Pyramid(nn.Module):
 
     Args:
         body: its ``forward_maps`` gives the source maps at its end.
-        norms: of the source maps.
-        channels: of the source maps.
+        norms: one for each source map.
+        channels: those of each source map.
         sides: widths of the source maps.
         structure: what the extra maps are built of.
 
     Attributes:
-        out_channels, sides: of all six maps.
+        out_channels, sides: channels and pixels a side of all six maps.
     """
 
     def __init__(

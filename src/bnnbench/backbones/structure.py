@@ -141,12 +141,12 @@ class Structure:
 
     @property
     def block(self) -> str:
-        """Of ResNets: ``basic``, or ``pre_activation`` where the method is made for it."""
+        """ResNets' block: ``basic``, or ``pre_activation`` where the method is made for it."""
         return self.quantizer.config.get("block", "basic")
 
     @property
     def norm_start(self) -> float:
-        """Of the scales of batch norms; a method may have its branches start at 0."""
+        """Where scales of batch norms start; a method may have its branches start at 0."""
         return self.quantizer.config.get("norm_start", 1.0)
 
     def as_dict(self) -> dict[str, Any]:
@@ -208,13 +208,13 @@ class Structure:
 
 
 class NormFreeStructure(Structure):
-    """Of the networks that exist without norms as well (WAGE)."""
+    """The structure of networks that exist without norms as well (WAGE)."""
 
     norms: ClassVar[tuple[str, ...]] = tuple(NORMS)
 
 
 class ResNetStructure(NormFreeStructure):
-    """Of ResNets, which without norms need a shortcut per convolution (A&B BNN)."""
+    """The structure of ResNets: without norms they need a shortcut per convolution (A&B BNN)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

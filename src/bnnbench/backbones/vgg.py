@@ -112,7 +112,7 @@ class VGG16(Backbone):
 
     Args:
         num_classes: length of the logits.
-        in_channels: of the image.
+        in_channels: channels of the image.
         structure: ``shortcut`` conv or None, and the other switches.
         conv7: ``fp32`` or ``binary``.
     """

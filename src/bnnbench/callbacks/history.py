@@ -35,7 +35,7 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         self.wall_s = 0.0
         self.images = 0
         self.cut = False
-        self._images = 0  # of this process in this epoch
+        self._images = 0  # seen by this process in this epoch
         self._epoch_start = 0.0
         self._eval_s = 0.0
         self._evaluated = False

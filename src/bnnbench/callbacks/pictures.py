@@ -19,7 +19,7 @@ class DetectionPictures(L.Callback):
     With a wandb logger both are logged as well. Other tasks have no such pictures.
 
     Args:
-        folder: of the run; the pictures go to its ``pictures``.
+        folder: the run's; the pictures go to its ``pictures``.
         images: how many of the first images are drawn.
         score: least score of a detection that is drawn.
     """

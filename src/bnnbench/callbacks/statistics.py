@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from bnnbench.layers import BinaryLayer, binary_layers
 
-FRACTIONS = (0.0, 0.01, 0.1, 1.0)  # of the run: the paper's epochs 0, 2, 20 and 200 of 200
+FRACTIONS = (0.0, 0.01, 0.1, 1.0)  # parts of the run: the paper's epochs 0, 2, 20 and 200 of 200
 BINS = 80
-ENTRIES = 40  # of each list of values per epoch in a result
+ENTRIES = 40  # that a list of values per epoch has in a result
 _SERIES = ("binarized", "mean_abs", "kurtosis")
 
 
@@ -123,7 +123,7 @@ def watched_layers(net: nn.Module) -> list[tuple[str, int, BinaryLayer]]:
     if not count:
         return []
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
-    number = 1 if first is layers[0][1] else 2  # of layers[0]: the stem may be binarized too
+    number = 1 if first is layers[0][1] else 2  # that of layers[0]: the stem may be binarized too
     indices = sorted({0, min(1, count - 1), count // 3, 2 * count // 3})
     return [(layers[i][0], number + i, layers[i][1]) for i in indices]
 

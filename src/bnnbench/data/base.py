@@ -25,7 +25,7 @@ class ImageData(L.LightningDataModule):
     Attributes:
         task: what a network is to do with the images.
         num_classes, in_channels, image_size: what a network needs to know, set by each module.
-        class_names: of the classes in the order of their labels; known after ``setup``.
+        class_names: in the order of their labels; known after ``setup``.
         parts: images and what is known of them, in the form of the set and equally long, by part;
             filled by ``setup``.
     """

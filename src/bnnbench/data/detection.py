@@ -26,7 +26,7 @@ class DetectionDataModule(FileData):
     ``difficult`` bool (n,). An image may have no object.
 
     Args:
-        name: of the set, for messages.
+        name: the set's, for messages.
         data_dir: where the sets are.
         folder: that the trees lie in, or the one tree: in ``data_dir``, or an absolute path.
         train, test: splits, ``<tree>/<split>`` or ``<split>`` of the one tree.
@@ -36,7 +36,7 @@ class DetectionDataModule(FileData):
         augmentation: ``ssd`` (colours, zoom out, crop, flip), ``flip`` or ``none``.
         train_difficult: whether to train on difficult objects; evaluation always has them, marked.
         bad_boxes: ``error`` refuses boxes without area, ``drop`` leaves them out.
-        interpolation: of the precision that this set is judged by, ``11point`` or ``area``.
+        interpolation: rule of the precision that judges this set, ``11point`` or ``area``.
         in_channels, mean, std, batch_size, workers, val_fraction, seed, channels_last,
             eval_batch_size: see ``FileData``.
         task: ``detection``.
@@ -161,7 +161,7 @@ class ShapesDataModule(DetectionDataModule):
 
     Args:
         generate: arguments of ``Shapes``; each set of them has a tree of its own.
-        data_dir, options: as of ``DetectionDataModule``, ``folder`` excepted.
+        data_dir, options: those of ``DetectionDataModule``, without ``folder``.
     """
 
     def __init__(self, generate: dict[str, Any], data_dir: str | Path, **options: Any) -> None:

@@ -82,7 +82,7 @@ class BoxTransform:
         self.steps = v2.Compose(steps)
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
-        """Of an image uint8 (3, H, W) and its objects; those that are cropped off are left out."""
+        """Augment an image uint8 (3, H, W) and its objects, without those that are cropped off."""
         image, target = self.steps(tv_tensors.Image(image), target)
         plain = {key: value.as_subclass(Tensor) for key, value in target.items()}
         return image.as_subclass(Tensor), plain

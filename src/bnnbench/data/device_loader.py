@@ -42,7 +42,7 @@ class DeviceLoader:
         batch_size: images a batch and rank; evaluation evens its batches out below this.
         train: shuffle, augment, drop the last short batch (unless it is the only one).
         epoch_fn: the current epoch; without it each pass over the loader is the next epoch.
-        seed: of shuffling and augmentation, not negative.
+        seed: what shuffling and augmentation start from, not negative.
         rank, world_size: this process among those that share the set.
         channels_last: memory format of the batches.
 

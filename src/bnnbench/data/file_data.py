@@ -20,7 +20,7 @@ class FileData(ImageData):
         workers: processes that decode (0: this one); ``auto`` shares the CPU's cores among the
             devices.
         val_fraction: held-out part of the training set, in [0, 1).
-        seed: of shuffling and augmentation.
+        seed: what shuffling and augmentation start from.
         channels_last: memory format of the batches.
         eval_batch_size: images a step in evaluation.
 
@@ -76,7 +76,7 @@ class FileData(ImageData):
             self._loaders.pop().close()
 
     def on_exception(self, exception: BaseException) -> None:
-        """Likewise, where a run breaks off."""
+        """End the worker processes of a run that breaks off."""
         self.teardown()
 
     def _loader(self, part: str, train: bool) -> FileLoader:

@@ -32,7 +32,7 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
     Args:
         files: paths as bytes (N,): strings would be copied into every worker, one by one.
         truths: what is known of the images: labels int64 (N,), or what ``truth`` reads.
-        transform: of one uint8 image (3, H, W) together with what is known of it; its random
+        transform: applied to a uint8 image (3, H, W) together with what is known of it; its random
             numbers follow (seed, epoch, image).
         seed: not negative.
     """

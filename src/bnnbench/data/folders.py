@@ -23,7 +23,7 @@ class FolderDataModule(FileData, ClassificationData):
     """Images in ``<data_dir>/<folder>/{train,val}/<class>/``; ``val`` is the test set.
 
     Args:
-        name: of the set, for messages.
+        name: the set's, for messages.
         folder: sub-folder of ``data_dir``, or an absolute path.
         data_dir: where the sets are.
         batch_size: training images a step and device.

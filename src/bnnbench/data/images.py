@@ -24,7 +24,7 @@ class ImageDataModule(ClassificationData):
         num_classes, in_channels, image_size: what a network needs to know; checked against the set.
         mean, std, pad, flip: see ``Augmentation``.
         val_fraction: held-out part of the training set, in [0, 1).
-        seed: of shuffling and augmentation.
+        seed: what shuffling and augmentation start from.
         channels_last: memory format of the batches.
         eval_batch_size: images a step in evaluation.
 

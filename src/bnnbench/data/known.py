@@ -13,7 +13,7 @@ IMAGE_EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 FOLDERS = {"train": "train", "test": "val"}  # ImageNet's labelled validation set is the test set
-CORNERS = ("xmin", "ymin", "xmax", "ymax")  # of a box in an XML file
+CORNERS = ("xmin", "ymin", "xmax", "ymax")  # a box's tags in an XML file
 
 
 class DatasetMissing(FileNotFoundError):
@@ -29,8 +29,8 @@ class Source:
     """A small set: image shape (C, H, W), class names in the order of labels, torchvision's names.
 
     Attributes:
-        shape: of an image.
-        names: of the classes.
+        shape: an image's.
+        names: the classes'.
         torchvision: class that downloads and reads it; empty where the set is embedded.
         folder: where that class keeps its files.
         files: what the folder holds, for messages.

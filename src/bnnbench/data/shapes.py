@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from bnnbench.data.known import CORNERS, check_whole
 
-VERSION = 1  # of the drawing: raise it with every change, so that trees on disk are drawn again
+VERSION = 1  # the drawing's: raise it with every change, so that trees on disk are drawn again
 CLASSES = ("rectangle", "cross", "triangle")
 ASPECTS = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.75), (1.25, 1.0), (1.0, 1.25))  # width, height
 DIFFICULT, FAINT = 0.1, 0.25  # share of difficult objects, and their part of the colour
@@ -42,7 +42,7 @@ class Shapes:
     Attributes:
         trainval, test: number of images.
         size: pixels of an image; some are a quarter longer or shorter one way.
-        seed: of all that is drawn.
+        seed: what all drawing starts from.
 
     Raises:
         ValueError: an argument out of range.

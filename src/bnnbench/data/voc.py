@@ -123,7 +123,7 @@ class Annotation:
     """One image's XML file, checked.
 
     Args:
-        path: of the file.
+        path: where the file lies.
         numbers: labels by class.
         dropped: collects the files of boxes without area; None refuses them.
 

@@ -124,7 +124,7 @@ def _scale_bytes(layer: BinaryConv2d | BinaryLinear) -> int:
 
 
 def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, out: Tensor) -> LayerCost:
-    macs = out.numel() * layer.weight[0].numel()  # of one image: windows and tokens may come first
+    macs = out.numel() * layer.weight[0].numel()  # for one image: windows and tokens may come first
     weights = layer.weight.numel()
     if not isinstance(layer, BinaryConv2d | BinaryLinear):
         return LayerCost(name, macs, FP32, FP32, 1, weights, 4 * weights, 0)

@@ -86,7 +86,7 @@ def _match(overlaps: Tensor, difficult: Tensor, threshold: float) -> tuple[Tenso
     count, truths = overlaps.shape
     if truths == 0:
         return torch.zeros(count, dtype=torch.bool), torch.ones(count, dtype=torch.bool)
-    best, truth = overlaps.max(dim=1)  # of equal truths the first
+    best, truth = overlaps.max(dim=1)  # the first of equal truths
     found = best >= threshold
     rank = torch.arange(count)
     first = torch.full((truths,), count).scatter_reduce(0, truth[found], rank[found], "amin")

@@ -25,7 +25,7 @@ class BayesBiNN(LatentAdam):
     Args:
         params: groups; ``latent`` says which of the two rules a group follows.
         lr: step a of the natural parameter, and Adam's learning rate.
-        weight_decay: of Adam's groups; lam decays towards the prior by itself.
+        weight_decay: that of Adam's groups; lam decays towards the prior by itself.
         prior: natural parameter lam_0 of the prior; 0 is both signs alike.
 
     Raises:

@@ -19,8 +19,8 @@ class LatentAdam(optim.Adam):
 
     Args:
         params: groups; ``latent`` says which of the two rules a group follows.
-        lr: of both.
-        weight_decay: of Adam's groups.
+        lr: learning rate of both.
+        weight_decay: that of Adam's groups.
     """
 
     setting: str

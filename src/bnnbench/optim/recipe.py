@@ -38,8 +38,8 @@ class Recipe:
             all others).
         lr: peak learning rate.
         weight_decay: L2 term of sgd and adam, decoupled for adamw.
-        momentum: of sgd.
-        nesterov: of sgd.
+        momentum: sgd's.
+        nesterov: whether sgd's momentum is Nesterov's.
         schedule: ``cosine`` or ``linear`` to 0, ``step`` (times ``gamma`` at each of the
             ``milestones``), ``onecycle`` (cosine up over the first 30 %, then down, with cycled
             momentum; arXiv 1708.07120), or ``constant``.

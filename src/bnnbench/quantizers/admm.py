@@ -69,9 +69,9 @@ class ADMMWeight(Side):
     """The real weight in training, its projection in evaluation.
 
     Args:
-        shape: of the weight.
+        shape: the weight's.
         levels: a key of ``LEVELS``: the magnitudes that weights of a layer have over its alpha.
-        rho_start, rho_end: of the penalty, at the start and the end of the run.
+        rho_start, rho_end: weight of the penalty at the start and the end of the run.
         projected: the weights are G, in training as well, and are not trained.
     """
 

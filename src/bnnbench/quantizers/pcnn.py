@@ -3,8 +3,8 @@
 Equation numbers are those of the group's book "Binary Neural Networks" (2023), chapter 3. Each of J
 projections takes the kernels to {-a, +a} (Eqs. 3.29, 3.57: a is the layer's ``E|C|``), the weight
 is their mean (Eq. 3.41). The backward uses every element of the J learned matrices W_j, one window
-of a kernel (Eqs. 3.52, 3.55): ``dC = sum g_j * 1[|W_j C| <= 1] * W_j`` and ``dW_j`` likewise with
-C, ``g_j = g / J``. J = 1 projects with the mean of W, as the implementation note says. J > 1
+of a kernel (Eqs. 3.52, 3.55): ``dC = sum g_j * 1[|W_j C| <= 1] * W_j`` and ``dW_j`` the same with C
+for W_j, ``g_j = g / J``. J = 1 projects with the mean of W, as the implementation note says. J > 1
 projects with all of W_j (Eq. 3.43): with their means all J codes would be equal. Changed: the mean
 leaves out Eq. 3.41's W_j^-1; sign(C) is taken before W_j's, so that C = 0 has W_j's sign; the paper
 makes J maps of each code, a network J times as wide; here the layer keeps its width, and its J

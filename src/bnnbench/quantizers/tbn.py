@@ -58,9 +58,9 @@ class TBNActivation(Side):
     """Ternary activations, one threshold a map.
 
     Args:
-        channels: of the input; the threshold does not depend on it.
+        channels: the input's; the threshold does not depend on them.
         delta: threshold over ``E|x|``.
-        momentum: of the running threshold.
+        momentum: how fast the running threshold follows.
         version: 1, or 2 for scaled values and the estimator of order ``order``.
         order: p of version 2, at least 1.
     """

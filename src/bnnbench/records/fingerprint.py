@@ -92,7 +92,7 @@ NEUTRAL: dict[str, Any] = {
     "recipe.init_std": None,
     "recipe.stages": [],
 }
-# Of Lightning's arguments: 1 is one batch, 1.0 all of them.
+# In these arguments of Lightning's 1 is one batch and 1.0 is all of them.
 _TYPED = ("trainer.limit_*_batches", "trainer.overfit_batches", "trainer.val_check_interval")
 _CHOICES = ("dataset", "backbone", "quantizer", "loss", "recipe")
 
@@ -109,7 +109,7 @@ def digest(config: Mapping[str, Any]) -> str:
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `config` counts: nothing outside or at its neutral value, `_target_`s by their class.
+    """The part of `config` that counts, without what is outside or neutral, `_target_`s by class.
 
     So a class may move to another module, and a config may gain a key, without renaming a run.
     """

@@ -34,8 +34,8 @@ class Signature:
     """Whose checkpoint it is.
 
     Attributes:
-        name: of the run.
-        fingerprint: of the run or, in a run of several, of this stage.
+        name: the run's.
+        fingerprint: the run's or, in a run of several stages, this stage's.
         stage: None for the only one.
         config: all groups of the config, resolved.
         data_stamp: content of the data, None where unknown.

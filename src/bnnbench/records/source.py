@@ -78,7 +78,7 @@ def targets(config: Mapping[str, Any], package: Path = PACKAGE) -> set[str]:
     }
     shape = (config.get("backbone") or {}).get("nonlinearity")
     found |= set(_named({"nonlinearity": shape}, "nonlinearity", package))
-    if "interpolation" in (config.get("dataset") or {}):  # of the average precision of detectors
+    if "interpolation" in (config.get("dataset") or {}):  # the rule of detectors' average precision
         found.add(DETECTION_LOSS)
     return found
 

@@ -18,7 +18,7 @@ from bnnbench.data import stamp
 from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, files_of
 from bnnbench.records.store import write_json
 
-FORM = 1  # of the stamps: raise it where they change, so that no old one is believed
+FORM = 1  # version of the stamps: raise it where they change, so that no old one is believed
 PACKAGE = "bnnbench.data."
 TREES = ("DetectionDataModule", "VOCDataModule", "ShapesDataModule")
 
@@ -27,7 +27,7 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
     """The stamp of the set that a resolved ``cfg.dataset`` describes, as a run would give it.
 
     Args:
-        dataset: of the config.
+        dataset: the config's group, resolved.
         cache: the file that keeps stamps of small sets.
 
     Returns:
@@ -107,7 +107,7 @@ def _tree(dataset: Mapping[str, Any]) -> Path:
 
 
 def _of_module(dataset: Mapping[str, Any]) -> str:
-    """Of a data module that is not ours: what it says itself."""
+    """The stamp of any other data module, as it states it itself."""
     from bnnbench.config import target
 
     data = target(dict(dataset))(channels_last=False)

@@ -91,7 +91,7 @@ def trained(run_dir: Path | str) -> tuple[dict[str, Any], Path]:
 
 
 def stage_folder(number: int, name: str) -> str:
-    """Of a stage, inside its run's; the first has number 1."""
+    """Name of a stage's folder inside its run's; the first stage has number 1."""
     return f"stage{number}_{name}"
 
 

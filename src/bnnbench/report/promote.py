@@ -32,11 +32,11 @@ def promote(
     Cells that are not finished are left out and show as missing; damaged ones are named on stderr.
 
     Args:
-        name: of the sweep, as its folder in sweeps_dir.
+        name: the sweep's folder in sweeps_dir.
         allow_dirty: take results that do not say which commit measured them.
         allow_partial: take results of runs that ended early or saw part of the data.
         stored_as: a telling name to store it under; None: its own.
-        title: of its table; None: the one it has or had when it was promoted before.
+        title: its table's; None: the one it has or had when it was promoted before.
 
     Raises:
         FileNotFoundError: there is no such sweep; the message lists those that exist.

@@ -103,7 +103,7 @@ class _Source(_Model):
 
 
 class _Bits(_Model):
-    """Of weights, activations, gradients and errors."""
+    """Bits of weights, activations, gradients and errors."""
 
     w: PositiveInt
     a: PositiveInt

@@ -16,7 +16,7 @@ from bnnbench.report.rows import Result, lookup
 class Found(NamedTuple):
     """What the runs of a sweep left, each by fingerprint.
 
-    results: of the finished ones. failures: texts of errors. damaged: what is wrong with a file.
+    results: what finished runs say. failures: texts of errors. damaged: what is wrong with a file.
     """
 
     results: dict[str, Result]

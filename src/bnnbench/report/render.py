@@ -39,7 +39,7 @@ def render(
         published_dir: folder of the published numbers that a manifest's table may name.
         figures: the curves go to `<figures>.<format>`, the others to `<figures>_<name>.<format>`;
             to `<name>.<format>` in out_dir if None.
-        formats: of the figures, png or svg.
+        formats: those of the figures, png or svg.
         names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for.
     """
     manifest = read_json(manifest_path)

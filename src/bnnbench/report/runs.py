@@ -124,5 +124,5 @@ def _key(options: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def runs_name(stem: str) -> str:
-    """Of the file beside a table: `runs.csv`, or `<stem>_runs.csv` among other sweeps' tables."""
+    """Name of the file beside a table: `runs.csv`, or `<stem>_runs.csv` among other sweeps'."""
     return "runs.csv" if stem == "table" else f"{stem}_runs.csv"

@@ -20,7 +20,7 @@ MOST_ROWS = 8  # lines of panels in one figure
 _PANEL = (2.1, 1.6)  # width and height of one panel, inches
 _LAYER_PANEL = (3.3, 2.4)
 _FILL, _FIT = "#9db8d6", "#b03a2e"
-_POINTS = 241  # of a fitted curve
+_POINTS = 241  # that a fitted curve is drawn with
 Statistics = dict[str, Any]
 Drawn = list[tuple[str, Statistics]]  # label and statistics of each row
 
@@ -90,7 +90,7 @@ def binarized(
     columns = min(count, 2)
     lines = math.ceil(count / columns)
     with rc_context(STYLE):
-        words = sum(_wrapped(label, 28).count("\n") + 1 for label, _ in rows)  # of the legend
+        words = sum(_wrapped(label, 28).count("\n") + 1 for label, _ in rows)  # the legend's
         size = (columns * _LAYER_PANEL[0] + 2, max(lines * _LAYER_PANEL[1], 0.2 * words + 0.8))
         figure = Figure(size, layout="constrained")
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)

@@ -23,7 +23,7 @@ from bnnbench.runs.reuse import Run
 from bnnbench.tasks.base import Task
 
 C = TypeVar("C", bound=L.Callback)
-# Of a stage's record: the rest is the same for all stages of a run.
+# What a result keeps of each stage's record: the rest is the same for all stages of a run.
 STAGE_KEYS = ("metrics", "epochs", "time", "config", "statistics")
 
 
@@ -57,7 +57,7 @@ def _teacher(cfg: DictConfig) -> dict[str, str]:
 
 
 def _bases(task: Task) -> dict[str, int]:
-    """Of both sides; a layer that binarizes weights alone has one of activations."""
+    """Bases of both sides; a layer that binarizes weights alone has one of activations."""
     layers = [layer for _, layer in binary_layers(task.net)]
     return {
         "w": max((layer.weight_quantizer.bases for layer in layers), default=1),
@@ -87,7 +87,7 @@ def measured(
     """What a finished training measured.
 
     Args:
-        cfg: of the run, or of its stage.
+        cfg: the run's config, or its stage's.
         task, data, trainer: after the final evaluation.
         last: metrics of that one, of the last epoch's weights.
     """
@@ -159,7 +159,7 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
     planned = [record["planned_epochs"] for record in records]
     time = result["time"] | {key: sum(r["time"][key] for r in records) for key in seconds}
     best = dict(result["metrics"]["best"])
-    if "epoch" in best:  # of the last stage; counted through, as the history is
+    if "epoch" in best:  # the last stage's own, counted through as the history is
         best["epoch"] += sum(record["epochs"] for record in records[:-1])
     return result | {
         "metrics": result["metrics"] | {"best": best},

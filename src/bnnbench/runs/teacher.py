@@ -24,7 +24,7 @@ def build_teacher(
     """The teacher of ``cfg``, with its weights; None for ``teacher=none``.
 
     Args:
-        cfg: of the run or stage.
+        cfg: the config of the run or stage.
         stages: the configs of this run's earlier stages by name, for ``teacher=stage``.
         untrained: leave out an earlier stage's weights, to check a run before it starts.
 

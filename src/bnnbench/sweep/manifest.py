@@ -12,13 +12,13 @@ from bnnbench.records.fingerprint import is_outside
 from bnnbench.records.store import SCHEMA, Cell
 from bnnbench.sweep.expand import bare
 
-# Of no interest where all cells name the same.
+# No swept keys where all cells that have one name the same.
 PLACES = ("teacher.folder", "teacher.checkpoint")
 LONGEST = 80  # letters of a name, without the digits of its hash
 
 
 def telling(cells: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Of each cell's overrides those that say which cell it is.
+    """The overrides of each cell that say which cell it is.
 
     What changes no number is left out, unless the cells differ in it.
     """

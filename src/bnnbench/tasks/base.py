@@ -35,7 +35,8 @@ class Task(L.LightningModule):
             undefined is not logged.
         eval_images: images of the last evaluation, over all processes.
         signature: whose the checkpoints are; None in anybody's own training.
-        class_accuracy: of a classifier's last final evaluation, None for a class without images.
+        class_accuracy: a classifier's, by class, in its last final evaluation; None for a class
+            without images.
     """
 
     task: str

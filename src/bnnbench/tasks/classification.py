@@ -34,7 +34,7 @@ class Classification(Task):
         evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
         terms: further loss terms by name: functions of the step, or regularizers.
         teacher: what terms may compare the network with.
-        task_weight: of ``loss`` beside the terms.
+        task_weight: factor of ``loss`` beside the terms.
     """
 
     task, headline = "classification", "acc"

@@ -33,7 +33,7 @@ class Detection(Task):
         recipe: optimiser and schedule.
         classes: names of the labels from 1 on.
         evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
-        interpolation: of the average precision, ``11point`` (VOC 2007) or ``area``.
+        interpolation: rule of the average precision, ``11point`` (VOC 2007) or ``area``.
         terms: further loss terms by name: functions of the step, or regularizers.
     """
 
