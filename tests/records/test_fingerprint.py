@@ -137,6 +137,10 @@ def test_is_the_hash_of_the_canonical_values() -> None:
         "recipe.epochs.cifar10=7",  # another data set's
         "trainer.devices=[0]",
         "compile=auto",
+        "+trainer.max_time=null",
+        "+trainer.max_steps=-1",
+        "+trainer.accumulate_grad_batches=1",
+        "+trainer.overfit_batches=0.0",
     ],
 )
 def test_another_spelling_is_the_same_run(composed: Compose, plain: str, override: str) -> None:
@@ -217,6 +221,9 @@ def test_a_checkpoint_counts_by_its_content(composed: Compose, tmp_path: Path, k
     [
         ([], ""),
         (["+trainer.limit_val_batches=2"], "limited_"),
+        (["+trainer.limit_train_batches=1"], "limited_"),
+        (["+trainer.max_steps=1"], "limited_"),
+        (["+trainer.fast_dev_run=true"], "limited_"),
         (["+trainer.max_time=00:00:01:00"], "limited_"),
         (["+trainer.limit_train_batches=1.0"], ""),
         (["+callbacks.ema={_target_: lightning.pytorch.callbacks.EMAWeightAveraging}"], "ema_"),
@@ -239,6 +246,25 @@ def test_a_callback_s_folder_is_no_part_of_it(composed: Compose) -> None:
     assert fingerprinted(composed(timer))["callbacks"] == {
         "timer": {"_target_": "lightning.pytorch.callbacks.Timer", "duration": "00:01:00:00"}
     }
+
+
+def test_what_stands_beside_a_folder_counts(composed: Compose) -> None:
+    def named(decay: str) -> str:
+        inner = f"a: {{decay: {decay}, folder: '${{paths.output_dir}}'}}"
+        return fingerprint(composed(f"+callbacks.e={{_target_: x.E, {inner}}}"))
+
+    assert named("0.9") != named("0.5")
+
+
+def test_random_numbers_without_their_seeding_are_others(composed: Compose, plain: str) -> None:
+    found = {fingerprint(composed(word)) for word in ("~callbacks.reseed", "callbacks.reseed=null")}
+    assert len(found) == 1
+    assert plain not in found | {fingerprint(composed("~callbacks"))}
+
+
+def test_what_is_no_callback_is_refused(composed: Compose) -> None:
+    with pytest.raises(ValueError, match=r"callbacks\.e=5: a callback is"):
+        fingerprint(composed("+callbacks.e=5"))
 
 
 def test_resolver_names_the_run_from_any_depth(composed: Compose) -> None:

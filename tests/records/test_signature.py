@@ -119,6 +119,28 @@ def test_a_tensor_lost_or_added_is_noticed(file: Path) -> None:
         read_checkpoint(file)
 
 
+def test_rot_outside_of_tensors_is_noticed(file: Path) -> None:
+    damaged = torch.load(file, weights_only=True)
+    damaged["epoch"] = 5
+    torch.save(damaged, file)
+    with pytest.raises(BadCheckpoint, match="what is no tensor"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize("signed", [5, {"checksums": 3}, {"name": "a"}])
+def test_a_damaged_signature_is_told(file: Path, signed: Any) -> None:
+    damaged = torch.load(file, weights_only=True)
+    damaged[KEY] = signed
+    torch.save(damaged, file)
+    with pytest.raises(BadCheckpoint, match="checksums are gone"):
+        read_checkpoint(file)
+    del damaged[KEY]
+    sign(damaged, None)
+    damaged[KEY]["name"] = "a"
+    with pytest.raises(BadCheckpoint, match="it lacks"):
+        signature_of(damaged)
+
+
 def test_signing_again_counts_no_signature(file: Path) -> None:
     checkpoint = read_checkpoint(file)
     before = checkpoint[KEY]["checksums"]

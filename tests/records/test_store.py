@@ -123,6 +123,34 @@ def test_loggers_are_remembered(run: Path) -> None:
     assert logged_by(run) == ["csv", "wandb"]
 
 
+@pytest.mark.parametrize("text", ["", "null", "5", "{", '["a", 3]'])
+def test_a_damaged_list_of_loggers_is_a_short_one(run: Path, text: str) -> None:
+    (run / "logged.json").write_text(text)
+    assert set(logged_by(run)) <= {"a"}
+    mark_logged(run, "csv")
+    assert "csv" in logged_by(run)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"name": 1, "fingerprint": 2}', "{"])
+def test_a_damaged_identity_says_what_to_do(run: Path, text: str) -> None:
+    (run / "identity.json").write_text(text)
+    with pytest.raises(DamagedResult, match=r"identity.json: damaged .*delete the file"):
+        read_identity(run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"metrics": {"last": {"test/acc": 7.5}, "best": {}}}, "no share of 1"),
+        ({"history": {"epoch": [0], "test/acc": []}}, "not equally long"),
+    ],
+)
+def test_what_cannot_be_is_no_result(run: Path, changed: dict, words: str) -> None:
+    write_json(run / "result.json", RESULT | changed)
+    with pytest.raises(DamagedResult, match=words):
+        read_result(run)
+
+
 def test_no_result_and_no_error(run: Path) -> None:
     assert read_result(run) is None
     assert read_error(run) is None

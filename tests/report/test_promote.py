@@ -132,6 +132,19 @@ def test_a_run_that_ended_early_is_no_full_one(folders, finish, ended, epochs, w
     assert len(promote("a_sweep", **folders, allow_partial=True)) == 3
 
 
+def test_a_promoted_run_is_not_replaced_by_one_on_other_data(folders, finish) -> None:
+    finish("quantizer=bnn", {"data_stamp": f"sha256:{'a' * 64}"}, **CLEAN)
+    promote("a_sweep", **folders)
+    kept = folders["results_dir"] / "runs" / "quantizer=bnn.json"
+    before = kept.read_text()
+    finish("quantizer=bnn", {"data_stamp": f"sha256:{'b' * 64}"}, **CLEAN)
+    with pytest.raises(ValueError, match="on other data of the same name"):
+        promote("a_sweep", **folders)
+    assert kept.read_text() == before
+    finish("quantizer=bnn", {"data_stamp": f"sha256:{'a' * 64}"}, **CLEAN)
+    promote("a_sweep", **folders)
+
+
 def test_a_damaged_result_is_left_out_and_named(folders, finish, capsys) -> None:
     finish("quantizer=bnn", **CLEAN)
     bad = finish("quantizer=xnor", **CLEAN)

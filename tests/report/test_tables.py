@@ -215,6 +215,17 @@ def test_results_without_a_data_stamp_are_counted_in_one_note(make_manifest, mak
     results["quantizer=bnn"] = make_result("bnn")
     table = comparison(make_manifest(*results), results, {})
     assert notes_with(table, "data stamp") == ["data stamp unknown: 2 of 3 results"]
+    assert not notes_with(table, "not comparable")
+
+
+def test_rows_on_other_data_of_the_same_name_are_told(make_manifest, make_result) -> None:
+    cells = ["quantizer=bnn", "quantizer=xnor"]
+    results = {
+        cell: make_result(cell[10:], data_stamp=f"sha256:{letter * 64}", name=cell[10:])
+        for cell, letter in zip(cells, "ab", strict=True)
+    }
+    (note,) = notes_with(comparison(make_manifest(*cells), results, {}), "not comparable")
+    assert "sha256:aaaaaaaa: bnn; sha256:bbbbbbbb: xnor" in note
     known = {"quantizer=bnn": results["quantizer=bnn"]}
     assert not notes_with(comparison(make_manifest(*known), known, {}), "data stamp")
 

@@ -18,6 +18,7 @@ from bnnbench.records.signature import BadCheckpoint, read_checkpoint, signature
 from bnnbench.records.store import read_result, write_json
 from bnnbench.runs import run
 from bnnbench.runs.reuse import Run, settle
+from bnnbench.runs.teacher import check_classes
 
 Compose = Callable[..., DictConfig]
 
@@ -162,6 +163,26 @@ def test_what_contradicts_a_checkpoint_is_refused(
             run.execute(compose(*typed, "logger=none"), tmp_path, quiet=True, typed=typed)
 
 
+def test_an_evaluation_says_what_it_saw(
+    tiny: Any, compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = tiny(7)
+    last = trained(cfg)
+    typed = ["train=false", f"ckpt_path={last}", f"dataset.data_dir={cfg.paths.data_dir}"]
+    limited = [*typed, "+trainer.limit_test_batches=1", "logger=none"]
+    run.execute(compose(*limited), tmp_path, quiet=True, typed=typed)
+    assert "on 20 test images" in capsys.readouterr().out  # one batch is all of this set
+    tiny(9)
+    other = ["train=false", f"ckpt_path={last}", f"dataset.data_dir={tmp_path}/data9"]
+    run.execute(compose(*other, "logger=none"), tmp_path, quiet=True, typed=other)
+    assert "not the data it was trained on" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("evaluation*.json"))) == 2
+    with pytest.raises(ValueError, match="holds a run"):
+        run.execute(compose(*typed), Path(cfg.paths.output_dir), quiet=True, typed=typed)
+    with pytest.raises(ValueError, match="an evaluation trains nothing"):
+        run.execute(compose(*typed), tmp_path, quiet=True, typed=[*typed, "init_from=x"])
+
+
 def test_a_training_does_not_take_ckpt_path(tiny: Any, tmp_path: Path) -> None:
     last = trained(tiny(7))
     with pytest.raises(ValueError, match="init_from=<file>"):
@@ -208,6 +229,15 @@ def test_a_teacher_s_weights_are_its_folder_s_own(tiny: Any, tmp_path: Path) -> 
     taught = tiny(7, "loss=kd", "teacher=run", f"teacher.folder={tmp_path}/own")
     with pytest.raises(BadCheckpoint, match="not to the one whose result lies beside it"):
         trained(taught)
+
+
+def test_a_teacher_saw_the_same_images(tiny: Any, tmp_path: Path) -> None:
+    trained(tiny(7, "quantizer=fp32", f"paths.output_dir={tmp_path}/own"))
+    taught = ["loss=kd", "teacher=run", f"teacher.folder={tmp_path}/own"]
+    with pytest.raises(ValueError, match=r"saw images with dataset\.mean"):
+        trained(tiny(7, *taught, "dataset.mean=[0.1,0.2,0.3]"))
+    with pytest.raises(ValueError, match="has to know the same classes"):
+        check_classes(tiny(7, *taught), ["cat", "dog"])
 
 
 def test_an_unknown_stamp_says_nothing(tiny: Any) -> None:
