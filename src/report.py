@@ -47,7 +47,8 @@ def main(cfg: DictConfig) -> None:
 def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:
     """Promote the sweeps that `promote=` names."""
     named = cfg.promote if isinstance(cfg.promote, ListConfig) else [cfg.promote]
-    names, stored_as = list(filter(None, named)), cfg["as"]
+    names = list(filter(None, named))
+    stored_as = None if cfg["as"] is None else str(cfg["as"])
     if len(names) != 1 and (stored_as or cfg.title):
         raise ValueError("as= and title= are of one sweep: promote=<sweep> as=<name>")
     for name in names:

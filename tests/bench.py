@@ -25,16 +25,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
-from bnnbench.callbacks.distillation import (
+from bnnbench.config import options
+from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.layers import binary_layers
+from bnnbench.losses.bayesian_feature import BayesianFeature
+from bnnbench.losses.bayesian_kernel import BayesianKernel
+from bnnbench.losses.distillation import (
     AttentionMatching,
     Distillation,
     Hints,
     TeacherTerm,
 )
-from bnnbench.config import options
-from bnnbench.data.device_loader import Augmentation, DeviceLoader
-from bnnbench.layers import binary_layers
 from bnnbench.optim.recipe import Recipe
 from bnnbench.quantizers.base import overridden
 from bnnbench.runs.allocator import keep_freed_memory
@@ -314,12 +315,14 @@ def seconds_of_steps(task: Classification, loader: DataLoader) -> list[float]:
     return watch.seconds[1:]
 
 
-TEACHERS: dict[str, tuple[type[Teacher] | None, dict[str, type[TeacherTerm]]]] = {
+TEACHERS: dict[str, tuple[type[Teacher] | None, dict[str, Callable[[], TeacherTerm]]]] = {
     "none": (None, {}),
-    "kd": (FrozenTeacher, {"kd": Distillation}),
-    "kd, once": (FrozenTeacher, {"kd": Distillation}),  # it has been asked before
-    "attention": (FrozenTeacher, {"attention": AttentionMatching, "kd": Distillation}),
-    "joint, hints": (JointTeacher, {"hints": Hints}),
+    "kd": (FrozenTeacher, {"kd": lambda: Distillation(0.9, 4.0)}),
+    "attention": (
+        FrozenTeacher,
+        {"attention": lambda: AttentionMatching(30.0, "norm"), "kd": lambda: Distillation(3.0)},
+    ),
+    "joint, hints": (JointTeacher, {"hints": lambda: Hints(100.0, 32)}),
 }
 
 
@@ -330,8 +333,7 @@ def bench_teachers(arguments: argparse.Namespace) -> None:
     times: dict[str, list[float]] = {name: [] for name in TEACHERS}
     for _ in range(max(3, arguments.rounds)):
         for name, (kind, terms) in TEACHERS.items():
-            said = (torch.randn(arguments.batch, 10),) if name == "kd, once" else ()
-            loader = DataLoader([(images, labels, *said)] * 5, batch_size=None)
+            loader = DataLoader([(images, labels)] * 5, batch_size=None)
             teacher = kind(network("fp32", like="adabin")) if kind else None
             used = {term: build() for term, build in terms.items()}
             loss, recipe = nn.CrossEntropyLoss(), Recipe("adam", 1e-3)

@@ -1,6 +1,7 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, and which of them `make test` leaves to `make test-all`."""
 
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import hydra
@@ -8,6 +9,121 @@ import pytest
 from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Three methods that differ: of the first papers, with learned centres, and with a loss of its own.
+METHODS = ("xnor", "adabin", "bonn")
+SMALL = ("resnet18", "resnet20", "vgg_small", "wrn22")
+# Slow tests, below tests/: a function or a whole file, and patterns of the parameters that stay
+# quick. What is here costs seconds a case and says of many what a quick one says of a few.
+SLOW: dict[str, tuple[str, ...]] = {
+    "backbones/test_all_backbones.py::test_every_pair_runs_and_gives_every_parameter_a_gradient": (
+        "resnet20-*-8",
+        *(f"{backbone}-{method}-8" for backbone in ("wrn22", "vgg_small") for method in METHODS),
+        "vgg7-adabin-8",
+    ),
+    "backbones/test_all_backbones.py::test_grey_odd_sized_images_and_other_class_counts": SMALL,
+    "backbones/test_all_backbones.py::test_features_and_head_are_timms": SMALL,
+    "backbones/test_all_backbones.py::test_head_norm_and_binary_ends": SMALL,
+    "backbones/test_ssd.py::test_binary_layers_see_both_values": ("ssd300_resnet18-*",),
+    "backbones/test_ssd.py::test_binary_vgg16_with_shortcuts_counts_as_bidets_code": (),
+    "backbones/test_ssd.py::test_each_float_layer_can_be_binary": ("switch2-*",),
+    "backbones/test_ssd.py::test_plain_vgg16_is_torchvisions_body": (),
+    "backbones/test_ssd.py::test_the_maps_are_as_wide_as_the_default_boxes_say": (
+        "ssd300_resnet18-*",
+    ),
+    "backbones/test_ssd.py::test_every_quantizer_gives_every_parameter_a_finite_gradient": METHODS,
+    "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),
+    "quantizers/test_siman.py::test_percentiles_are_numpys_beyond_the_size_that_torchs_take": (),
+    "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
+    "quantizers/test_wage.py::test_updates_are_whole_steps_with_the_gradient_as_their_mean": (),
+    "records/test_checkpoints.py::test_full_precision_weights_start_every_method": ("resnet20",),
+    "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
+    "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),
+    "sweep/test_sweep.py::test_a_table_sweeps_without_m_at_its_scale": (),
+    "sweep/test_sweep.py::test_one_worker_logs_as_many_do": (),
+    "sweep/test_sweep.py::test_a_reused_result_says_so_and_reaches_a_logger_once": (),
+    "sweep/test_sweep.py::test_cells_that_were_told_apart_stay_apart": (),
+    "sweep/test_sweep.py::test_other_data_of_the_same_name_are_another_run": (),
+    "sweep/test_sweep.py::test_one_sweep_over_two_data_folders_trains_both": (),
+    "sweep/test_sweep.py::test_two_command_lines_of_a_table_have_a_table_each": (),
+    "sweep/test_sweep.py::test_a_failure_leaves_the_others_alone": ("workers",),
+    "sweep/test_sweep.py::test_a_mistake_is_told_before_the_first_job": ("*adabin,xnorr*",),
+    "sweep/test_sweep.py::test_a_damaged_result_stops_no_other_cell": (),
+    "sweep/test_sweep.py::test_a_bad_number_of_workers_is_told": (),
+    "sweep/test_sweep.py::test_a_sweep_killed_halfway_finishes_only_what_is_missing": (),
+    "sweep/test_sweep.py::test_ctrl_c_shows_what_there_is_and_resumes": (),
+    "sweep/test_tables.py::test_every_method_has_its_twin": ("demo-unified_cifar10",),
+    "sweep/test_tables.py::test_every_setting_of_the_paper_that_can_be_run_has_its_row": (
+        "bonn_ablation",
+    ),
+    "sweep/test_tables.py::test_scales_of_the_detection_table": (),
+    "sweep/test_tables.py::test_studies_compose_at_every_scale": ("bonn_figures",),
+    "sweep/test_tables.py::test_the_memory_table_counts_the_real_network_and_trains_nothing": (
+        "demo",
+    ),
+    "tasks/test_native.py::test_native_without_a_file_is_the_unified_run": (
+        *(f"*-{method}" for method in METHODS),
+    ),
+    "tasks/test_native.py::test_trains_two_steps": ("irnet_cifar10_resnet20",),
+    "tasks/test_native.py::test_biper_trains_both_stages": (),
+    "test_command_line.py": ("*adabin*",),
+    "test_groups.py::test_trains_one_step": (
+        *(f"quantizer={method}" for method in METHODS),
+        *(f"loss={name}" for name in ("bonn", "kd", "task")),
+        *(f"backbone={name}" for name in ("ssd300_resnet18", "timm", "wrn22")),
+        *(f"recipe={name}" for name in ("bayesbinn", "two_step", "unified")),
+        "callbacks=default",
+        "table=unified_cifar10",
+        "scale=demo",
+    ),
+    "test_groups.py::test_bonns_losses_give_a_detector_the_kernel_loss": (),
+    "test_groups.py::test_losses_of_any_quantizer_train_one_step": ("bonn-xnor", "kurtosis-adabin"),
+    "test_groups.py::test_every_dataset_trains_one_step": ("digits", "imagenet", "shapes"),
+    "test_groups.py::test_every_pair_composes": (
+        *(f"{backbone}-{method}" for backbone in ("resnet20", "wrn22") for method in METHODS),
+        "ssd300_resnet18-xnor",
+    ),
+    "test_wheel.py": (),
+    "tools/test_prove_code.py::test_stamps_are_renewed_only_with_a_proof": (),
+}
+
+
+def _test(item: pytest.Item) -> tuple[str, str]:
+    """A test's file and function below tests/, and its parameters' id."""
+    name, _, parameters = item.nodeid.removeprefix("tests/").partition("[")
+    return name, parameters.removesuffix("]")
+
+
+def _entry(name: str) -> str | None:
+    """The entry of SLOW for a test of this file and function."""
+    return next((key for key in (name, name.partition("::")[0]) if key in SLOW), None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by mark
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        name, parameters = _test(item)
+        quick = SLOW.get(_entry(name) or "")
+        if quick is not None and not any(fnmatchcase(parameters, each) for each in quick):
+            item.add_marker(pytest.mark.slow)
+    config.stash[COLLECTED] = [_test(item) for item in items]
+
+
+COLLECTED = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@pytest.fixture
+def without_a_test(pytestconfig: pytest.Config) -> list[str]:
+    """Entries and patterns of SLOW that no test fits, of the files that were collected."""
+    tests = pytestconfig.stash[COLLECTED]
+    files = {name.partition("::")[0] for name, _ in tests}
+    unused = []
+    for key, quick in SLOW.items():
+        found = [parameters for name, parameters in tests if _entry(name) == key]
+        if key.partition("::")[0] in files:
+            unused += [key] if not found else []
+            unused += [p for p in quick if not any(fnmatchcase(each, p) for each in found)]
+    return unused
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.backbones.ssd import SSDStructure
-from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.config import conf_dir, options, target, to_dict
 from bnnbench.data.shapes import Shapes
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_feature import BayesianFeature
+from bnnbench.losses.bayesian_kernel import BayesianKernel
 from bnnbench.metrics import VOCAveragePrecision
 from bnnbench.optim.recipe import Recipe
 

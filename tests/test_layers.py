@@ -1,5 +1,7 @@
 """Binary layers: ordinary convolutions over quantized values, and the schedule's driver."""
 
+import dataclasses
+import functools
 import itertools
 
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 import bnnbench
 from bnnbench.config import load_quantizer, options
 from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers, set_progress
-from bnnbench.quantizers.base import Side
+from bnnbench.quantizers.base import OutputOp, Side
 
 ALL = options("quantizer")
 GEOMETRIES = {
@@ -24,6 +26,10 @@ GEOMETRIES = {
     "reflect": {"padding": 1, "padding_mode": "reflect"},
     "bias": {"padding": 1, "bias": True},
 }
+# Of a geometry a method sees only how many filters share a map: the rest is torch's.
+SEEN = ("plain", "groups", "depthwise")
+FEW = ("xnor", "adabin", "bonn")
+CASES = [(n, g) for g in GEOMETRIES for n in (ALL if g in SEEN else FEW)]
 
 
 def _value(side: Side, x: Tensor) -> Tensor:
@@ -39,8 +45,7 @@ def _image(channels: int = 4) -> Tensor:
     return torch.randn(2, channels, 9, 8, dtype=torch.float64, generator=generator)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "geometry"), CASES)
 def test_convolution_is_torchs_over_the_quantized_values(name, geometry):
     arguments = {"bias": False, **GEOMETRIES[geometry]}
     conv = load_quantizer(name).conv2d(4, 8, 3, **arguments).double().eval()
@@ -55,8 +60,7 @@ def test_convolution_is_torchs_over_the_quantized_values(name, geometry):
     torch.testing.assert_close(conv(x), expected)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "geometry"), CASES)
 def test_gradients_flow_through_every_geometry(name, geometry):
     torch.manual_seed(0)
     wide = {"reduction": 1} if name == "r2b" else {}  # one hidden unit may be dead
@@ -121,7 +125,8 @@ def test_linear_is_torchs_over_the_quantized_values(name):
 
 
 # Of the layer, not of each filter.
-ONE_SCALE = ("dorefa", "bonn", "pcnn", "mcn", "reste", "twn", "dsq", "lab", "abcnet", "admm")
+ONE_SCALE = ("dorefa", "zhuang", "bonn", "pcnn", "mcn", "reste", "twn", "dsq", "lab", "abcnet")
+ONE_SCALE += ("admm",)
 RANDOM = ("ienet", "rbonn", "rebnn", "rbnn")  # scales or rotations start at random
 CENTRED = ("siman",)  # activations, by the mean of all channels
 
@@ -203,3 +208,24 @@ def test_set_progress_reaches_every_schedule():
 def test_set_progress_refuses_epochs_outside_the_run(epoch, max_epochs):
     with pytest.raises(ValueError, match=f"epoch {epoch} .*max_epochs={max_epochs}"):
         set_progress(_net(), epoch, max_epochs)
+
+
+def test_an_output_op_of_another_kind_is_refused_at_once():
+    spec = load_quantizer("bnn")
+    other = dataclasses.replace(spec, output=lambda layer: nn.Identity())
+    with pytest.raises(TypeError, match=r"quantizer=bnn: Identity must be an OutputOp"):
+        other.conv2d(4, 8, 3)
+
+
+@pytest.mark.parametrize(("for_linear", "found"), [(True, True), (False, False)])
+def test_an_output_op_says_whether_linear_layers_have_it(for_linear, found):
+    class Op(OutputOp):
+        def __init__(self, layer):
+            super().__init__()
+
+    Op.for_linear = for_linear
+    spec = load_quantizer("bnn")
+    for output in (Op, functools.partial(Op)):
+        own = dataclasses.replace(spec, output=output)
+        assert isinstance(own.conv2d(4, 8, 3).output, Op)
+        assert isinstance(own.linear(4, 8).output, Op) == found

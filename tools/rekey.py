@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
 
 from bnnbench import resolvers  # noqa: E402
 from bnnbench.config import conf_dir  # noqa: E402
@@ -38,9 +39,10 @@ TEXTS = ("README.md", "docs/**/*.md", "results/**/*.md", "conf/table/*.yaml", "d
 
 @dataclass
 class Rekeyed:
-    """New names by old ones, and the results under their new names."""
+    """New names by old ones, the results under their new names, and what was left, and why."""
 
     names: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -86,19 +88,36 @@ def _name(result: dict[str, Any]) -> str:
 
 
 def rekey_runs(folder: Path, commits: Checkouts) -> Rekeyed:
-    """Rewrite and rename every result of a folder: `<run>.json`, or `<run>/result.json`."""
+    """Rewrite and rename every result of a folder: `<run>.json`, or `<run>/result.json`.
+
+    What cannot be taken is named on stderr and left as it is.
+    """
     done = Rekeyed()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/result.json")]):
-        result = json.loads(file.read_text())
-        if result.get("schema") == 1:
-            old, new = result["name"], rekeyed(result, file, commits)
-            write_json(file, new)
-            source = file.parent if file.name == "result.json" else file
-            source.rename(source.with_name(new["name"] + source.suffix * (source == file)))
-            done.names[old] = new["name"]
-            result = new
+        try:
+            old, result = _rekey_run(file, commits)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            done.left.append(f"{file}: {type(error).__name__}: {error}")
+            continue
+        if old != result["name"]:
+            done.names[old] = result["name"]
         done.results[result["name"]] = result
     return done
+
+
+def _rekey_run(file: Path, commits: Checkouts) -> tuple[str, dict[str, Any]]:
+    """The name it had and the result it is now; one of version 2 stays as it is."""
+    result = json.loads(file.read_text())
+    if result.get("schema") != 1:
+        return result["name"], result
+    new = rekeyed(result, file, commits)
+    source = file.parent if file.name == "result.json" else file
+    target = source.with_name(new["name"] + source.suffix * (source == file))
+    if target.exists() and target != source:
+        raise FileExistsError(f"{target} is there already: the run was trained again; delete one")
+    write_json(file, new)
+    source.rename(target)
+    return result["name"], new
 
 
 def rekey_manifest(old: dict[str, Any], done: Rekeyed) -> dict[str, Any]:
@@ -119,7 +138,9 @@ def _cell(cell: dict[str, Any], done: Rekeyed) -> Cell:
     if result is not None:
         settings = fingerprint.flattened(result["config"])
         return Cell(cell["overrides"], name, result["fingerprint"], settings, result["headline"])
-    cfg = compose("train", [f"{key}={value}" for key, value in cell["overrides"].items()])
+    typed = cell["overrides"].items()  # without the + of keys that a config does not have
+    groups = [f"{key}={value}" for key, value in typed if "." not in key]
+    cfg = compose("train", [*groups, *(f"++{key}={value}" for key, value in typed if "." in key)])
     identity = fingerprint.fingerprinted(cfg)
     return Cell(
         cell["overrides"],
@@ -160,11 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _follow_links(done.names)
         sweeps = 0
         for file in _manifests(folder / "sweeps"):
-            old = json.loads(file.read_text())
-            if old.get("schema") == 1:
-                write_json(file, rekey_manifest(old, done))
-                sweeps += 1
+            try:
+                old = json.loads(file.read_text())
+                if old.get("schema") == 1:
+                    write_json(file, rekey_manifest(old, done))
+                    sweeps += 1
+            except (OSError, ValueError, LookupError, HydraException) as error:
+                done.left.append(f"{file}: {type(error).__name__}: {error}")
     print(f"{len(done.names)} runs and {sweeps} sweeps have new names or fingerprints")
+    for line in done.left:
+        print(f"left as it is: {line}", file=sys.stderr)
+    raise SystemExit(1 if done.left else 0)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnbench.backbones.blocks import BasicBlock
-from bnnbench.backbones.structure import DOWNSAMPLES, PadShortcut, Structure
-from bnnbench.config import load_quantizer
+from bnnbench.backbones.structure import DOWNSAMPLES, NormFreeStructure, PadShortcut, Structure
+from bnnbench.config import load_quantizer, options
 from bnnbench.quantizers import NONLINEARITIES
 
 SIZES = [1, 2, 5, 7, 8, 14, 28]
@@ -160,3 +160,17 @@ def test_as_dict_is_plain_and_complete():
         "first": "fp32",
         "last": "fp32",
     }
+
+
+@pytest.mark.parametrize("name", options("quantizer"))
+def test_a_structure_draws_what_one_activation_side_draws(name):
+    """Initial weights stand behind these draws: with others every seed would mean new weights."""
+    spec, shape = load_quantizer(name), ("hardtanh", "conv", "pad")
+    states = []
+    for build in (lambda: NormFreeStructure(spec, *shape), lambda: spec.activation(1)):
+        torch.manual_seed(0)
+        build()
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+    torch.manual_seed(0)
+    assert torch.equal(states[0], torch.get_rng_state()) == (name not in ("fda", "ienet"))

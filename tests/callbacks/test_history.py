@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 from torch.utils.data import DataLoader
 
+from bnnbench.callbacks import history as module
 from bnnbench.callbacks.history import History
 from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
@@ -41,14 +44,14 @@ class Counts(L.Callback):
         (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(found))
 
 
-def fit(folder: Path, **options: Any) -> History:
+def fit(folder: Path, *more: L.Callback, **options: Any) -> History:
     torch.manual_seed(0)
     pairs = [(torch.randn(3), torch.tensor(n % 3)) for n in range(16)]
     loader: Any = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
     recipe = Recipe("sgd", lr=0.1, schedule="constant")
     task = Odd(torch.nn.Linear(3, 3), task_loss("classification"), recipe, 3)
     history = History(folder)
-    callbacks = [history, Counts(folder, history)]
+    callbacks = [history, Counts(folder, history), *more]
     L.Trainer(**QUIET, **options, callbacks=callbacks).fit(task, loader, loader)
     return history
 
@@ -74,3 +77,24 @@ def test_no_number_is_null_in_history_progress_and_never_the_best(tmp_path: Path
     progress = json.loads((tmp_path / "progress.json").read_text(), parse_constant=int)
     assert progress["metrics"]["test/odd"] is None
     assert not history.cut
+
+
+class Clock(L.Callback):
+    """Time that passes in batches alone: 1 s in each of training, 100 s in each of evaluation."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.now += 1
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.now += 100
+
+
+def test_evaluation_is_no_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    history = fit(tmp_path, clock)
+    assert history.train_s == 2 * 4
+    assert history.wall_s == 2 * (4 + 4 * 100)

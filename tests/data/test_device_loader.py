@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import normalize
 
+from bnnbench.data import sharding
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 
 PLAIN = Augmentation(mean=(0.0,) * 3, std=(1 / 255,) * 3)  # batches hold the pixels' own values
@@ -104,6 +105,17 @@ def test_ranks_augment_differently():
         for rank in (0, 1)
     ]
     assert not torch.equal(drawn[0][1], drawn[1][1])
+
+
+def test_no_rank_augments_with_the_numbers_of_the_shuffle(monkeypatch):
+    used = []
+    original = sharding.generator
+    monkeypatch.setattr(sharding, "generator", lambda *of: used.append(of) or original(*of))
+    for rank in (0, 1):
+        read(loader(64, 16, rank=rank, world_size=2))
+    (order, *first), (same, *second) = used[:2], used[2:]
+    assert order == same
+    assert len({order, *first, *second}) == 3
 
 
 def test_a_new_loader_goes_on_where_an_old_one_stopped():

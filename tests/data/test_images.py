@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from bnnbench.data import ImageDataModule, sources
+from bnnbench.data.device_loader import Augmentation
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset"
 DIGITS: dict[str, Any] = {
@@ -55,6 +56,22 @@ def test_every_source_has_its_option():
 def test_every_option_builds(name):
     data = option(name)
     assert (data.task, data.evaluates_on, data.seed) == ("classification", "test", 3)
+
+
+# Mean and spread of the training pixels; crops and mirroring of He et al. (arXiv 1512.03385, Sec.
+# 4.2) for CIFAR, in proportion for smaller images. A digit or a letter is not mirrored.
+PUBLISHED = {
+    "digits": ([0.2878], [0.3542], 1, False),
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], 4, True),
+    "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], 4, True),
+    "fashion_mnist": ([0.2860], [0.3530], 2, True),
+}
+
+
+@pytest.mark.parametrize("name", sources.SOURCES)
+def test_statistics_and_augmentation_are_the_published(name):
+    mean, std, pad, flip = PUBLISHED[name]
+    assert option(name).augmentation == Augmentation(tuple(mean), tuple(std), pad, flip)
 
 
 def test_the_options_of_digits_are_its_statistics():

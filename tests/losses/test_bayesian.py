@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bnnbench
-from bnnbench.losses.bayesian import kernel_loss
+from bnnbench.losses.bayesian_kernel import kernel_loss
 
 LAMBDA, NU = 0.3, 0.07
 

@@ -8,9 +8,13 @@ import torch
 from torchvision.ops import nms
 
 from bnnbench.backbones.ssd import HeadOutputs
-from bnnbench.callbacks.bidet import InformationBottleneck, SparseObjectPrior
 from bnnbench.config import build_backbone
-from bnnbench.losses.bidet import information_bottleneck, sparse_object_prior
+from bnnbench.losses.bidet import (
+    InformationBottleneck,
+    SparseObjectPrior,
+    information_bottleneck,
+    sparse_object_prior,
+)
 from bnnbench.losses.context import StepContext
 
 

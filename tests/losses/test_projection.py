@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 import bnnbench
-from bnnbench.losses.projection import compactness_loss, filter_loss, projection_loss
+from bnnbench.losses.mcn import compactness_loss, filter_loss
+from bnnbench.losses.projection import projection_loss
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_step_multiplies_by_gamma_at_each_milestone() -> None:
 
 def test_roles_have_their_own_rate_and_decay() -> None:
     parameters = {role: [nn.Parameter(torch.zeros(1))] for role in ("latent", "scale", "norm")}
-    groups = {"scale": {"lr": 0.1}, "norm": {"weight_decay": 0.0}, "prior": {"lr": 9.0}}
+    groups = {"scale": {"lr": 0.1}, "norm": {"weight_decay": 0.0}, "other": {"lr": 9.0}}
     recipe = Recipe("sgd", 0.5, weight_decay=0.01, schedule="constant", groups=groups)
     built = recipe.build(parameters, 3)["optimizer"].param_groups
     found = [(group["params"], group["lr"], group["weight_decay"]) for group in built]

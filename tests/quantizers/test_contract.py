@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bnnbench.config import load_quantizer, options
 from bnnbench.layers import set_progress
-from bnnbench.quantizers.base import Decomposition, Side
+from bnnbench.quantizers.base import Decomposition, Side, overridden
 
 ALL = options("quantizer")
 BITS = {"fp32": (32, 32), "bbb": (32, 32), "twn": (2, 32)}  # else (1, 1)
@@ -142,3 +142,40 @@ def test_symmetric_says_whether_a_relu_may_stand_before_the_layer(name):
     is_constant = activation(positive).unique().numel() == 1
     words = "constant" if is_constant else "not constant"
     assert activation.symmetric == is_constant, f"{name} is {words} on positive inputs"
+
+
+def test_what_a_side_says_without_a_word_of_its_own():
+    side, weight = Side(), torch.randn(SHAPE)
+    kept = weight.clone()
+    assert side.modulated(weight) is weight
+    for hook in ("start", "epoch_start", "after_backward", "after_step"):
+        getattr(side, hook)(weight)
+        assert not overridden(side, hook)
+    assert torch.equal(weight, kept)
+    assert (side.gradient_bits, side.error_bits, side.training_only) == (32, 32, ())
+    assert side.optimizer is None
+
+
+OWN = {
+    "start": {"wage"},
+    "epoch_start": {"admm", "rbnn"},
+    "after_backward": {"abbnn", "admm", "lab", "ovsw"},
+    "after_step": {"bnn", "lab", "ovsw", "rbonn", "rebnn", "sibnn", "siman", "wage"},
+    "modulated": {"bonn", "pcnn"},
+}
+OWN["after_step"] |= {"r2b", "rad", "xnorpp"}  # whose weights are BNN's
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_methods_that_do_more_around_a_step(method):
+    """The headers of their files say so."""
+    found = {name for name in ALL if overridden(load_quantizer(name).weight(SHAPE), method)}
+    assert found == OWN[method]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_asking_for_bits_draws_no_random_number(name):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert load_quantizer(name).bits["w"] == BITS.get(name, (1, 1))[0]
+    assert torch.equal(torch.get_rng_state(), before)

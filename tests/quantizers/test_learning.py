@@ -12,12 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
-from bnnbench.callbacks.kurtosis import Kurtosis
-from bnnbench.callbacks.projection import FilterLoss, Projection
-from bnnbench.callbacks.variational import KLDivergence
 from bnnbench.config import options
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_feature import BayesianFeature
+from bnnbench.losses.bayesian_kernel import BayesianKernel
+from bnnbench.losses.kurtosis import Kurtosis
+from bnnbench.losses.mcn import FilterLoss
+from bnnbench.losses.projection import Projection
+from bnnbench.losses.variational import KLDivergence
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
 

@@ -8,10 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 from omegaconf import DictConfig
 
-from bnnbench.callbacks.distillation import Hints
 from bnnbench.config import load_quantizer
 from bnnbench.layers import binary_layers
-from bnnbench.losses.distillation import hint_loss
+from bnnbench.losses.distillation import Hints, hint_loss
 from bnnbench.runs.build import build_task
 from bnnbench.runs.preflight import preflight
 from bnnbench.runs.stages import stages

@@ -116,7 +116,7 @@ def test_is_the_hash_of_the_canonical_values() -> None:
         "init_from": None,
     }
     text = (
-        '{"backbone":{"name":"backbone"},"dataset":{"name":"digits","shape":[1,8]},'
+        '{"backbone":{"name":"backbone"},"callbacks":{"reseed":null},"dataset":{"name":"digits","shape":[1,8]},'
         '"loss":{"name":"loss"},"quantizer":{"name":"quantizer"},"recipe":{"name":"recipe"},'
         '"seed":0,"trainer":{"accumulate":2,"max_epochs":2}}'
     )

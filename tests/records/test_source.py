@@ -200,10 +200,10 @@ def test_a_run_changes_with_its_optimizer(package: Path) -> None:
     ("loss", "file", "name"),
     [
         ("kd", "losses/distillation.py", "soft_target_loss"),
-        ("mcn", "losses/projection.py", "filter_loss"),
+        ("mcn", "losses/mcn.py", "filter_loss"),
         ("pcnn", "quantizers/pcnn.py", "projected"),
         ("sse", "quantizers/wage.py", "quantized_error"),
-        ("bbb", "losses/variational.py", "scale_mixture"),  # variational.scale_mixture(...)
+        ("bbb", "losses/variational.py", "scale_mixture"),
     ],
 )
 def test_a_run_changes_with_its_losses(loss: str, file: str, name: str, package: Path) -> None:

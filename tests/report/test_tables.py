@@ -430,15 +430,16 @@ def test_loss_weights_and_widths_have_one_spelling(make_manifest, make_result, c
     assert column(table, "backbone.widths") == ["16-16-32-64"] * 2 + ["64-64-128-256"]
 
 
+@pytest.mark.parametrize("term", ["kernel", "own_prior"])
 def test_weights_of_the_losses_and_the_priors_stiffness_are_shown(
-    make_manifest, make_result, column
+    term, make_manifest, make_result, column
 ):
     cells = ["quantizer=bonn loss=task", "quantizer=bonn loss=bonn"]
     plain, bayesian = make_result("bonn"), make_result("bonn")
     bayesian["config"] = {"loss": {"lambda": 1e-4, "theta": 0, "nu": 0.0034}}
     stiffness = {
-        "kernel/stiffness_start": [None, 0.0094, 0.0094],
-        "kernel/stiffness": [None, 0.02, 0.21],
+        f"{term}/stiffness_start": [None, 0.0094, 0.0094],
+        f"{term}/stiffness": [None, 0.02, 0.21],
     }
     bayesian["history"] = bayesian["history"] | stiffness
     table = comparison(make_manifest(*cells), dict(zip(cells, (plain, bayesian), strict=True)), {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,8 @@ def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -
     assert result["epochs"] == 3
     assert (result["train_images"], result["test_images"]) == (192, 360)  # of three batches
     assert (result["ended"], result["planned_epochs"]) == ("limit_train_batches=3", 3)
+    time = result["time"]
+    assert time["images_per_s"] * time["train_s"] == pytest.approx(3 * 192)
     assert set(result["metrics"]["last"]) >= {"test/nll", "test/brier", "test/ece", "test/top5"}
     classes = result["classes"]
     assert classes["names"] == list("0123456789")
@@ -206,6 +210,38 @@ def test_a_held_out_part_replaces_the_test_set(compose: Compose, short: list[str
     assert result["headline"] == "val/acc"
     assert not any(name.startswith("test") for name in result["history"])
     assert result["test_images"] == 359
+
+
+def fails_at_once(cfg: DictConfig, folder: Path) -> None:
+    with pytest.raises(ValueError, match="ckpt_path"):
+        run.execute(cfg, folder, quiet=True)
+
+
+def test_a_finished_job_s_modules_are_freed_before_the_next_one(
+    compose: Compose, tmp_path: Path
+) -> None:
+    """A network that a trainer and a callback hold in a circle, which only a collection ends."""
+    network = torch.nn.Linear(1, 1)
+    object.__setattr__(network, "trainer", {"network": network})
+    alive = weakref.ref(network)
+    cfg = compose("backbone=resnet20", "train=false")
+    gc.disable()  # else chance may do it
+    try:
+        del network
+        assert alive() is not None
+        fails_at_once(cfg, tmp_path)
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_every_run_keeps_the_memory_it_frees(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called = []
+    monkeypatch.setattr(run, "keep_freed_memory", lambda: called.append(True))
+    fails_at_once(compose("backbone=resnet20", "train=false"), tmp_path)
+    assert called == [True]
 
 
 def test_no_epochs_only_count(compose: Compose) -> None:

@@ -94,48 +94,6 @@ def test_the_loss_is_the_teachers_alone_where_labels_have_no_weight(
     torch.testing.assert_close(loss, expected)
 
 
-def test_outputs_are_asked_for_once_where_images_stay_the_same(
-    compose: Compose,
-    short: list[str],
-    teacher_run: Path,
-    built: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    asked: list[int] = []
-    original = FrozenTeacher.__call__
-
-    def count(self: FrozenTeacher, images: torch.Tensor) -> torch.Tensor:
-        asked.append(len(images))
-        return original(self, images)
-
-    monkeypatch.setattr(FrozenTeacher, "__call__", count)
-    arguments = [*short, "loss=kd", "teacher=run", f"teacher.folder={teacher_run}"]
-    arguments += ["dataset.pad=0"]
-    once = execute(compose(*arguments))
-    assert sum(asked) == 1437  # each image once
-    asked.clear()
-    from bnnbench.data.device_loader import DeviceLoader
-
-    monkeypatch.setattr(DeviceLoader, "fixed", property(lambda self: False))
-    every = execute(compose(*arguments, f"paths.output_dir={tmp_path}/every"))
-    assert asked == [64] * 9  # three batches in each of three epochs
-    assert every["history"]["train/kd"] == pytest.approx(once["history"]["train/kd"], rel=1e-3)
-
-
-def test_augmented_images_are_no_fixed_ones() -> None:
-    from bnnbench.data.device_loader import Augmentation, DeviceLoader
-
-    images, labels = torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.arange(8)
-    for change, fixed in (({}, True), ({"pad": 1}, False), ({"flip": True}, False)):
-        augmentation = Augmentation((0.5,), (0.5,), **change)
-        loader = DeviceLoader(images, labels, augmentation, 4, train=True)
-        assert loader.fixed == fixed
-    loader.beside = labels.float()
-    for _, batch_labels, beside in loader:
-        assert torch.equal(batch_labels.float(), beside)
-
-
 def test_a_joint_teacher_learns_beside_the_student(
     compose: Compose, short: list[str], built: list[Any]
 ) -> None:
@@ -188,7 +146,6 @@ def test_a_joint_teachers_parameters_have_their_roles(compose: Compose) -> None:
     roles = parameters_by_role(task)
     counted = {id(parameter) for parameters in roles.values() for parameter in parameters}
     assert {id(parameter) for parameter in task.parameters()} == counted
-    assert "prior" not in roles  # that is for what terms train
     norms = {id(parameter) for parameter in roles["norm"]}
     assert {id(p) for p in task.teacher.net.stages[0][0].bn1.parameters()} <= norms
 

@@ -101,3 +101,15 @@ def test_images_are_counted_where_a_limit_leaves_some_out() -> None:
     task, loader = task_and_loader(*coins(0.8, 0.5, 80))
     L.Trainer(**QUIET, limit_test_batches=2).test(task, loader, verbose=False)
     assert task.eval_images == 64
+
+
+def test_an_epochs_loss_is_the_mean_of_its_images_and_not_of_its_batches() -> None:
+    """Batches of 32 sure images and of 3 that are wrong."""
+    one, other = coins(0.9, 1.0, 32), coins(0.9, 0.0, 3)
+    p, labels = (torch.cat(pair) for pair in zip(one, other, strict=True))
+    task, loader = task_and_loader(p, labels)
+    trainer = L.Trainer(**QUIET, max_epochs=1)
+    trainer.fit(task, loader, loader)
+    expected = float(nn.functional.nll_loss(p.log(), labels))
+    for name in ("train/loss", "test/loss"):
+        assert float(trainer.callback_metrics[name]) == pytest.approx(expected, rel=1e-5)

@@ -139,11 +139,33 @@ def test_a_sweep_knows_its_cells_again(
     assert (new["headline"], new["shared"]["backbone.name"]) == ("test/acc", "resnet20")
 
 
-def test_a_result_that_is_not_its_config_s_is_refused(
+def test_what_cannot_be_taken_is_named_and_left(
     rekey: Any, compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
-    old = old_result(compose("quantizer=xnor"), [])
-    old["config"]["recipe"]["lr"] = 0.5
-    write(tmp_path, old)
-    with pytest.raises(ValueError, match="not that of the config"):
-        rekey.rekey_runs(tmp_path / "runs", None)
+    """A result that is not its config's, a damaged one, and one whose name is taken."""
+    foreign = old_result(compose("quantizer=xnor"), [])
+    foreign["config"]["recipe"]["lr"] = 0.5
+    write(tmp_path, foreign)
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "result.json").write_text("{")
+    again = compose("quantizer=bnn", "backbone=resnet20")
+    twice = old_result(again, ["quantizer=bnn", "backbone=resnet20"])
+    write(tmp_path, twice)
+    (tmp_path / "runs" / run_name(again)).mkdir()
+    good = old_result(compose("quantizer=dorefa"), ["quantizer=dorefa"])
+    write(tmp_path, good)
+    done = rekey.rekey_runs(tmp_path / "runs", None)
+    assert list(done.names) == [good["name"]]
+    assert len(done.left) == 3
+    for words in ("not that of the config", "damaged/result.json", "trained again"):
+        assert any(words in line for line in done.left), words
+    for kept in (foreign, twice):
+        file = tmp_path / "runs" / kept["name"] / "result.json"
+        assert json.loads(file.read_text()) == kept
+
+
+def test_a_cell_s_key_that_was_added_is_composed(rekey: Any, compose: Any, tmp_path: Path) -> None:
+    cell = {"overrides": {"quantizer": "xnor", "trainer.limit_train_batches": "3"}}
+    cell |= {"run": "x", "fingerprint": "0" * 64}
+    found = rekey._cell(cell, rekey.Rekeyed())
+    assert found.settings["trainer.limit_train_batches"] == 3

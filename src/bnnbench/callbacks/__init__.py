@@ -1,1 +1,1 @@
-"""Lightning callbacks: schedules, guards, the history of a run, wandb."""
+"""Lightning callbacks that accompany any run: schedules, guards, its history, its pictures."""

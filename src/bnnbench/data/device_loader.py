@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bnnbench.data import sharding
 
-Batch = tuple[Tensor, ...]
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,6 @@ class DeviceLoader:
     """Iterates over normalised batches; shuffling and augmentation follow (seed, epoch, rank).
 
     ``sharding`` says what each rank of a distributed run reads.
-
-    Attributes:
-        beside: a row for each image, such as what a teacher says of it, that training batches carry
-            as their third part; None: they are images and labels.
 
     Args:
         images: uint8 (N, C, H, W), on the device.
@@ -71,7 +67,6 @@ class DeviceLoader:
         self.batch_size, self.train, self.epoch_fn = batch_size, train, epoch_fn
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.beside: Tensor | None = None
         self._passes = 0
         self._batches = sharding.count_batches(len(labels), batch_size, world_size, train)
         self._windows = self._crop_windows().to(images.device)
@@ -85,15 +80,6 @@ class DeviceLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._training() if self.train else self._evaluation()
-
-    @property
-    def fixed(self) -> bool:
-        """Whether an image is the same in every epoch."""
-        return not (self.train and (self.augmentation.pad or self.augmentation.flip))
-
-    def in_order(self) -> Iterator[Tensor]:
-        """All images in the order of ``images``, as an evaluation sees them, in batches."""
-        return map(self._normalised, self.images.split(self.batch_size))
 
     def _evaluation(self) -> Iterator[Batch]:
         own = slice(self.rank, None, self.world_size)
@@ -114,8 +100,7 @@ class DeviceLoader:
             images = self.images.index_select(0, order[part])
             if self.augmentation.pad or self.augmentation.flip:
                 images = self._cropped(images, starts[part], flips[part])
-            rows = [self.labels] if self.beside is None else [self.labels, self.beside]
-            yield self._normalised(images), *(each.index_select(0, order[part]) for each in rows)
+            yield self._normalised(images), self.labels.index_select(0, order[part])
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's images, and where each one's crop starts and whether it is mirrored: (n,)."""

@@ -1,10 +1,11 @@
-"""Task losses, and the pure functions of additional loss terms."""
+"""Task losses, and one file for each additional one: its function, and its term of a training."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from bnnbench.losses.bayesian import bayesian_feature_loss, bayesian_kernel_loss
+from bnnbench.losses.bayesian_feature import bayesian_feature_loss
+from bnnbench.losses.bayesian_kernel import bayesian_kernel_loss
 from bnnbench.losses.context import LossTerm, StepContext
 from bnnbench.losses.hinge import SquaredHinge
 from bnnbench.losses.projection import projection_loss

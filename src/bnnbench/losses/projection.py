@@ -1,15 +1,21 @@
-"""How far quantized kernels are from the latent ones: PCNN's projection loss, MCN's filter loss.
+"""PCNN's projection loss (Gu et al., AAAI 2019, arXiv 1811.12755).
 
-PCNN: Gu et al., AAAI 2019, arXiv 1811.12755; MCN: Wang et al., CVPR 2018. Equation numbers are
-those of the group's book "Binary Neural Networks" (2023), chapter 3. Both are brackets without the
-factors lambda/2 and theta/2, which belong to the caller.
+Equation numbers are those of the group's book "Binary Neural Networks" (2023), chapter 3. The
+function is the bracket without the factor lambda/2, which belongs to the caller.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from bnnbench.quantizers.pcnn import projected
+from bnnbench.layers import BinaryLayer
+from bnnbench.losses.context import StepContext
+from bnnbench.losses.regularizer import Regularizer, layers_of
+from bnnbench.quantizers.pcnn import PCNNWeight, projected
 
 
 def projection_loss(weight: Tensor, modulation: Tensor, shift: Tensor | None = None) -> Tensor:
@@ -36,23 +42,51 @@ def projection_loss(weight: Tensor, modulation: Tensor, shift: Tensor | None = N
     return (projected(weight, modulation) - modulation * moved).square().sum()
 
 
-def filter_loss(weight: Tensor, reconstructed: Tensor) -> Tensor:
-    """MCN's ``sum_i ||C_i - C^_i o M||^2`` of one layer (first part of Eq. 3.18).
+class Projection(Regularizer):
+    """``weight / 2`` times PCNN's projection loss (Eq. 3.42; arXiv 1811.12755) of all layers.
 
     Args:
-        weight: latent filters C.
-        reconstructed: ``C^ o M``, same shape; gradients flow into M through it, and the binary
-            filters C^ are constants.
+        weight: lambda.
+        eta: step of the discrete update (Eq. 3.37). The gradient at the projected weights is the
+            one of the step before: this step's is known only after its loss.
     """
-    return (weight - reconstructed).square().sum()
+
+    name = "projection"
+    _state_keys = ("deltas",)
+
+    def __init__(self, weight: float, eta: float) -> None:
+        if weight < 0 or eta < 0:
+            raise ValueError(f"loss: lambda and eta must not be negative; got {weight}, {eta}")
+        self.weight, self.eta = weight, eta
+        self.layers: list[BinaryLayer] = []
+        self.deltas: dict[int, Tensor] = {}  # by layer; none before the first step
+
+    def attach(self, pl_module: Any) -> None:
+        self.layers = layers_of(pl_module, PCNNWeight, "pcnn", "pcnn")
+        if self.eta:
+            for index, layer in enumerate(self.layers):
+                layer.weight_quantizer.register_forward_hook(partial(self._watch, index))
+        super().attach(pl_module)
+
+    def _watch(self, index: int, side: Any, inputs: Any, quantized: Tensor) -> None:
+        if quantized.requires_grad:
+            quantized.register_hook(lambda grad: self.deltas.update({index: grad.detach()}))
+
+    def _shift(self, index: int, layer: BinaryLayer) -> Tensor | None:
+        if index not in self.deltas:
+            return None
+        delta = self.deltas[index].to(layer.weight.device)
+        return self.eta / layer.weight_quantizer.bases * delta
+
+    def __call__(self, context: StepContext) -> Tensor:
+        totals = [
+            projection_loss(layer.weight, _modulation(layer), self._shift(index, layer))
+            for index, layer in enumerate(self.layers)
+        ]
+        return self.weight / 2 * torch.stack(totals).sum()
 
 
-def compactness_loss(features: Tensor, targets: Tensor, centers: Tensor) -> Tensor:
-    """MCN's ``sum_m ||f_m - f_mean||^2`` (second part of Eq. 3.18), summed over samples.
-
-    Args:
-        features: (N, D).
-        targets: class of each sample (N,), integers.
-        centers: mean feature of each class (classes, D).
-    """
-    return (features - centers[targets]).square().sum()
+def _modulation(layer: BinaryLayer) -> Tensor:
+    side = layer.weight_quantizer
+    assert isinstance(side, PCNNWeight)
+    return side.w

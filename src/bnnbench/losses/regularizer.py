@@ -1,4 +1,4 @@
-"""What every loss term with a state of its own is: a Lightning callback that registers it."""
+"""What every loss term with a state or a schedule of its own is: a Lightning callback."""
 
 from __future__ import annotations
 
@@ -13,15 +13,27 @@ from bnnbench.losses.context import StepContext
 
 
 class Regularizer(L.Callback):
-    """A callback that adds the loss term ``name``; with ``weight`` 0 it does nothing at all."""
+    """A callback that adds the loss term ``name``; with ``weight`` 0 it does nothing at all.
+
+    It comes with the LightningModule, which attaches it as it is built, or stands in anybody's
+    ``Trainer(callbacks=[...])``, which attaches it as the trainer starts: to each module once,
+    however many trainers follow. What a term learns (statistics, class centres) it owns itself,
+    outside the optimizer, moves after every step and keeps in its ``state_dict``.
+    """
 
     name: str
     weight: float
     task: str | None = None  # the only task it makes sense for
     _state_keys: tuple[str, ...] = ()
+    _module: Any = None  # the one it is attached to
 
     def attach(self, pl_module: Any) -> None:
-        """Register the term with ``pl_module``. Raises ValueError where it makes no sense."""
+        """Register the term with ``pl_module``, for good.
+
+        Raises:
+            ValueError: it makes no sense for this module.
+            TypeError: the module takes no loss terms.
+        """
         if not hasattr(pl_module, "add_loss_term"):
             raise TypeError(
                 f"{type(self).__name__} needs a module with add_loss_term(name, term), such as "
@@ -33,9 +45,10 @@ class Regularizer(L.Callback):
                 "choose another loss, or set its weight to 0"
             )
         pl_module.add_loss_term(self.name, self)
+        self._module = pl_module
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self.weight:
+        if self.weight and self._module is not pl_module:
             self.attach(pl_module)
 
     def __call__(self, context: StepContext) -> Tensor:
@@ -61,6 +74,17 @@ def binarized_layers(pl_module: Any, loss: str, instead: str) -> list[BinaryLaye
     return layers
 
 
+def layers_of(pl_module: Any, kind: type, loss: str, quantizer: str) -> list[BinaryLayer]:
+    """The layers whose weight side is a ``kind``. Raises ValueError where there is none."""
+    layers = [x for _, x in binary_layers(pl_module) if isinstance(x.weight_quantizer, kind)]
+    if not layers:
+        raise ValueError(
+            f"loss={loss} needs what only quantizer={quantizer} learns: choose that quantizer, or "
+            "loss=task"
+        )
+    return layers
+
+
 def equally_large(layers: list[BinaryLayer]) -> list[list[BinaryLayer]]:
     """Groups of layers that one stacked tensor holds, so that a loss is a few large operations."""
     sizes = dict.fromkeys(layer.weight.numel() for layer in layers)
@@ -80,3 +104,9 @@ def class_sums(trainer: L.Trainer, targets: Tensor, classes: int, *parts: Tensor
     reduced = trainer.strategy.reduce(sums, reduce_op="sum")
     assert isinstance(reduced, torch.Tensor)
     return reduced
+
+
+def check_choice(key: str, value: str, valid: tuple[str, ...]) -> None:
+    """Raise ValueError, naming the option ``key``, for a value that is none of ``valid``."""
+    if value not in valid:
+        raise ValueError(f"{key}={value!r}: choose one of {valid}")

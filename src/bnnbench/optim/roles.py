@@ -11,8 +11,8 @@ from torch import nn
 from bnnbench.layers import BinaryConv2d, BinaryLinear
 
 # latent: weights of binarized layers; scale: what their quantizers learn (scales, thresholds);
-# norm: batch norm; prior: what loss terms learn; other: full-precision layers and nonlinearities
-ROLES = ("latent", "scale", "norm", "prior", "other")
+# norm: batch norm; other: full-precision layers, nonlinearities and what a loss learns
+ROLES = ("latent", "scale", "norm", "other")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -32,7 +32,7 @@ def _roles(module: L.LightningModule) -> Iterator[tuple[str, nn.Parameter]]:
     for net in (module.net, *([teacher.net] if teacher else [])):
         assert isinstance(net, nn.Module)
         yield from _roles_in(net)
-    yield from (("prior", parameter) for parameter in module.parameters())
+    yield from (("other", parameter) for parameter in module.parameters())
 
 
 def _roles_in(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.records.gpus import visible_gpus
+from bnnbench.records.limits import limited
 from bnnbench.records.store import trained
 
 # Keys that change no number, or that another key already holds resolved.
@@ -75,6 +76,12 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accelerator": "auto",
     "trainer.strategy": "auto",
     "trainer.limit_*_batches": 1.0,
+    "trainer.overfit_batches": 0.0,
+    "trainer.fast_dev_run": False,
+    "trainer.max_time": None,
+    "trainer.max_steps": -1,
+    "trainer.min_epochs": None,
+    "trainer.accumulate_grad_batches": 1,
     "callbacks": {},
     "backbone.stem": "auto",
     "loss.terms": {},
@@ -87,7 +94,6 @@ NEUTRAL: dict[str, Any] = {
 }
 # In these arguments of Lightning's 1 is one batch and 1.0 is all of them.
 _TYPED = ("trainer.limit_*_batches", "trainer.overfit_batches", "trainer.val_check_interval")
-_CUTS = ("limit_*_batches", "overfit_batches", "fast_dev_run", "max_time", "max_steps")
 _CHOICES = ("dataset", "backbone", "quantizer", "loss", "recipe")
 
 
@@ -216,37 +222,47 @@ def _plain(cfg: DictConfig, key: str) -> Any:
         return _canonical(node)
     inside = [str(name) for name in node if not is_outside(f"{key}.{name}")]
     typed = {n for n in inside if any(fnmatchcase(f"{key}.{n}", place) for place in _TYPED)}
-    return {n: node[n] if n in typed else _canonical(node[n]) for n in inside}
+    return {n: _batches(node[n]) if n in typed else _canonical(node[n]) for n in inside}
+
+
+def _batches(value: Any) -> Any:
+    """A share of all batches as a float up to 1.0, a number of them as an integer."""
+    return _canonical(value) if not isinstance(value, float) or value > 1 else value
 
 
 def _acting(cfg: DictConfig) -> dict[str, Any]:
     """The callbacks that act on a run, and that it has lost its own seeding where it has."""
     nodes: Any = cfg.get("callbacks") or {}
-    acting: dict[str, Any] = {
-        str(key): _without_paths(node)
-        for key, node in nodes.items()
-        if node is not None and _class(str(node.get("_target_"))) not in WATCHING
-    }
+    acting: dict[str, Any] = {}
+    for key, node in nodes.items():
+        if node is not None and not isinstance(node, DictConfig):
+            raise ValueError(f"callbacks.{key}={node}: a callback is {{_target_: <class>, ...}}")
+        if node is not None and _class(str(node.get("_target_"))) not in WATCHING:
+            acting[str(key)] = _without_paths(node)
     own = {"_target_": "bnnbench.callbacks.reseed.EpochSeed", "seed": _canonical(cfg.seed)}
-    if "reseed" in nodes and acting.setdefault("reseed", None) == own:
+    if acting.setdefault("reseed", None) == own:
         del acting["reseed"]
     return acting
 
 
 def _without_paths(node: DictConfig) -> dict[str, Any]:
     """A callback's arguments without the places that only a running job knows."""
-    raw = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(raw, dict)
-    places = [
-        key for key, text in raw.items() if "${paths." in str(text) or "${hydra:" in str(text)
-    ]
-    return {str(key): _canonical(node[key]) for key in raw if key not in places}
+    kept: dict[str, Any] = {}
+    for key in node:
+        raw = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(raw, dict)
+        if isinstance(raw[key], dict):
+            kept[str(key)] = _without_paths(node[key])
+        elif "${paths." not in str(raw[key]) and "${hydra:" not in str(raw[key]):
+            kept[str(key)] = _canonical(node[key])
+    return kept
 
 
 def _particulars(identity: Mapping[str, Any]) -> Iterator[str]:
     """Words of a name for what makes a run less, or other, than an ordinary one."""
-    cuts = [k for k in identity["trainer"] if any(fnmatchcase(k, cut) for cut in _CUTS)]
-    if any(identity["trainer"][key] not in (None, False, 0, 1.0, -1) for key in cuts):
+    trainer = identity["trainer"]
+    timed = trainer.get("max_time") is not None or trainer.get("max_steps") not in (None, -1)
+    if timed or limited(trainer):
         yield "limited"
     yield from identity["callbacks"]
 

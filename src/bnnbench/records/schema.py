@@ -14,17 +14,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bnnbench.records.limits import limited
 from bnnbench.records.store import SCHEMA, DamagedResult
 
 HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
-# What stops a run on less than all its data, in a trainer's config, and the value that does not.
-LIMITS: dict[str, Any] = {
-    "limit_train_batches": 1.0,
-    "limit_val_batches": 1.0,
-    "limit_test_batches": 1.0,
-    "overfit_batches": 0.0,
-    "fast_dev_run": False,
-}
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Values = dict[str, Number | None]
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
@@ -194,6 +187,10 @@ def _check_metrics(content: Mapping[str, Any]) -> None:
         raise ValueError("metrics.last: a result without metrics is no result")
     if content["epochs"] and headline not in last:
         raise ValueError(f"headline: {headline} is not among metrics.last, {', '.join(last)}")
+    if headline and last.get(headline) is not None and not 0 <= last[headline] <= 1:
+        raise ValueError(f"metrics.last.{headline}: {last[headline]} is no share of 1")
+    if len({len(column) for column in content["history"].values()}) > 1:
+        raise ValueError("history: its metrics are not equally long")
     if classes and len(classes["names"]) != len(classes["accuracy"]):
         raise ValueError("classes: names and accuracy are not equally many")
 
@@ -235,25 +232,6 @@ def migrate(content: dict[str, Any]) -> dict[str, Any]:
 
 def _is_undefined(name: str, value: float | None) -> bool:
     return name.endswith("/coco_map") and value is not None and value < 0
-
-
-def limited(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a trainer's options that keep a run from part of its data.
-
-    With ``overfit_batches`` or ``fast_dev_run`` the trainer sets the others itself.
-    """
-    found = {
-        key: value
-        for key, whole in LIMITS.items()
-        if (value := trainer.get(key)) is not None and _differs(value, whole)
-    }
-    cause = next((key for key in ("fast_dev_run", "overfit_batches") if key in found), None)
-    return {cause: found[cause]} if cause else found
-
-
-def _differs(value: Any, whole: Any) -> bool:
-    """``1`` is one batch, ``1.0`` all of them."""
-    return value != whole or (value == 1 and isinstance(value, int) and isinstance(whole, float))
 
 
 def finite(value: Any) -> Any:

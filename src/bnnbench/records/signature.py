@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: whose it is, and a checksum of every tensor.
+"""What a checkpoint says of itself: whose it is, and a checksum of every part.
 
 A checkpoint of a run holds, under ``bnnbench``, the run's name, fingerprint and stage, its full
 config, the stamp of its data, class names and normalisation, so that it can be evaluated, taught
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def full_config(cfg: DictConfig) -> dict[str, Any]:
 def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
     """Add ``signature`` and the checksums to a checkpoint that is otherwise complete."""
     checkpoint.pop(KEY, None)
-    checksums = {place: _checksum(tensor) for place, tensor in _tensors(checkpoint)}
+    checksums = _checksums(checkpoint)
     checkpoint[KEY] = (signature.as_dict() if signature else {}) | {"checksums": checksums}
 
 
@@ -97,8 +97,13 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 def signature_of(content: Mapping[str, Any]) -> Signature | None:
     """Whose checkpoint ``content`` is; None of one that the suite did not write."""
-    fields = {k: v for k, v in (content.get(KEY) or {}).items() if k != "checksums"}
-    return Signature(**fields) if fields else None
+    signed = content.get(KEY)
+    if not isinstance(signed, Mapping) or not signed.keys() - {"checksums"}:
+        return None
+    names = {field.name for field in fields(Signature)}
+    if missing := sorted(names - signed.keys()):
+        raise BadCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
+    return Signature(**{name: signed[name] for name in names})
 
 
 def check_signature(path: Path | str, own: Signature) -> None:
@@ -149,27 +154,42 @@ def _differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[
 
 
 def _verify(content: dict[str, Any], path: Path) -> None:
-    signed = (content.get(KEY) or {}).get("checksums")
-    if signed is None:
+    own = content.get(KEY)
+    if own is None:
         return
-    found = {place: _checksum(tensor) for place, tensor in _tensors(content)}
+    signed = own.get("checksums") if isinstance(own, Mapping) else None
+    if not isinstance(signed, Mapping):
+        raise BadCheckpoint(f"{path} is damaged: its checksums are gone; take another file")
+    found = _checksums({key: value for key, value in content.items() if key != KEY})
     damaged = [place for place in {**signed, **found} if signed.get(place) != found.get(place)]
     if damaged:
         raise BadCheckpoint(
-            f"{path} is damaged: {len(damaged)} tensors are not what was written, the first is "
+            f"{path} is damaged: {len(damaged)} parts are not what was written, the first is "
             f"{damaged[0]}; delete it and go on from another, or set force=true"
         )
 
 
-def _tensors(node: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(node, Tensor):
-        yield place, node
-    elif isinstance(node, Mapping):
+def _checksums(content: Mapping[str, Any]) -> dict[str, int]:
+    """One a tensor by its place, and one for all that is no tensor: epochs, history, rates."""
+    found: dict[str, int] = {}
+    rest = 0
+    for place, leaf in _leaves(content):
+        if isinstance(leaf, Tensor):
+            found[place] = _checksum(leaf)
+        else:
+            rest = zlib.crc32(f"{place}={leaf!r}".encode(), rest)
+    return found | {"what is no tensor": rest}
+
+
+def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _tensors(value, f"{place}/{key}")
+            yield from _leaves(value, f"{place}/{key}")
     elif isinstance(node, list | tuple):
         for number, value in enumerate(node):
-            yield from _tensors(value, f"{place}/{number}")
+            yield from _leaves(value, f"{place}/{number}")
+    else:
+        yield place, node
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def remember(dataset: Mapping[str, Any], stamp: str, cache: Path) -> None:
         return
     known = _read(cache)
     if known.get(_key(dataset)) != (entry := {**entry, "stamp": stamp}):
-        write_json(cache, known | {_key(dataset): entry})
+        with suppress(OSError):  # it only saves time
+            write_json(cache, known | {_key(dataset): entry})
 
 
 def _of_small_set(dataset: Mapping[str, Any], cache: Path) -> str | None:
@@ -88,7 +90,8 @@ def _read(cache: Path) -> dict[str, Any]:
         known = json.loads(cache.read_text())
     except (OSError, ValueError):  # a damaged one is written anew
         return {}
-    return known if isinstance(known, dict) else {}
+    entries = known.items() if isinstance(known, dict) else ()
+    return {key: entry for key, entry in entries if isinstance(entry, dict)}
 
 
 def _root(dataset: Mapping[str, Any], folder: str = "") -> Path:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 SCHEMA = 2
 # A list of numbers: hundreds of lines of a result, if each had its own.
 _NUMBERS = re.compile(r"\[\s+(?:[-+.\dEe]+|null)(?:,\s+(?:[-+.\dEe]+|null))*\s+\]")
-IDENTITY = ("name", "fingerprint", "data_stamp")
+NAMED = ("name", "fingerprint")
+IDENTITY = (*NAMED, "data_stamp")
 # Where the headline of a run may stand in its metrics; runs with held-out data have val/*.
 HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
 State = Literal["finished", "failed", "interrupted", "missing", "damaged"]
@@ -108,8 +109,11 @@ def write_identity(run_dir: Path | str, identity: Mapping[str, Any]) -> None:
 
 def logged_by(run_dir: Path | str) -> list[str]:
     """Names of the loggers that a finished run has reached."""
-    file = Path(run_dir) / "logged.json"
-    return json.loads(file.read_text()) if file.exists() else []
+    try:
+        names = json.loads((Path(run_dir) / "logged.json").read_text())
+    except (OSError, ValueError):  # without it, or damaged: a logger is told once more
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def mark_logged(run_dir: Path | str, logger: str) -> None:
@@ -156,9 +160,14 @@ def _one_line(numbers: re.Match[str]) -> str:
 
 def _load_json(file: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(file.read_text()) if file.exists() else None
+        content = json.loads(file.read_text()) if file.exists() else None
     except ValueError as error:
         raise DamagedResult(f"{file}: damaged ({error}); delete the file") from error
+    if content is None and not file.exists():
+        return None
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), str) for k in NAMED):
+        raise DamagedResult(f"{file}: damaged (it names no run); delete the file")
+    return content
 
 
 def _load(file: Path, stage: bool = False) -> dict[str, Any]:

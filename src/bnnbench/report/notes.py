@@ -234,10 +234,20 @@ def _without_native(rows: list[Row]) -> list[str]:
 
 
 def _stamps(rows: list[Row]) -> list[str]:
-    """How many results cannot say which content their data had."""
+    """How many results cannot say which content their data had, and which had another."""
     results = [result for row in rows for result in row.results]
     unknown = sum(result.get("data_stamp") is None for result in results)
-    return [f"data stamp unknown: {unknown} of {len(results)} results"] if unknown else []
+    notes = [f"data stamp unknown: {unknown} of {len(results)} results"] if unknown else []
+    runs: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        if stamp := result.get("data_stamp"):
+            of_set = runs.setdefault(str(lookup(result, "choices", "dataset")), {})
+            of_set.setdefault(stamp, []).append(str(result.get("name")))
+    for dataset, stamps in runs.items():
+        if len(stamps) > 1:
+            groups = "; ".join(f"{s[:15]}: {', '.join(names)}" for s, names in stamps.items())
+            notes.append(f"not comparable: data of other content are called {dataset} ({groups})")
+    return notes
 
 
 def _commits(rows: list[Row]) -> list[str]:

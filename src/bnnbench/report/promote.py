@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bnnbench.records.store import write_json
+from bnnbench.records.store import read_result_file, write_json
 from bnnbench.report.reading import find_result, read_json
 from bnnbench.report.rows import Result, lookup
 
@@ -54,6 +54,8 @@ def promote(
     if complaints:
         raise ValueError(complaints)
     copies = {results_dir / "runs" / f"{run}.json": path for run, (path, _) in finished.items()}
+    for copy, (path, result) in zip(copies, finished.values(), strict=True):
+        _check_same_data(copy, path, result)
     copies |= {
         results_dir / "figures" / f"{run}_{picture.name}": picture
         for run, (path, _) in finished.items()
@@ -68,6 +70,18 @@ def promote(
     return [target, *copies]
 
 
+def _check_same_data(target: Path, source: Path, result: Result) -> None:
+    """Refuse to replace a promoted run by the same one on other data."""
+    if not target.is_file():
+        return
+    before = read_result_file(target).get("data_stamp")
+    if None not in (before, result["data_stamp"]) and before != result["data_stamp"]:
+        raise ValueError(
+            f"{target} is this run on other data of the same name than {source}: the tables that "
+            "hold it would change. Run the sweep where the first lies, which tells them apart"
+        )
+
+
 def _manifest_path(name: str, sweeps_dir: Path) -> Path:
     path = sweeps_dir / name / "sweep.json"
     if not path.is_file():
@@ -79,7 +93,7 @@ def _manifest_path(name: str, sweeps_dir: Path) -> Path:
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"as={name}: a name has letters, digits, - and _ only")
-    if name == "index" or name.endswith(_TAKEN):
+    if name in ("index", "table") or name.endswith(_TAKEN):
         raise ValueError(f"as={name}: tables and figures of other sweeps have such names")
     return name
 

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+_GROUPS = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 # What sets one row of a method apart from its plain row.
 _VARIANT_KEYS = {"training", "variant", "losses", "varied", "hyper"}
 # Two rows that agree in all of these are the same row.
@@ -156,6 +157,8 @@ class _Row(_Model):
     def _names_a_network(cls, run: dict[str, Any] | None) -> dict[str, Any] | None:
         if run is not None and not {"quantizer", "backbone"} <= run.keys():
             raise ValueError("must name at least quantizer and backbone")
+        if run and (unknown := {key.partition(".")[0] for key in run} - set(_GROUPS)):
+            raise ValueError(f"names no group of the config: {sorted(unknown)}; {_GROUPS}")
         return run
 
     @model_validator(mode="after")

@@ -52,7 +52,10 @@ class Row:
         if key in CHOICES:
             return self.choice(key) or ("none" if key == "teacher" and self.cells else None)
         if key in self.settings:
-            return plain(self.settings[key])
+            value = self.settings[key]
+            # Lightning reads 1 as one batch and 1.0 as all of them
+            share = isinstance(value, float) and key.endswith("_batches")
+            return repr(value) if share else plain(value)
         inner = {k: v for k, v in self.settings.items() if k.startswith(f"{key}.")}
         words = [f"{k.removeprefix(f'{key}.')}={plain(v)}" for k, v in inner.items()]
         return " ".join(words) or self.options.get(key)  # what no config keeps: as typed

@@ -121,7 +121,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     """
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
     callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
-    if quiet:
+    if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
     options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from omegaconf import DictConfig
 
 from bnnbench.callbacks.history import History
-from bnnbench.records.schema import LIMITS, limited
+from bnnbench.records.limits import LIMITS, limited
 
 
 def training_limits(

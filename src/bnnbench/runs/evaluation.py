@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,14 +15,18 @@ from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.schema import finite
 from bnnbench.records.signature import Signature, read_checkpoint, signature_of
-from bnnbench.records.store import write_json
+from bnnbench.records.store import read_identity, write_json
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.ending import evaluation_limits
+from bnnbench.runs.reuse import differs, mark_of
 from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
+_UNUSED = ("init_from", "teacher")
+_ANY_METHOD = ("recipe=native",)  # of the checkpoint's method, not of the one that is composed
 
 
 def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = ()) -> float:
@@ -37,6 +42,8 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     """
     if cfg.ckpt_path is None:
         raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
+    if read_identity(folder) is not None:
+        raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
     signature = signature_of(read_checkpoint(cfg.ckpt_path))
     if signature is not None:
         _check_typed(cfg, signature, typed)
@@ -45,15 +52,29 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     task = last_task(cfg)
     load_weights(task.net, cfg.ckpt_path)
     trainer = build_trainer(cfg, folder, quiet)
-    metrics = trainer.test(task, data, verbose=False)[0]
+    found = trainer.test(task, data, verbose=False)
+    if not found:
+        raise ValueError("trainer.limit_test_batches=0 leaves no image to evaluate")
+    metrics = found[0]
     score = metrics[f"test/{task.headline}"]
-    record: dict[str, Any] = {"checkpoint": Path(cfg.ckpt_path).name, "images": data.test_images}
+    limits = evaluation_limits(trainer, "test", task.eval_images == data.test_images)
+    record: dict[str, Any] = {"checkpoint": Path(cfg.ckpt_path).name, "images": task.eval_images}
     record |= {"run": signature.name if signature else None, "data_stamp": data.stamp}
-    write_json(folder / "evaluation.json", record | finite(metrics))
-    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {data.test_images} test images")
+    write_json(_record_file(folder, data.stamp), record | {"limits": limits} | finite(metrics))
+    of_all = f" of {data.test_images}" if task.eval_images < data.test_images else ""
+    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {task.eval_images}{of_all} test images")
     if signature and signature.data_stamp not in (None, data.stamp):
         print("these are not the data it was trained on: other files of the same name")
     return score
+
+
+def _record_file(folder: Path, stamp: str) -> Path:
+    """Where an evaluation is written: beside one of the same checkpoint on other data."""
+    file = folder / "evaluation.json"
+    before = json.loads(file.read_text()).get("data_stamp") if file.exists() else None
+    return (
+        file.with_name(f"evaluation_data{mark_of(stamp)}.json") if differs(before, stamp) else file
+    )
 
 
 def last_task(cfg: DictConfig) -> Task:
@@ -71,7 +92,7 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         for group in _STORED:
             trained[group] = OmegaConf.create(signature.config[group])
         trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
-        trained.dataset.data_dir = cfg.paths.data_dir
+        trained.dataset.data_dir = cfg.dataset.data_dir
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]
         trained.init_from = None
@@ -81,12 +102,25 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
     return trained
 
 
+def _check_choices(cfg: DictConfig, stored: DictConfig, override: str) -> None:
+    for group in ("quantizer", "backbone", "dataset"):
+        if (said := choice(cfg, group)) != (known := choice(stored, group)):
+            raise ValueError(
+                f"{override} sets {group}={said}: the checkpoint was trained with {group}={known}; "
+                "leave this override out, the checkpoint says what it is"
+            )
+
+
 def _check_typed(cfg: DictConfig, signature: Signature, typed: Sequence[str]) -> None:
     stored = OmegaConf.create(signature.config)
     for override in typed:
         key = override.lstrip("+~").partition("=")[0]
         group = key.partition(".")[0]
-        if group not in (*_STORED, "seed") or key in _OF_THIS_MACHINE:
+        if group in _UNUSED:
+            raise ValueError(f"{override}: an evaluation trains nothing; leave this override out")
+        if group in ("experiment", "debug"):
+            _check_choices(cfg, stored, override)
+        if group not in (*_STORED, "seed") or key in _OF_THIS_MACHINE or override in _ANY_METHOD:
             continue
         if key in _STORED:
             said, known = choice(cfg, key), choice(stored, key)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from bnnbench.callbacks.distillation import MapTerm
+from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task
 from bnnbench.runs.stages import GROUPS, stages

@@ -36,7 +36,7 @@ from bnnbench.runs.loggers import finish
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
-from bnnbench.runs.teacher import build_teacher
+from bnnbench.runs.teacher import build_teacher, check_classes
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +115,7 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     if stage.continues:
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, whole)
+    check_classes(cfg, task.signature.classes)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     trainer = build_trainer(cfg, stage.folder, quiet, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pickle import UnpicklingError
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
-from bnnbench.records.signature import check_belongs
+from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
 from bnnbench.records.store import last_weights, trained
 from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
 
@@ -60,6 +60,18 @@ def _load(net: nn.Module, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> 
     elif teacher.stage is not None:
         folder = stages[teacher.stage].paths.stage_dir
         load_weights(net, last_weights(folder), strict=teacher.name == "stage")
+
+
+def check_classes(cfg: DictConfig, classes: Sequence[str]) -> None:
+    """Refuse a run as teacher whose classes have other names. Raises ValueError."""
+    if cfg.teacher.name != "run":
+        return
+    found = signature_of(read_checkpoint(trained(cfg.teacher.folder)[1]))
+    if found is not None and list(found.classes) != list(classes):
+        raise ValueError(
+            f"teacher.folder={cfg.teacher.folder} knows {', '.join(found.classes[:5])}, the run "
+            f"learns {', '.join(classes[:5])}: a teacher has to know the same classes"
+        )
 
 
 def _load_timm(net: Any, file: str) -> None:
@@ -124,6 +136,13 @@ def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
             f"teacher.folder={folder} was trained on {known}, the run is on {data}: a teacher has "
             "to know the same classes"
         )
+    for key in ("mean", "std"):
+        own, seen = list(cfg.dataset[key]), list(record["config"]["dataset"][key])
+        if own != seen:
+            raise ValueError(
+                f"teacher.folder={folder} saw images with dataset.{key}={seen}, the run has {own}: "
+                "set the teacher's, or train a teacher of your own"
+            )
     return record["config"]
 
 

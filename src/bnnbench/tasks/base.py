@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from bnnbench.callbacks.distillation import TeacherTerm
 from bnnbench.callbacks.progress import QuantizerProgress
-from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.losses.context import LossTerm, StepContext
+from bnnbench.losses.distillation import TeacherTerm
 from bnnbench.losses.regularizer import Regularizer
 from bnnbench.optim.recipe import Recipe
 from bnnbench.optim.roles import parameters_by_role
@@ -85,33 +84,22 @@ class Task(L.LightningModule):
             term.attach(self)  # what makes no sense fails here, before any training
 
     def add_loss_term(self, name: str, term: LossTerm) -> None:
-        """Add ``term(context)``, a weighted scalar, to the loss of every training step.
-
-        A term that is a module is trained with the network, under the role ``prior``.
-        """
+        """Add ``term(context)``, a weighted scalar, to the loss of every training step."""
         self.terms[name] = term
-        if isinstance(term, nn.Module):
-            self.add_module(f"term_{name}", term)
 
     def forward(self, x: Tensor) -> Any:
         """What the network says of images (N, C, H, W)."""
         return self.net(x)
 
-    def _run(
-        self, images: Tensor, targets: Any, taught: Tensor | None = None
-    ) -> tuple[Any, Tensor | None]:
-        """The network's output, and the sum of all terms where there are any.
-
-        ``taught``: the teacher's logits where they are known; without them it is asked.
-        """
+    def _run(self, images: Tensor, targets: Any) -> tuple[Any, Tensor | None]:
+        """The network's output, and the sum of all terms where there are any."""
         if not self.training:
             # forward itself is never compiled: evaluation would pay for a compilation of its own
             return self.net.forward(images), None
         if not self.terms:
             return self.net(images), None
         outputs, features = self.net(images, return_features=True)
-        if self.teacher is not None and taught is None:
-            taught = self.teacher(images)
+        taught = None if self.teacher is None else self.teacher(images)
         return outputs, self._terms(StepContext(outputs, features, targets, self._layers, taught))
 
     def _terms(self, context: StepContext) -> Tensor:
@@ -147,16 +135,6 @@ class Task(L.LightningModule):
     def on_fit_start(self) -> None:
         if self.teacher is not None:
             self.teacher.net.to(self.device)  # a frozen one is no part of this module
-
-    def on_train_start(self) -> None:
-        """Ask a frozen teacher only once where every epoch shows it the same images."""
-        loader, teacher = self.trainer.train_dataloader, self.teacher
-        asked = [term for term in self.regularizers if isinstance(term, TeacherTerm)]
-        if teacher is None or teacher.joint or not all(term.logits_only for term in asked):
-            return
-        if isinstance(loader, DeviceLoader) and loader.fixed:
-            with self.trainer.precision_plugin.train_step_context():
-                loader.beside = torch.cat([teacher(images) for images in loader.in_order()])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.trainer.global_step == self.trainer.max_steps:

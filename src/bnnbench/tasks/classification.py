@@ -16,7 +16,7 @@ from bnnbench.records.schema import finite
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.teacher import Teacher
 
-Batch = tuple[Tensor, ...]  # images, labels, and what a teacher has said before
+Batch = tuple[Tensor, Tensor]  # images and labels
 
 
 class Classification(Task):
@@ -68,8 +68,8 @@ class Classification(Task):
 
     def _losses(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
         """Loss and logits of a batch, which the stage's metrics have seen."""
-        images, labels, *taught = batch
-        logits, terms = self._run(images, labels, *taught)
+        images, labels = batch
+        logits, terms = self._run(images, labels)
         loss = self.loss(logits, labels)
         mean_loss, accuracy = self._metrics(stage)
         # update, not forward: forward would compute the metric of every batch as well

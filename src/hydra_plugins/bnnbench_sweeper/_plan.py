@@ -20,6 +20,10 @@ from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
 
+# Where one run lies, which a sweep works out for each.
+OF_EACH_RUN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "paths.output_dir")
+OF_EACH_RUN += ("paths.stage", "paths.stage_dir", "paths.data_mark")
+
 
 @dataclass
 class Planned:
@@ -111,11 +115,18 @@ def _check_folders(config: DictConfig, arguments: list[str]) -> None:
     typed = [*arguments, *config.hydra.overrides.hydra]
     for word in typed:
         key = word.lstrip("+~").partition("=")[0]
-        if key in ("paths.output_dir", "hydra.run.dir") or key.startswith("hydra.sweep."):
+        if key in OF_EACH_RUN or key in ("hydra.sweep", "hydra.run", "hydra", "paths"):
             raise ValueError(
                 f"{word}: a sweep gives each run a folder of its own; choose where they lie with "
                 "paths.runs_dir=<folder>, or paths.log_dir=<folder> for tables as well"
             )
+
+
+def _check_places(cfgs: Sequence[DictConfig]) -> None:
+    """Refuse runs of one sweep that lie in several places: its table looks in one."""
+    for key in ("runs_dir", "sweeps_dir"):
+        if len(found := {str(cfg.paths[key]) for cfg in cfgs}) > 1:
+            raise ValueError(f"paths.{key} is one place a sweep, not {', '.join(sorted(found))}")
 
 
 def _compose(
@@ -125,6 +136,7 @@ def _compose(
     cells = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
     cfgs = [_composed(config, loader, typed) for typed in words]
+    _check_places(cfgs)
     identities = [fingerprinted(cfg) for cfg in cfgs]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
     for cfg, typed, mark in zip(cfgs, words, settled_marks(cfgs, names), strict=True):

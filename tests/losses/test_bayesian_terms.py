@@ -16,9 +16,10 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench.callbacks.bayesian import BayesianFeature, BayesianKernel
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_feature import BayesianFeature
+from bnnbench.losses.bayesian_kernel import BayesianKernel
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
 

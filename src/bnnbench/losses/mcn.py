@@ -1,6 +1,7 @@
-"""Loss terms that pull latent kernels and their modulation together: PCNN and MCN.
+"""MCN's loss L_M (Wang et al., CVPR 2018): filter loss, and compactness of each class.
 
-Equation numbers are those of the group's book "Binary Neural Networks" (2023), chapter 3.
+Equation numbers are those of the group's book "Binary Neural Networks" (2023), chapter 3. The
+functions are brackets without the factors theta/2 and lambda/2, which belong to the caller.
 """
 
 from __future__ import annotations
@@ -11,77 +12,32 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bnnbench.layers import BinaryLayer, binary_layers
+from bnnbench.layers import BinaryLayer
 from bnnbench.losses.context import StepContext
-from bnnbench.losses.projection import compactness_loss, filter_loss, projection_loss
-from bnnbench.losses.regularizer import Regularizer, class_sums
+from bnnbench.losses.regularizer import Regularizer, class_sums, layers_of
 from bnnbench.quantizers.mcn import MCNWeight
-from bnnbench.quantizers.pcnn import PCNNWeight
 
 
-def layers_of(pl_module: Any, kind: type, loss: str, quantizer: str) -> list[BinaryLayer]:
-    """The layers whose weight side is a ``kind``. Raises ValueError where there is none."""
-    layers = [x for _, x in binary_layers(pl_module) if isinstance(x.weight_quantizer, kind)]
-    if not layers:
-        raise ValueError(
-            f"loss={loss} needs what only quantizer={quantizer} learns: choose that quantizer, or "
-            "loss=task"
-        )
-    return layers
-
-
-class Projection(Regularizer):
-    """``weight / 2`` times PCNN's projection loss (Eq. 3.42; arXiv 1811.12755) of all layers.
+def filter_loss(weight: Tensor, reconstructed: Tensor) -> Tensor:
+    """MCN's ``sum_i ||C_i - C^_i o M||^2`` of one layer (first part of Eq. 3.18).
 
     Args:
-        weight: lambda.
-        eta: step of the discrete update (Eq. 3.37). The gradient at the projected weights is the
-            one of the step before: this step's is known only after its loss.
+        weight: latent filters C.
+        reconstructed: ``C^ o M``, same shape; gradients flow into M through it, and the binary
+            filters C^ are constants.
     """
-
-    name = "projection"
-    _state_keys = ("deltas",)
-
-    def __init__(self, weight: float, eta: float) -> None:
-        if weight < 0 or eta < 0:
-            raise ValueError(f"loss: lambda and eta must not be negative; got {weight}, {eta}")
-        self.weight, self.eta = weight, eta
-        self.layers: list[BinaryLayer] = []
-        self.deltas: dict[int, Tensor] = {}  # by layer; none before the first step
-
-    def attach(self, pl_module: Any) -> None:
-        first = not self.layers
-        self.layers = layers_of(pl_module, PCNNWeight, "pcnn", "pcnn")
-        if self.eta and first:
-            for index, layer in enumerate(self.layers):
-                layer.weight_quantizer.register_forward_hook(self._watch(index))
-        super().attach(pl_module)
-
-    def _watch(self, index: int) -> Any:
-        def keep(side: Any, inputs: Any, quantized: Tensor) -> None:
-            if quantized.requires_grad:
-                quantized.register_hook(lambda grad: self.deltas.update({index: grad.detach()}))
-
-        return keep
-
-    def _shift(self, index: int, layer: BinaryLayer) -> Tensor | None:
-        if index not in self.deltas:
-            return None
-        delta = self.deltas[index].to(layer.weight.device)
-        return self.eta / layer.weight_quantizer.bases * delta
-
-    def __call__(self, context: StepContext) -> Tensor:
-        totals = [
-            projection_loss(layer.weight, _modulation(layer), self._shift(index, layer))
-            for index, layer in enumerate(self.layers)
-        ]
-        return self.weight / 2 * torch.stack(totals).sum()
+    return (weight - reconstructed).square().sum()
 
 
-def _modulation(layer: BinaryLayer) -> Tensor:
-    side = layer.weight_quantizer
-    assert isinstance(side, PCNNWeight)
-    return side.w
+def compactness_loss(features: Tensor, targets: Tensor, centers: Tensor) -> Tensor:
+    """MCN's ``sum_m ||f_m - f_mean||^2`` (second part of Eq. 3.18), summed over samples.
+
+    Args:
+        features: (N, D).
+        targets: class of each sample (N,), integers.
+        centers: mean feature of each class (classes, D).
+    """
+    return (features - centers[targets]).square().sum()
 
 
 class FilterLoss(Regularizer):

@@ -12,12 +12,12 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.utils.data import DataLoader
 
 import bnnbench
-from bnnbench.callbacks.kurtosis import Kurtosis
-from bnnbench.callbacks.projection import Compactness, FilterLoss, Projection
-from bnnbench.callbacks.variational import KLDivergence
 from bnnbench.layers import binary_layers
 from bnnbench.losses import StepContext, task_loss
-from bnnbench.losses.kurtosis import kurtosis
+from bnnbench.losses.kurtosis import Kurtosis, kurtosis
+from bnnbench.losses.mcn import Compactness, FilterLoss
+from bnnbench.losses.projection import Projection
+from bnnbench.losses.variational import KLDivergence
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
 

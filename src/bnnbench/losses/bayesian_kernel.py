@@ -1,30 +1,105 @@
-"""BONN's Bayesian regularizers (arXiv 1908.06314) as Lightning callbacks, for any quantizer.
+"""BONN's Bayesian kernel loss (Gu et al., ICCV 2019, arXiv 1908.06314), for any quantizer.
 
-Each registers its loss term with the module, owns what the term learns (mu, sigma, centres) outside
-the optimizer, moves it after every step, and keeps it in its ``state_dict``. They come with the
-LightningModule (``loss=bonn``) or stand in anybody's ``Trainer(callbacks=[...])``.
+The functions give the bracket of Eq. 7; the factor lambda/2 of Eq. 9 belongs to the caller. Two
+readings of the paper: the binary weights are constants in the quantization error (only then Eqs. 13
+and 16 are the gradients of Eq. 9), and one mu and sigma a kernel serve both modes, as in its
+Sec. 2.2. The loss is unbounded below as sigma falls: who moves sigma keeps a floor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bnnbench.layers import BinaryLayer
-from bnnbench.losses.bayesian import MIXTURES, KernelLoss, bayesian_feature_loss, kernel_loss
 from bnnbench.losses.context import StepContext
-from bnnbench.losses.regularizer import Regularizer, binarized_layers, class_sums
+from bnnbench.losses.regularizer import Regularizer, binarized_layers, check_choice
 from bnnbench.quantizers.base import overridden
 from bnnbench.quantizers.surrogate import sign
 
+MIXTURES = ("split", "exact")
 ERRORS = ("modulated", "magnitude")
 STATISTICS = ("closed_form", "sgd")
-FEATURES = ("penultimate", "logits")
-CENTER_RULES = ("center_loss", "wen")
+
+
+class KernelLoss(NamedTuple):
+    """The parts of Eq. 7: ``total = error + nu * (prior + log_det)``."""
+
+    error: Tensor
+    prior: Tensor
+    log_det: Tensor
+
+    def total(self, nu: float) -> Tensor:
+        """The bracket of Eq. 7."""
+        return self.error + nu * (self.prior + self.log_det)
+
+
+def kernel_loss(
+    filters: Tensor,
+    modulated: Tensor,
+    quantized: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    mixture: str = "split",
+) -> KernelLoss:
+    """The parts of Eq. 7, summed over all kernels and weights.
+
+    Args:
+        filters: latent weights X, one kernel a row, (O, K).
+        modulated: ``w o X``, (O, K).
+        quantized: binary weights, (O, K); a constant: no gradient flows into them.
+        mu, sigma: mode and standard deviation of each kernel, (O,).
+        mixture: ``split`` gives each weight the mode of its own sign (Eq. 7); ``exact`` is the
+            mixture of both modes (Eq. 6 per weight), a weight lower by
+            ``2 log(1 + exp(-2|x| mu / sigma^2))``.
+    """
+    magnitude = filters * sign(filters.detach())  # |x|, and x = 0 belongs to the upper mode
+    mu, sigma = mu[:, None], sigma[:, None]
+    prior = ((magnitude - mu) / sigma).square().sum()
+    if mixture == "exact":
+        prior = prior - 2 * F.softplus(-2 * magnitude * mu / sigma.square()).sum()
+    log_det = 2 * filters.shape[1] * sigma.log().sum()
+    error = (quantized.detach() - modulated).square().sum()
+    return KernelLoss(error, prior, log_det)
+
+
+def bayesian_kernel_loss(
+    weight: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    w_bar: Tensor | float,
+    nu: float,
+    mixture: str = "split",
+) -> Tensor:
+    """The Bayesian kernel loss of one layer (arXiv 1908.06314, Eq. 7), without lambda/2.
+
+    Args:
+        weight: latent weights X (O, I, kh, kw) or (O, I).
+        mu, sigma: per kernel (O,); sigma positive.
+        w_bar: modulation w, a scalar or (kh, kw); its mean scales the binary weights.
+        nu: variance of the quantization error.
+        mixture: see ``kernel_loss``.
+
+    Returns:
+        A scalar; the constant ``2 nu (K/2 log 2pi + K log 2)`` a kernel is dropped, as in Eq. 7.
+    """
+    if mixture not in MIXTURES:
+        raise ValueError(f"mixture={mixture!r}: choose one of {MIXTURES}")
+    mean = w_bar.mean() if isinstance(w_bar, Tensor) else w_bar
+    parts = kernel_loss(
+        weight.flatten(1),
+        (w_bar * weight).flatten(1),
+        (mean * sign(weight.detach())).flatten(1),
+        mu,
+        sigma,
+        mixture,
+    )
+    return parts.total(nu)
 
 
 class _Kernels:
@@ -93,9 +168,9 @@ class BayesianKernel(Regularizer):
         sigma_lr: float = 0.1,
         sigma_floor: float = 0.25,
     ) -> None:
-        _check_choice("error", error, ERRORS)
-        _check_choice("mixture", mixture, MIXTURES)
-        _check_choice("statistics", statistics, STATISTICS)
+        check_choice("error", error, ERRORS)
+        check_choice("mixture", mixture, MIXTURES)
+        check_choice("statistics", statistics, STATISTICS)
         if weight < 0 or nu < 0 or not 0 <= momentum < 1 or not 0 < sigma_floor <= 1:
             raise ValueError(
                 "loss: lambda and nu must not be negative, momentum must be in [0, 1) and "
@@ -190,114 +265,3 @@ class BayesianKernel(Regularizer):
         for name, deviation in (("stiffness", sigma), ("stiffness_start", start)):
             stiffness = self.weight * self.nu / deviation.square()
             pl_module.log(f"kernel/{name}", stiffness.mean())
-
-
-class BayesianFeature(Regularizer):
-    """``weight / 2`` times the Bayesian feature loss (Eq. 8), averaged over the batch.
-
-    Centres start at 0 and standard deviations at 1. Sums over samples are reduced over all
-    processes, so that every rank keeps the same statistics.
-
-    Args:
-        weight: theta.
-        features: ``penultimate`` (the classifier's input) or ``logits``.
-        centers: rule of the class centres: ``center_loss`` moves them by ``center_lr`` times the
-            class mean of ``c - f`` over the batch size, ``wen`` by ``center_lr`` times
-            ``sum(c - f) / (1 + n)`` (center loss, Wen et al., ECCV 2016).
-        center_lr: step of the centres.
-        statistics: of sigma: ``closed_form`` follows the mean of ``(f - c)^2`` of each class with
-            an exponential moving average; ``sgd`` takes gradient steps of Eq. 8.
-        momentum: of the moving average, a step in which the class occurs.
-        sigma_lr: over the optimizer's learning rate.
-        sigma_floor: lower bound of sigma.
-    """
-
-    name, task = "feature", "classification"
-    _state_keys = ("center", "sigma")
-
-    def __init__(
-        self,
-        weight: float = 1e-3,
-        features: str = "penultimate",
-        centers: str = "center_loss",
-        center_lr: float = 0.5,
-        statistics: str = "closed_form",
-        momentum: float = 0.9,
-        sigma_lr: float = 0.1,
-        sigma_floor: float = 0.1,
-    ) -> None:
-        _check_choice("features", features, FEATURES)
-        _check_choice("centers", centers, CENTER_RULES)
-        _check_choice("statistics", statistics, STATISTICS)
-        if weight < 0 or not 0 <= momentum < 1 or sigma_floor <= 0 or center_lr <= 0:
-            raise ValueError(
-                "loss: theta must not be negative, momentum must be in [0, 1), sigma_floor and "
-                f"center_lr above 0; got {weight}, {momentum}, {sigma_floor}, {center_lr}"
-            )
-        self.weight, self.features = weight, features
-        self.centers, self.center_lr = centers, center_lr
-        self.statistics, self.momentum = statistics, momentum
-        self.sigma_lr, self.sigma_floor = sigma_lr, sigma_floor
-        self.center: Tensor | None = None
-        self.sigma: Tensor | None = None
-        self._batch: tuple[Tensor, Tensor] | None = None
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.center is not None and self.sigma is not None:  # restored
-            self.center = self.center.to(pl_module.device)
-            self.sigma = self.sigma.to(pl_module.device)
-
-    def _start(self, features: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        if self.center is None or self.sigma is None:
-            self.center = features.new_zeros(classes, features.shape[1])
-            self.sigma = torch.ones_like(self.center)
-        return self.center, self.sigma
-
-    def __call__(self, context: StepContext) -> Tensor:
-        features = context.features if self.features == "penultimate" else context.logits
-        features = features.float()
-        self._batch = features.detach(), context.targets
-        center, sigma = self._start(self._batch[0], context.logits.shape[1])
-        total = bayesian_feature_loss(features, context.targets, center, sigma)
-        return self.weight / (2 * len(features)) * total
-
-    @torch.no_grad()
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
-    ) -> None:
-        if not self.weight or self._batch is None:
-            return
-        features, targets = self._batch
-        center, sigma = self.center, self.sigma
-        assert center is not None
-        assert sigma is not None
-        difference = features - center[targets]
-        parts = (torch.ones_like(difference), difference, difference.square())
-        count, first, second = class_sums(trainer, targets, len(center), *parts)
-        self._move_sigma(sigma, count, second, float(trainer.optimizers[0].param_groups[0]["lr"]))
-        samples = count[:, 0].sum()
-        if self.centers == "center_loss":
-            center.add_(first / count.clamp(min=1) / samples, alpha=self.center_lr)
-        else:
-            center.add_(first / (1 + count), alpha=self.center_lr)
-
-    def _move_sigma(self, sigma: Tensor, count: Tensor, second: Tensor, rate: float) -> None:
-        seen = count > 0
-        if self.statistics == "closed_form":
-            followed = sigma.square().lerp(second / count.clamp(min=1), 1 - self.momentum).sqrt()
-            moved = torch.where(seen, followed, sigma)
-        else:
-            gradient = (count / sigma - second / sigma**3) / count[:, 0].sum()
-            moved = sigma - rate * self.sigma_lr * self.weight * gradient
-        sigma.copy_(moved.clamp(min=self.sigma_floor))
-
-    @torch.no_grad()
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.weight and self.center is not None and self.sigma is not None:
-            pl_module.log("feature/center_norm", self.center.norm(dim=1).mean())
-            pl_module.log("feature/sigma", self.sigma.mean())
-
-
-def _check_choice(key: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise ValueError(f"{key}={value!r}: choose one of {valid}")

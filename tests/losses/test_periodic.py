@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 import bnnbench
-from bnnbench.callbacks.periodic import Periodic
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import Recipe
 from bnnbench.runs import run
 from bnnbench.tasks.classification import Classification
