@@ -123,7 +123,7 @@ class Result(_Part):
         description="of a training epoch, fewer where a limit says so", ge=0, default=None
     )
     test_images: int | None = Field(
-        description="of the final evaluation, likewise", ge=0, default=None
+        description="of the final evaluation, fewer where a limit says so", ge=0, default=None
     )
     world_size: int | None = Field(description="processes that trained it together", ge=1)
     operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
