@@ -46,8 +46,9 @@ reproduce-tables: install ## train and render every table: SCALE=demo (default) 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py
 
-docs: install ## write docs/methods.md and its plots from the code of the methods
+docs: install ## write docs/methods.md with its plots, and the picture of the README
 	$(BIN)/python docs/build/methods.py
+	$(BIN)/python docs/build/picture.py
 
 clean: ## remove the environment and the logs; data and results stay
 	rm -rf $(VENV) logs .pytest_cache .ruff_cache
