@@ -127,14 +127,14 @@ def test_the_student_starts_as_it_does_alone(compose: Compose) -> None:
 
 
 def test_a_run_in_stages_is_counted_and_evaluated_as_its_last_one(
-    compose: Compose, short: list[str], capsys: pytest.CaptureFixture[str]
+    compose: Compose, short: list[str], tmp_path: Path
 ) -> None:
     arguments = ["loss=kd", "teacher=stage", "teacher.stage=full", TWO_STAGES]
     cfg = compose(*short, *arguments, "trainer.max_epochs=1")
     expected = execute(cfg)["metrics"]["last"]["test/acc"]
     checkpoint = Path(cfg.paths.output_dir) / "stage2_binary" / "checkpoints" / "last.ckpt"
     evaluation = compose(*short, *arguments, "train=false", f"ckpt_path={checkpoint}")
-    score = run.execute(evaluation, Path(evaluation.paths.output_dir), quiet=True)
+    score = run.execute(evaluation, tmp_path, quiet=True)
     assert score == pytest.approx(expected)
     counted = execute(compose(*short, *arguments, "trainer.max_epochs=0", "force=true"))
     assert counted["bits"] == {"w": 1, "a": 1}
