@@ -234,6 +234,12 @@ def test_every_logger(
         assert trainer.logger.name == names[name]
 
 
+def test_bars_can_be_switched_off(compose: Compose, tmp_path: Path) -> None:
+    bar = "+callbacks.bar={_target_: lightning.pytorch.callbacks.RichProgressBar}"
+    cfg = compose("backbone=resnet20", bar, "trainer.enable_progress_bar=false", "logger=none")
+    assert run.build_trainer(cfg, tmp_path, quiet=False).progress_bar_callback is None
+
+
 @pytest.mark.parametrize("choice", choices("debug", "experiment", "trainer", "paths"))
 def test_composes(compose: Compose, choice: str) -> None:
     cfg = compose(choice)

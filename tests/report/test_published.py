@@ -99,6 +99,10 @@ BAD = {
     "hyper": (_set("rows", 0, "hyper", value={"lambda": "1e-4"}), "'hyper.lambda': .*number"),
     "best": (_set("rows", 0, "best_of_sweep", value="yes"), "'best_of_sweep': .*boolean"),
     "not a mapping": (_set("protocol", value=[]), "key 'protocol': .*dictionary"),
+    "a run of no group": (
+        _set("rows", 0, "run", value={"quantizer": "bnn", "backbone": "vgg7", "quantiser": "x"}),
+        "names no group of the config: .*quantiser",
+    ),
     "a run of nothing": (_set("rows", 0, "run", value={}), "'run': must name at least quantizer"),
     "a run of no value": (
         _set("rows", 0, "run", "loss.lambda", value={"over": 0}),
