@@ -239,8 +239,9 @@ def _acting(cfg: DictConfig) -> dict[str, Any]:
             raise ValueError(f"callbacks.{key}={node}: a callback is {{_target_: <class>, ...}}")
         if node is not None and _class(str(node.get("_target_"))) not in WATCHING:
             acting[str(key)] = _without_paths(node)
-    own = {"_target_": "bnnbench.callbacks.reseed.EpochSeed", "seed": _canonical(cfg.seed)}
-    if acting.setdefault("reseed", None) == own:
+    own = {"_target_": "EpochSeed", "seed": _canonical(cfg.seed)}
+    seeding = acting.setdefault("reseed", None)
+    if seeding is not None and _reduced(seeding, "callbacks.reseed") == own:
         del acting["reseed"]
     return acting
 
@@ -248,9 +249,9 @@ def _acting(cfg: DictConfig) -> dict[str, Any]:
 def _without_paths(node: DictConfig) -> dict[str, Any]:
     """A callback's arguments without the places that only a running job knows."""
     kept: dict[str, Any] = {}
+    raw = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(raw, dict)
     for key in node:
-        raw = OmegaConf.to_container(node, resolve=False)
-        assert isinstance(raw, dict)
         if isinstance(raw[key], dict):
             kept[str(key)] = _without_paths(node[key])
         elif "${paths." not in str(raw[key]) and "${hydra:" not in str(raw[key]):

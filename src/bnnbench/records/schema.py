@@ -15,9 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bnnbench.records.limits import limited
-from bnnbench.records.store import SCHEMA, DamagedResult
+from bnnbench.records.store import SCHEMA, DamagedResult, headline_key
 
-HEADLINES = ("test/acc", "test/map", "val/acc", "val/map")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Values = dict[str, Number | None]
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
@@ -216,7 +215,7 @@ def migrate(content: dict[str, Any]) -> dict[str, Any]:
     limits = [f"{key}={value}" for key, value in limited(content["config"]["trainer"]).items()]
     return content | {
         "schema": SCHEMA,
-        "headline": next((key for key in HEADLINES if key in last), None),
+        "headline": headline_key(last),
         "classes": None,
         "planned_epochs": sum(planned)
         if all(isinstance(n, int) and n >= 0 for n in planned)

@@ -159,12 +159,12 @@ def _one_line(numbers: re.Match[str]) -> str:
 
 
 def _load_json(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
     try:
-        content = json.loads(file.read_text()) if file.exists() else None
+        content = json.loads(file.read_text())
     except ValueError as error:
         raise DamagedResult(f"{file}: damaged ({error}); delete the file") from error
-    if content is None and not file.exists():
-        return None
     if not isinstance(content, dict) or not all(isinstance(content.get(k), str) for k in NAMED):
         raise DamagedResult(f"{file}: damaged (it names no run); delete the file")
     return content
