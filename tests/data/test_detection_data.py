@@ -94,16 +94,16 @@ def painted(image: Tensor, colour: Tensor) -> Tensor:
 
 def test_sizes_counts_and_names(module):
     data = module()
-    assert (data.task, data.evaluates_on, data.seed) == ("detection", "test", 3)
+    assert (data.task, data.evaluates_on, data.spec.seed) == ("detection", "test", 3)
     assert (data.train_images, data.test_images, data.eval_images) == (18, 12, 12)
-    assert (data.num_classes, data.class_names, data.interpolation) == (3, CLASSES, "11point")
+    assert (data.spec.num_classes, data.class_names, data.interpolation) == (3, CLASSES, "11point")
 
 
 @pytest.mark.parametrize("name", ["voc0712", "shapes"])
 def test_the_other_options_build(name, tmp_path, dataset_option):
     data = dataset_option(name, tmp_path)
-    assert (data.task, data.seed) == ("detection", 3)
-    assert data.num_classes == len(data.class_names) == {"voc0712": 20, "shapes": 3}[name]
+    assert (data.task, data.spec.seed) == ("detection", 3)
+    assert data.spec.num_classes == len(data.class_names) == {"voc0712": 20, "shapes": 3}[name]
     assert data.class_names == sorted(data.class_names) or name == "shapes"
     assert not data.root.exists()  # building reads and writes nothing
 

@@ -55,7 +55,7 @@ def test_every_source_has_its_option():
 @pytest.mark.parametrize("name", sources.SOURCES)
 def test_every_option_builds(name):
     data = option(name)
-    assert (data.task, data.evaluates_on, data.seed) == ("classification", "test", 3)
+    assert (data.task, data.evaluates_on, data.spec.seed) == ("classification", "test", 3)
 
 
 # Mean and spread of the training pixels; crops and mirroring of He et al. (arXiv 1512.03385, Sec.

@@ -88,5 +88,5 @@ def _array(values: Tensor) -> np.ndarray:
 def _pixels(trainer: Any, image: Tensor) -> np.ndarray:
     """The image as it was before normalisation, (H, W, 3) in [0, 1]."""
     data = trainer.datamodule
-    mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (data.spec.mean, data.spec.std))
     return _array((image.cpu() * std + mean).clamp(0, 1).permute(1, 2, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnnbench.data.known import check_whole
 from bnnbench.data.sources import stratified_split
+from bnnbench.data.spec import ImageSpec
 
 
 class ImageData(L.LightningDataModule):
@@ -22,33 +21,28 @@ class ImageData(L.LightningDataModule):
     ``val_fraction`` a part of the training set is held out and evaluated on instead; the split is
     the same for every run.
 
+    Args:
+        spec: what is known of the set before it is read.
+
     Attributes:
         task: what a network is to do with the images.
-        num_classes, in_channels, image_size: what a network needs to know, set by each module.
         class_names: in the order of their labels; known after ``setup``.
         parts: images and what is known of them, in the form of the set and equally long, by part;
             filled by ``setup``.
     """
 
     task: str
-    num_classes: int
-    in_channels: int
-    image_size: int
 
-    def __init__(self, val_fraction: float, seed: int, batch_size: int) -> None:
+    def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
-        check_whole("batch_size", batch_size, 2, "batch norm needs at least 2 images")
-        check_whole("seed", seed, 0, "a seed is not negative")
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"dataset.val_fraction={val_fraction} must be in [0, 1)")
-        self.val_fraction, self.seed, self.batch_size = val_fraction, seed, batch_size
+        self.spec = spec
         self.class_names: list[str] = []
         self.parts: dict[str, tuple[Any, Any]] = {}
 
     @property
     def evaluates_on(self) -> str:
         """``test``, or ``val`` where a part of the training set is held out."""
-        return "val" if self.val_fraction > 0 else "test"
+        return "val" if self.spec.val_fraction > 0 else "test"
 
     @property
     def train_images(self) -> int:
@@ -78,12 +72,12 @@ class ImageData(L.LightningDataModule):
         Raises:
             ValueError: ``val_fraction`` would leave one of the two empty.
         """
-        if self.val_fraction == 0:
+        if self.spec.val_fraction == 0:
             return {"train": (images, truths)}
-        count = round(self.val_fraction * len(truths))
+        count = round(self.spec.val_fraction * len(truths))
         if not 0 < count < len(truths):
             raise ValueError(
-                f"dataset.val_fraction={self.val_fraction} would hold out {count} of "
+                f"dataset.val_fraction={self.spec.val_fraction} would hold out {count} of "
                 f"{len(truths)} training images"
             )
         rest, held_out = self.split(truths, count)
@@ -108,12 +102,3 @@ class ClassificationData(ImageData):
     def split(self, truths: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Sorted indices of the rest and of a part of ``count`` that keeps the classes' shares."""
         return stratified_split(truths, count)
-
-
-def check_normalisation(channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Refuse means and deviations that are not one a channel. Raises ValueError."""
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise ValueError(f"dataset.{key}={list(values)} needs {channels} values, one a channel")
-    if min(std) <= 0:
-        raise ValueError(f"dataset.std={list(std)} must be positive")

@@ -14,6 +14,7 @@ from bnnbench.data.detection_transforms import AUGMENTATIONS, BoxTransform, Dete
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
 from bnnbench.data.shapes import Shapes
+from bnnbench.data.spec import FileSpec
 
 INTERPOLATIONS = ("11point", "area")
 
@@ -26,20 +27,17 @@ class DetectionDataModule(FileData):
     ``difficult`` bool (n,). An image may have no object.
 
     Args:
-        name: the set's, for messages.
         data_dir: where the sets are.
         folder: that the trees lie in, or the one tree: in ``data_dir``, or an absolute path.
         train, test: splits, ``<tree>/<split>`` or ``<split>`` of the one tree.
         classes: names of the objects: label i is the i-th from 1 on.
-        num_classes: number of classes without background.
-        image_size: pixels of the square that every image is warped to.
         augmentation: ``ssd`` (colours, zoom out, crop, flip), ``flip`` or ``none``.
         train_difficult: whether to train on difficult objects; evaluation always has them, marked.
         bad_boxes: ``error`` refuses boxes without area, ``drop`` leaves them out.
         interpolation: rule of the precision that judges this set, ``11point`` or ``area``.
-        in_channels, mean, std, batch_size, workers, val_fraction, seed, channels_last,
-            eval_batch_size: see ``FileData``.
         task: ``detection``.
+        eval_batch_size, **spec: see ``FileSpec``; every image is warped to a square of
+            ``image_size`` pixels.
 
     Raises:
         ValueError: an argument out of range.
@@ -50,56 +48,33 @@ class DetectionDataModule(FileData):
 
     def __init__(
         self,
-        name: str,
         data_dir: str | Path,
         folder: str,
         train: Sequence[str],
         test: Sequence[str],
         classes: Sequence[str],
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
         augmentation: str,
         train_difficult: bool,
         bad_boxes: str,
         interpolation: str,
-        workers: int | str,
-        val_fraction: float,
-        seed: int,
         task: str,
-        channels_last: bool = False,
         eval_batch_size: int = 32,
+        **spec: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            in_channels,
-            image_size,
-            mean,
-            std,
-            workers,
-            val_fraction,
-            seed,
-            channels_last,
-            eval_batch_size,
-        )
+        super().__init__(FileSpec(eval_batch_size=eval_batch_size, **spec))
         _check_choice("task", task, (self.task,))
         _check_choice("augmentation", augmentation, AUGMENTATIONS)
         _check_choice("bad_boxes", bad_boxes, ("error", "drop"))
         _check_choice("interpolation", interpolation, INTERPOLATIONS)
-        self.source, self.data_dir = name, Path(data_dir).expanduser()
-        self.root = self.data_dir / Path(folder).expanduser()
+        self.root = Path(data_dir).expanduser() / Path(folder).expanduser()
         self.splits = {"train": _split_names("train", train), "test": _split_names("test", test)}
         self.class_names = list(classes)
-        self._check_classes(num_classes)
-        self.num_classes, self.interpolation = num_classes, interpolation
+        self._check_classes()
         self.augmentation, self.train_difficult = augmentation, train_difficult
-        self.bad_boxes = bad_boxes
+        self.bad_boxes, self.interpolation = bad_boxes, interpolation
 
-    def _check_classes(self, num_classes: int) -> None:
-        names = self.class_names
+    def _check_classes(self) -> None:
+        names, count = self.class_names, self.spec.num_classes
         if not names:
             found = voc.find_classes(self.root, [*self.splits["train"], *self.splits["test"]])
             raise ValueError(
@@ -108,9 +83,9 @@ class DetectionDataModule(FileData):
             )
         if len(set(names)) < len(names):
             raise ValueError(f"dataset.classes={names} names a class twice")
-        if num_classes != len(names):
+        if count != len(names):
             raise ValueError(
-                f"dataset.num_classes={num_classes}, but dataset.classes has {len(names)} names: "
+                f"dataset.num_classes={count}, but dataset.classes has {len(names)} names: "
                 "leave num_classes to them"
             )
 
@@ -128,7 +103,7 @@ class DetectionDataModule(FileData):
             for part, splits in self.splits.items()
         }
         if both := len(set(files["train"][0]) & set(files["test"][0])):
-            rank_zero_warn(f"{both} test images of {self.source} are trained on as well")
+            rank_zero_warn(f"{both} test images of {self.spec.name} are trained on as well")
         parts = {**self.hold_out(*files["train"]), "test": files["test"]}
         if not self.train_difficult:
             images, truths = parts["train"]
@@ -143,8 +118,8 @@ class DetectionDataModule(FileData):
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their objects."""
         augmentation = self.augmentation if train else "none"
-        transform = BoxTransform(self.image_size, augmentation, self.mean)
-        return DetectionFiles(*self.parts[part], transform, self.seed)
+        transform = BoxTransform(self.spec.image_size, augmentation, self.spec.mean)
+        return DetectionFiles(*self.parts[part], transform, self.spec.seed)
 
 
 class VOCDataModule(DetectionDataModule):

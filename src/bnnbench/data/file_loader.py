@@ -7,7 +7,7 @@ the numbers of workers and devices change it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -20,6 +20,7 @@ from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
 from bnnbench.data.known import DatasetDamaged
+from bnnbench.data.spec import FileSpec
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them
@@ -98,14 +99,11 @@ class FileLoader:
 
     Args:
         images: the files, and what is known of them.
-        batch_size: images a batch and rank; evaluation evens its batches out below this.
+        spec: batch sizes a rank (evaluation evens its batches out below its own), normalisation,
+            memory format, and the processes that decode.
         train: shuffle, drop the last short batch (unless it is the only one).
-        mean, std: per channel, of pixels scaled to [0, 1].
-        workers: processes that decode (0: this one); ``auto`` shares the CPU's cores among the
-            devices.
         trainer: knows the device, the ranks and the epoch; without one each pass over the loader is
             the next epoch, on one CPU.
-        channels_last: memory format of the batches.
 
     Raises:
         ValueError: fewer images than the ranks need to get one a batch.
@@ -114,22 +112,21 @@ class FileLoader:
     def __init__(
         self,
         images: ImageFiles,
-        batch_size: int,
+        spec: FileSpec,
         train: bool,
-        mean: Sequence[float],
-        std: Sequence[float],
-        workers: int | str,
         trainer: L.Trainer | None,
-        channels_last: bool,
     ) -> None:
         ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         self.images, self.trainer = images, trainer
+        batch_size = spec.batch_size if train else spec.eval_batch_size
         self.plan = Plan(len(images), batch_size, train, images.seed, *ranks)
         self.device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        self.loader = worker_loader(images, self.plan, worker_count(workers, trainer), self.device)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        scale = torch.tensor(std, device=self.device).view(1, -1, 1, 1) * 255
-        shift = torch.tensor(mean, device=self.device).view(1, -1, 1, 1) * 255
+        self.loader = worker_loader(
+            images, self.plan, worker_count(spec.workers, trainer), self.device
+        )
+        self.memory_format = torch.channels_last if spec.channels_last else torch.contiguous_format
+        scale = torch.tensor(spec.std, device=self.device).view(1, -1, 1, 1) * 255
+        shift = torch.tensor(spec.mean, device=self.device).view(1, -1, 1, 1) * 255
         self._scale, self._shift = 1 / scale, -shift / scale
         self._passes = 0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,64 +17,33 @@ from bnnbench.data.base import ClassificationData
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
 from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
+from bnnbench.data.spec import FileSpec
 
 
 class FolderDataModule(FileData, ClassificationData):
     """Images in ``<data_dir>/<folder>/{train,val}/<class>/``; ``val`` is the test set.
 
     Args:
-        name: the set's, for messages.
         folder: sub-folder of ``data_dir``, or an absolute path.
         data_dir: where the sets are.
-        batch_size: training images a step and device.
-        num_classes: length of the logits; checked against the class folders.
-        image_size: pixels of the square crop: in training a random part of the image, in evaluation
+        **spec: see ``FileSpec``. ``num_classes`` is checked against the class folders;
+            ``image_size`` is the square crop: in training a random part of the image, in evaluation
             the centre of the image resized to 256 / 224 of it.
-        in_channels, mean, std, workers, val_fraction, seed, channels_last, eval_batch_size: see
-            ``FileData``.
 
     Raises:
         ValueError: an argument out of range, or one that does not fit the set.
     """
 
-    def __init__(
-        self,
-        name: str,
-        folder: str,
-        data_dir: str | Path,
-        batch_size: int,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        workers: int | str,
-        val_fraction: float,
-        seed: int,
-        channels_last: bool = False,
-        eval_batch_size: int = 256,
-    ) -> None:
-        super().__init__(
-            batch_size,
-            in_channels,
-            image_size,
-            mean,
-            std,
-            workers,
-            val_fraction,
-            seed,
-            channels_last,
-            eval_batch_size,
-        )
-        self.source, self.root = name, Path(data_dir).expanduser() / Path(folder).expanduser()
-        self.num_classes = num_classes
+    def __init__(self, folder: str, data_dir: str | Path, **spec: Any) -> None:
+        super().__init__(FileSpec(**spec))
+        self.root = Path(data_dir).expanduser() / Path(folder).expanduser()
 
     def prepare_data(self) -> None:
         """Nothing is downloaded: refuse a set that is not there. Raises DatasetMissing."""
         for split in FOLDERS.values():
             if not (self.root / split).is_dir():
                 raise DatasetMissing(
-                    f"{self.source} has no folder {self.root / split}. Put the images there as "
+                    f"{self.spec.name} has no folder {self.root / split}. Put the images there as "
                     f"{split}/<class>/*.JPEG, or name the folder that holds train and val with "
                     "dataset.folder=<folder>; data/README.md describes the files"
                 )
@@ -98,10 +67,10 @@ class FolderDataModule(FileData, ClassificationData):
                 f"{self.root}: train has {len(train)} classes and val {len(test)}; only one of "
                 f"them has {', '.join(only[:5])}: both need the same class folders"
             )
-        if len(train) != self.num_classes:
+        if len(train) != self.spec.num_classes:
             raise ValueError(
                 f"{self.root} holds {len(train)} classes, dataset.num_classes says "
-                f"{self.num_classes}: set dataset.num_classes={len(train)}"
+                f"{self.spec.num_classes}: set dataset.num_classes={len(train)}"
             )
 
     @cached_property
@@ -111,7 +80,7 @@ class FolderDataModule(FileData, ClassificationData):
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their labels."""
-        return ImageFiles(*self.parts[part], transform(self.image_size, train), self.seed)
+        return ImageFiles(*self.parts[part], transform(self.spec.image_size, train), self.spec.seed)
 
 
 def transform(size: int, train: bool) -> v2.Transform:
