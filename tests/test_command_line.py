@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = ["trainer.max_epochs=1", "+trainer.limit_train_batches=2", "trainer.accelerator=cpu"]
@@ -72,3 +74,19 @@ def test_a_mistake_is_explained_before_anything_is_trained(
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stdout
     assert not list(tmp_path.glob("runs/*/checkpoints/*.ckpt"))
+
+
+def test_a_sweep_over_image_files_decodes_them_in_processes_of_its_jobs(tmp_path: Path) -> None:
+    """With the default launcher and the default number of decoding processes."""
+    random = np.random.default_rng(0)
+    for split, images in (("train", 8), ("val", 4)):
+        for number in range(2 * images):
+            folder = tmp_path / "tree" / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    data = ["dataset=imagenet", f"dataset.folder={tmp_path / 'tree'}", "dataset.num_classes=2"]
+    sizes = ["dataset.image_size=32", "dataset.batch_size=4", "backbone=resnet20"]
+    ended = train("-m", "quantizer=xnor,bnn", *data, *sizes, *SECONDS, logs=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bnnbench.data import DatasetDamaged, DatasetMissing, FolderDataModule
+from bnnbench.data import DatasetDamaged, DatasetMissing, FolderDataModule, file_loader
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "dataset" / "imagenet.yaml"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -287,3 +288,16 @@ def test_real_images_are_read_and_normalised(shared_data):
     # two classes are not ImageNet: its statistics hold roughly
     assert images.mean().item() == pytest.approx(0, abs=0.3)
     assert images.std().item() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "devices", "share"), [(1, 1, 8), (2, 1, 4), (2, 2, 2), (16, 1, 1)]
+)
+def test_devices_and_jobs_share_the_cores(monkeypatch, jobs, devices, share):
+    class Trainer:
+        num_devices = devices
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv(file_loader.JOBS, str(jobs))
+    assert file_loader.worker_count("auto", Trainer()) == share  # type: ignore[arg-type]
+    assert file_loader.worker_count(3, Trainer()) == 3  # type: ignore[arg-type]

@@ -244,6 +244,9 @@ def test_a_sweep_that_failed_whole_has_its_own_headline(make_manifest, column):
     table = comparison(manifest, {}, dict.fromkeys(cells, "KeyError: 1"))
     assert column(table, "mAP % (last epoch)") == ["failed", "failed"]
     assert not [name for name in table.header if "accuracy" in name]
+    assert "COCO mAP %" in table.header
+    table = comparison(make_manifest(*cells), {}, dict.fromkeys(cells, "KeyError: 1"))
+    assert "COCO mAP %" not in table.header
 
 
 def test_undefined_and_absent_headlines_are_dashes(make_manifest, make_result, column):

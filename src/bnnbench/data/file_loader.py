@@ -7,6 +7,7 @@ the numbers of workers and devices change it.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,10 @@ from torchvision.io import ImageReadMode, decode_image
 from bnnbench.data import sharding
 from bnnbench.data.known import DatasetDamaged
 from bnnbench.data.spec import FileSpec
+
+# Named, because in a joblib worker the default one is joblib's, whose processes lack what these need.
+CONTEXT = "fork" if sys.platform == "linux" else "spawn"
+JOBS = "BNNBENCH_JOBS"  # environment: how many jobs of a sweep run side by side on this machine
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them
@@ -163,11 +168,15 @@ class FileLoader:
 
 
 def worker_count(workers: int | str, trainer: L.Trainer | None) -> int:
-    """``workers``, or for ``auto`` this device's share of the CPU's cores."""
+    """``workers``, or for ``auto`` this device's share of the CPU's cores.
+
+    A sweep's jobs that run side by side share them too.
+    """
     if workers != "auto":
         return int(workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // (trainer.num_devices if trainer else 1))
+    sharing = (trainer.num_devices if trainer else 1) * int(os.environ.get(JOBS, 1))
+    return max(1, (cores or 1) // sharing)
 
 
 def worker_loader(
@@ -178,6 +187,7 @@ def worker_loader(
         images,
         batch_sampler=plan,  # pyright: ignore[reportArgumentType]
         num_workers=workers,
+        multiprocessing_context=CONTEXT if workers else None,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         collate_fn=images.collate,

@@ -128,9 +128,10 @@ def _score_columns(
     columns: list[Column] = [
         (f"{metric} % (last epoch)", lambda row: _last(row, hashes)),
         (f"best epoch %{MARKS['best']}", lambda row: spread(row.headline("best"))),
-        ("COCO mAP %", lambda row: _percent(row, "coco_map")),
-        ("seeds", _seeds),
     ]
+    if any(key.endswith("/map") for key in keys):
+        columns.append(("COCO mAP %", lambda row: _percent(row, "coco_map")))
+    columns.append(("seeds", _seeds))
     if not published:
         return columns
     what = published["metric"]
