@@ -23,7 +23,7 @@ from bnnbench.data import sharding
 from bnnbench.data.known import DatasetDamaged
 from bnnbench.data.spec import FileSpec
 
-# Named, because in a joblib worker the default one is joblib's, whose processes lack what these need.
+# Named, because in a joblib worker the default is joblib's, whose processes lack what these need.
 CONTEXT = "fork" if sys.platform == "linux" else "spawn"
 JOBS = "BNNBENCH_JOBS"  # environment: how many jobs of a sweep run side by side on this machine
 
