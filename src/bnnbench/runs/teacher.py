@@ -13,6 +13,7 @@ from torch import nn
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
+from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
 from bnnbench.records.store import last_weights, trained
 from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
@@ -29,7 +30,8 @@ def build_teacher(
         untrained: leave out an earlier stage's weights, to check a run before it starts.
 
     Raises:
-        ValueError: no such stage, a run that is not there, no weights, other classes or channels.
+        ValueError: no such stage, a run that is not there, no weights, other classes or channels,
+            a run whose result names code of packages that ``cfg.trust`` does not.
         BadCheckpoint: weights of another network.
     """
     if cfg.teacher.name == "none":
@@ -143,7 +145,8 @@ def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
                 f"teacher.folder={folder} saw images with dataset.{key}={seen}, the run has {own}: "
                 "set the teacher's, or train a teacher of your own"
             )
-    return record["config"]
+    source = f"teacher.folder={folder}, result.json"
+    return taken(record["config"], ("backbone", "quantizer"), source, trusted_packages(cfg))
 
 
 def _network(cfg: DictConfig, config: Mapping[str, Any]) -> nn.Module:
