@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
+from bnnbench.records.archives import Bomb, check_archive
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.records.foreign import taken, trusted_packages
@@ -81,8 +83,9 @@ def _load_timm(net: Any, file: str) -> None:
     from timm.models import load_checkpoint  # with all of timm: seconds
 
     try:
-        load_checkpoint(net.model, file)
-    except (RuntimeError, UnpicklingError) as error:
+        check_archive(Path(file))
+        load_checkpoint(net.model, file, weights_only=True)
+    except (Bomb, RuntimeError, UnpicklingError) as error:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
 
 
