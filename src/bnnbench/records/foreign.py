@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 ROOMS["recipe"] = tuple(room for rooms in ROOMS.values() for room in rooms)  # what stages set
 PLAIN = (str, int, float, bool, type(None))
-MOST_VALUES = 100_000  # of one group; a config has hundreds
+MOST_VALUES, LONGEST_KEY = 100_000, 1000  # of one group; a config has hundreds, of a few words
 # Arguments of timm.create_model that read another file or a web page.
 LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
@@ -82,8 +82,8 @@ def _values(node: object, place: str, source: str) -> Iterator[tuple[str, object
     """The values in ``node`` by dotted key. Raises Untrusted where there is no end to them."""
     waiting = [(place, node)]
     for _ in range(MOST_VALUES):
-        if not waiting:
-            return
+        if not waiting or len(place) > LONGEST_KEY:
+            break
         place, value = waiting.pop()
         if isinstance(value, Mapping):
             if wrong := [key for key in value if not isinstance(key, str)]:
@@ -93,7 +93,8 @@ def _values(node: object, place: str, source: str) -> Iterator[tuple[str, object
             waiting += [(f"{place}.{number}", inner) for number, inner in enumerate(value)]
         else:
             yield place, value
-    raise Untrusted(f"{source}: {place} is no config: it has more than {MOST_VALUES} values")
+    if waiting:
+        raise Untrusted(f"{source}: {place[:80]} is no config: there is no end to it")
 
 
 def _check_value(place: str, value: object, source: str, trust: Sequence[str]) -> None:

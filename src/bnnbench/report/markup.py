@@ -30,7 +30,7 @@ MISSING = "\N{EN DASH}"  # never run, not finished or unknown: never an invented
 _HTML = re.compile(r"<|&(?=#|\w+;)")
 _LINK = re.compile(r"\](?=[(\[:])")  # between the text of a link or picture and its place
 _PIPE = re.compile(r"(\\*)\|")
-_SIGNED = re.compile(r"[+-][\d.]")
+_SIGNED = re.compile(r"[+-][\d.]+(e[+-]?\d+)?( ± [\d.]+)?[*†^§]?")
 _NUMBER = re.compile(rf"[+-]?\d|{MISSING}$|failed$")
 
 
@@ -106,7 +106,7 @@ def markdown(text: str) -> str:
 
 def csv_cell(text: str) -> str:
     """The text, which no spreadsheet takes for a formula: those stand behind an apostrophe."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _SIGNED.match(text) else text
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _SIGNED.fullmatch(text) else text
 
 
 def _one_line(text: str) -> str:
