@@ -9,11 +9,13 @@ python src/report.py promote=<sweep> as=digits_three title='Three methods on dig
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import hydra
 from omegaconf import DictConfig, ListConfig
 
 from bnnbench import resolvers
+from bnnbench.report.markup import markdown
 from bnnbench.report.promote import promote
 from bnnbench.report.render import render
 from bnnbench.report.tables import Table
@@ -65,7 +67,8 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
         name = manifest.stem
         where = [results / "runs"], tables, results / "published", name, results / "figures" / name
         if table := rendered(failed, manifest, *where, formats=("png",), names=names):
-            index.append(f"- [{table.title}]({name}.md)\n")
+            title = markdown(table.title).replace("[", r"\[").replace("]", r"\]")
+            index.append(f"- [{title}]({quote(name)}.md)\n")
             print(tables / f"{name}.md")
     if index:
         (tables / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")

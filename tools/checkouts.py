@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -41,6 +42,8 @@ class Checkouts:
 
     def at(self, commit: str) -> Path:
         """The top of a checkout of ``commit``. Raises LookupError where git does not have it."""
+        if not re.fullmatch("[0-9a-f]{7,64}", commit):  # of a result: git would take it for options
+            raise LookupError(f"{commit!r} is no commit's hash")
         if commit not in self._folders:
             folder = Path(self._temporary.name) / commit
             git = ["git", "-C", str(self.repository), "archive", commit, *FOLDERS]

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,9 @@ def claims(folder: Path, names: Iterable[str]) -> list[Claim]:
 
 def compare_hashes(claim: Claim, old: Checkouts) -> None:
     """Fresh, or what keeps a result from being probed; nothing where it has to be."""
+    if (foreign := next(foreign_code(claim.record["config"]), None)) is not None:
+        claim.status, claim.why = "foreign", f"it would run {foreign!r}"
+        return
     try:
         then = old.hash_at(claim.commit, claim.record["config"])
     except LookupError as error:
@@ -113,6 +116,20 @@ def compare_hashes(claim: Claim, old: Checkouts) -> None:
         claim.status, claim.why = "dirty", "the run's code was not that of its commit"
     elif stamp not in (then, *(proof["to"] for proof in proofs)):
         claim.status, claim.why = "foreign", "its stamp is not the hash of its commit"
+
+
+def foreign_code(node: Any) -> Iterator[str]:
+    """What a result's config would run that no commit of this package defines."""
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        if isinstance(value, Mapping | list):
+            if key not in ("trainer", "callbacks"):  # a probe builds neither
+                yield from foreign_code(value)
+        elif "${" in str(value) or (key == "_target_" and not _is_ours(str(value))):
+            yield str(value)
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("bnnbench.") and bool(located(path))
 
 
 def run_probe(tree: Path, cases: list[dict[str, Any]]) -> dict[str, Any]:

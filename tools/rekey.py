@@ -29,6 +29,7 @@ from hydra.errors import HydraException  # noqa: E402
 from bnnbench import resolvers  # noqa: E402
 from bnnbench.config import conf_dir  # noqa: E402
 from bnnbench.records import fingerprint  # noqa: E402
+from bnnbench.records.names import is_name  # noqa: E402
 from bnnbench.records.schema import migrate  # noqa: E402
 from bnnbench.records.store import Cell, write_json  # noqa: E402
 from bnnbench.sweep.manifest import manifest  # noqa: E402
@@ -75,10 +76,21 @@ def _config_of_today(result: dict[str, Any]) -> dict[str, Any]:
     if typed.get("compile", "auto") != "auto":
         config["compile"] = typed["compile"].lower() == "true"
     if config["recipe"]["name"] == "native":
-        chosen = [f"{group}={config[group]['name']}" for group in ("quantizer", "dataset")]
-        now = compose("train", [*chosen, f"backbone={config['backbone']['name']}", "recipe=native"])
+        groups = ("quantizer", "dataset", "backbone")
+        chosen = [_word(group, config[group]["name"]) for group in groups]
+        now = compose("train", [*chosen, "recipe=native"])
         config["recipe"] = config["recipe"] | {"name": now.recipe.name}
     return config
+
+
+def _word(key: str, value: str) -> str:
+    """An override out of a file. Raises ValueError for one that looks beyond conf/."""
+    group = "." not in key and key not in ("seed", "init_from")
+    if not re.fullmatch(r"[\w.]+", key) or key.startswith("hydra") or "${" in value:
+        raise ValueError(f"{key}={value} is no override of a run")
+    if group and not is_name(value):
+        raise ValueError(f"{key}={value} is no option of a group")
+    return f"{key}={value}"
 
 
 def _name(result: dict[str, Any]) -> str:
@@ -139,8 +151,8 @@ def _cell(cell: dict[str, Any], done: Rekeyed) -> Cell:
         settings = fingerprint.flattened(result["config"])
         return Cell(cell["overrides"], name, result["fingerprint"], settings, result["headline"])
     typed = cell["overrides"].items()  # without the + of keys that a config does not have
-    groups = [f"{key}={value}" for key, value in typed if "." not in key]
-    cfg = compose("train", [*groups, *(f"++{key}={value}" for key, value in typed if "." in key)])
+    groups = [_word(key, value) for key, value in typed if "." not in key]
+    cfg = compose("train", [*groups, *(f"++{_word(*pair)}" for pair in typed if "." in pair[0])])
     identity = fingerprint.fingerprinted(cfg)
     return Cell(
         cell["overrides"],

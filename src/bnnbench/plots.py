@@ -19,6 +19,11 @@ STYLE: Any = {
 }
 
 
+def literal(text: str) -> str:
+    """Words as they are: a dollar sign in them starts no formula."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+
+
 def row_colours(names: Sequence[str]) -> dict[str, Any]:
     """A colour a name: distinct ones up to twenty names, a colour scale beyond."""
     from matplotlib import colormaps

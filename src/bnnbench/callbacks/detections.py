@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnnbench.plots import STYLE, row_colours, save
+from bnnbench.plots import STYLE, literal, row_colours, save
 
 _COLUMNS, _CELL = 4, 2.6  # images a line, and inches of each
 _TRUE: dict[str, Any] = {"linewidth": 2.6, "alpha": 0.45, "linestyle": "-"}
@@ -68,7 +68,7 @@ def _draw(
 def _legend(figure: Any, colours: Mapping[str, Any]) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    lines = [Line2D([], [], color=colour, label=literal(name)) for name, colour in colours.items()]
     lines += [Line2D([], [], color="black", label="true", **_TRUE)]
     lines += [Line2D([], [], color="black", label="found", **_FOUND)]
     figure.legend(handles=lines, loc="outside upper center", ncols=min(len(lines), 12))
@@ -86,7 +86,7 @@ def draw_precision_recall(
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         panel = figure.subplots()
         for name, (precision, recall) in curves.items():
-            label = f"{name} {100 * ap[name]:.1f}"
+            label = f"{literal(name)} {100 * ap[name]:.1f}"
             panel.step(recall, precision, where="post", color=colours[name], label=label, lw=1.3)
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         figure.legend(loc="outside right upper", title="AP %", fontsize=8)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
+from bnnbench.data.headers import check_image
 from bnnbench.data.known import DatasetDamaged
 from bnnbench.data.spec import FileSpec
 
@@ -56,9 +57,11 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         epoch, index = key
         path = os.fsdecode(self.files[index])
         try:
+            check_image(path)
             image = decode_image(path, mode=ImageReadMode.RGB)
-        except RuntimeError as error:
-            reason = str(error).rsplit(", ", 1)[-1]
+        except (RuntimeError, ValueError) as error:
+            told = str(error)
+            reason = told.rsplit(", ", 1)[-1] if isinstance(error, RuntimeError) else told
             raise DatasetDamaged(f"{path} cannot be read ({reason}): replace it") from error
         truth = self.truth(index, image)
         with torch.random.fork_rng(devices=[]):

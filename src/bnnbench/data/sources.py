@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnbench.data.headers import check_npz
 from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, Source
 
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -89,6 +90,7 @@ def _digits() -> Arrays:
 
 def _read_npz(path: Path, source: Source) -> Arrays:
     try:
+        check_npz(path, KEYS)
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             arrays = [] if missing else [file[key] for key in KEYS]

@@ -59,6 +59,8 @@ def locate(package: Path, path: str) -> tuple[Module | None, list[str]]:
 @cache
 def _module(package: Path, name: str) -> Module | None:
     first, *rest = name.split(".")
+    if not all(part.isidentifier() for part in rest):  # of a file, it may be a path
+        return None
     base = package.joinpath(*rest)
     files = (base.with_suffix(".py"), base / "__init__.py") if rest else (base / "__init__.py",)
     file = next((file for file in files if file.is_file()), None)

@@ -28,6 +28,7 @@ OUTSIDE = (
     "logger",
     "tags",
     "force",
+    "trust",
     "table",
     "scale",
     "dataset.data_dir",

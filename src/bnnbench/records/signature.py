@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from bnnbench.records.archives import check_archive, check_content
 from bnnbench.records.fingerprint import canonical, flattened
 
 KEY = "bnnbench"
@@ -83,7 +84,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise BadCheckpoint(f"there is no checkpoint at {path}")
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        check_content(content, path.stat().st_size)
     except Exception as error:
         raise BadCheckpoint(
             f"{path} cannot be read as a checkpoint; take another file, or set force=true to train "

@@ -23,6 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bnnbench.records.definitions import find
+from bnnbench.records.names import is_name
 from bnnbench.records.normalise import normalised
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -139,7 +140,7 @@ def _option(package: Path, group: str, name: str) -> dict[str, Any]:
     """The yaml of a config group's option; one that is gone counts as a class that is missing."""
     for conf in (package / "conf", package.parents[1] / "conf"):
         file = conf / group / f"{name}.yaml"
-        if file.is_file():
+        if is_name(name) and file.is_file():
             node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
             assert isinstance(node, dict)
             return {str(key): value for key, value in node.items()}

@@ -88,7 +88,7 @@ def _key(dataset: Mapping[str, Any]) -> str:
 def _read(cache: Path) -> dict[str, Any]:
     try:
         known = json.loads(cache.read_text())
-    except (OSError, ValueError):  # a damaged one is written anew
+    except (OSError, ValueError, RecursionError):  # a damaged one is written anew
         return {}
     entries = known.items() if isinstance(known, dict) else ()
     return {key: entry for key, entry in entries if isinstance(entry, dict)}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bnnbench.records.names import check_name
+
 SCHEMA = 2
 # A list of numbers: hundreds of lines of a result, if each had its own.
 _NUMBERS = re.compile(r"\[\s+(?:[-+.\dEe]+|null)(?:,\s+(?:[-+.\dEe]+|null))*\s+\]")
@@ -80,6 +82,7 @@ def trained(run_dir: Path | str) -> tuple[dict[str, Any], Path]:
     folder = Path(run_dir).expanduser()
     record = read_result(folder)
     if record and (stages := record.get("stages")):
+        check_name(f"{folder}/result.json: stages.name", stages[-1]["name"])
         folder /= stage_folder(len(stages), stages[-1]["name"])
         record = read_record(folder / "stage.json")
     if record is None or not last_weights(folder).exists():
@@ -111,7 +114,7 @@ def logged_by(run_dir: Path | str) -> list[str]:
     """Names of the loggers that a finished run has reached."""
     try:
         names = json.loads((Path(run_dir) / "logged.json").read_text())
-    except (OSError, ValueError):  # without it, or damaged: a logger is told once more
+    except (OSError, ValueError, RecursionError):  # none, or damaged: a logger is told once more
         return []
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
@@ -163,7 +166,7 @@ def _load_json(file: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedResult(f"{file}: damaged ({error}); delete the file") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), str) for k in NAMED):
         raise DamagedResult(f"{file}: damaged (it names no run); delete the file")

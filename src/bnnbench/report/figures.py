@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bnnbench.plots import STYLE, row_colours, save
+from bnnbench.plots import STYLE, literal, row_colours, save
 from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
 
 _PANEL = (4.4, 3.0)  # width and height of one panel, inches
@@ -153,7 +153,7 @@ def row_name(row: Row, keys: list[str], split: bool = False) -> str:
         elif key in row.options:
             name = f"{key.rpartition('.')[2]}=" if "." in key else ""
             words.append(f"{name}{row.text(key)}")
-    return " ".join(filter(None, words))
+    return literal(" ".join(filter(None, words)))
 
 
 def _legend(figure: Any, colours: dict[str, Any], evaluated: list[str], columns: int) -> None:

@@ -27,6 +27,10 @@ _LATEX = {
     "\N{EN DASH}": "--",
 }
 MISSING = "\N{EN DASH}"  # never run, not finished or unknown: never an invented number
+_HTML = re.compile(r"<|&(?=#|\w+;)")
+_LINK = re.compile(r"\](?=[(\[:])")  # between the text of a link or picture and its place
+_PIPE = re.compile(r"(\\*)\|")
+_SIGNED = re.compile(r"[+-][\d.]+(e[+-]?\d+)?( ± [\d.]+)?[*†^§]?")
 _NUMBER = re.compile(rf"[+-]?\d|{MISSING}$|failed$")
 
 
@@ -46,7 +50,7 @@ class Table:
 
     def markdown(self) -> str:
         """Plain Markdown: one row a line, padded for reading in a terminal, never wrapped."""
-        lines = [[_one_line(cell).replace("|", r"\|") for cell in r] for r in self._lines()]
+        lines = [[_PIPE.sub(r"\1\1\|", markdown(cell)) for cell in r] for r in self._lines()]
         widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
         right = self._right_aligned()
         rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
@@ -58,19 +62,20 @@ class Table:
             for line in lines
         ]
         body = "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
-        notes = "".join(f"- {_one_line(note)}\n" for note in self.notes)
-        return f"# {_one_line(self.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "")
+        notes = "".join(f"- {markdown(note)}\n" for note in self.notes)
+        return f"# {markdown(self.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "")
 
     def csv(self) -> str:
         """Header and rows, without title and notes, so that any CSV reader takes it."""
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(self._lines())
+        lines = [[csv_cell(cell) for cell in line] for line in self._lines()]
+        csv.writer(out, lineterminator="\n").writerows(lines)
         return out.getvalue()
 
     def latex(self) -> str:
         """A `table` with a plain `tabular` (no package needed); notes follow in small print."""
         columns = "".join("r" if right else "l" for right in self._right_aligned())
-        header, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in self._lines())
+        header, *rows = (_row(" & ".join(map(_latex, line))) for line in self._lines())
         notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
         return "\n".join(
             [
@@ -93,8 +98,25 @@ class Table:
         return [bool(c) and all(_NUMBER.match(cell) for cell in c) for c in columns]
 
 
+def markdown(text: str) -> str:
+    """One line of plain words: what is HTML, a link or a picture in it is shown, not followed."""
+    shown = _HTML.sub(lambda sign: "&lt;" if sign[0] == "<" else "&amp;", _one_line(text))
+    return _LINK.sub(r"]\\", shown)
+
+
+def csv_cell(text: str) -> str:
+    """The text, which no spreadsheet takes for a formula: those stand behind an apostrophe."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _SIGNED.fullmatch(text) else text
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line ends, and without what moves a terminal's cursor or turns its text around."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _row(cells: str) -> str:
+    """A line of a tabular; a bracket or star in front would be an argument of the line before."""
+    return f"{'{}' if cells.startswith(('[', '*')) else ''}{cells} \\\\"
 
 
 def _latex(text: str) -> str:

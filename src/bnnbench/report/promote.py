@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bnnbench.records.names import check_name
 from bnnbench.records.store import read_result_file, write_json
 from bnnbench.report.reading import find_result, read_json
 from bnnbench.report.rows import Result, lookup
@@ -43,6 +44,7 @@ def promote(
         ValueError: nothing is finished; a result does not say which commit measured it, or ended
             early; the name is none, or another sweep's. Nothing is copied then.
     """
+    check_name("promote", name)
     manifest = read_json(_manifest_path(name, sweeps_dir))
     stored = name if stored_as is None else _checked_name(stored_as)
     target = results_dir / "sweeps" / f"{stored}.json"
@@ -59,7 +61,7 @@ def promote(
     copies |= {
         results_dir / "figures" / f"{run}_{picture.name}": picture
         for run, (path, _) in finished.items()
-        for picture in sorted(path.parent.glob("**/pictures/*.png"))  # the last stage's stay
+        for picture in _pictures(path.parent)
     }
     title = title or manifest.get("title") or before.get("title")
     manifest |= {"name": stored} | ({"title": title} if title else {})
@@ -68,6 +70,12 @@ def promote(
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
     return [target, *copies]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """A run's own, without links to what lies elsewhere; those of its last stage stay."""
+    found, home = sorted(folder.glob("**/pictures/*.png")), folder.resolve()
+    return [picture for picture in found if picture.resolve().is_relative_to(home)]
 
 
 def _check_same_data(target: Path, source: Path, result: Result) -> None:

@@ -41,7 +41,7 @@ def load_published(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no published numbers at {path}; the folder holds: {known}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path.name}: not readable as YAML: {error}") from error
     validate(content, path.name)
     return content

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from bnnbench.records.names import check_name
 from bnnbench.records.source import source_hash
 from bnnbench.records.store import read_result_file
 from bnnbench.report.rows import Result, lookup
@@ -24,9 +25,14 @@ class Found(NamedTuple):
     damaged: dict[str, str]
 
 
+def _named(run: str) -> str:
+    check_name("run", run)
+    return run
+
+
 class _Cell(BaseModel):
     overrides: dict[str, str]
-    run: str
+    run: Annotated[str, AfterValidator(_named)]
     fingerprint: str
     settings: dict[str, Any]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bnnbench.records.names import check_name
 from bnnbench.report.figures import curves
 from bnnbench.report.published import load_published
 from bnnbench.report.reading import code_hashes, collect, read_json
@@ -45,6 +46,8 @@ def render(
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
     published = (manifest.get("table") or {}).get("published")
+    if published is not None:
+        check_name(f"{manifest_path}, published", published)
     emptied = published is not None and not published_dir.is_dir()
     quoted = (
         load_published(published_dir / f"{published}.yaml") if published and not emptied else None

@@ -10,6 +10,7 @@ import csv
 import io
 from typing import Any
 
+from bnnbench.report.markup import csv_cell
 from bnnbench.report.matching import with_published
 from bnnbench.report.notes import is_stale_result
 from bnnbench.report.reading import Found
@@ -116,7 +117,8 @@ def _percent(value: float | None) -> float | None:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return plain(value) if isinstance(value, list) else value
+    text = plain(value) if isinstance(value, list) else value
+    return csv_cell(text) if isinstance(text, str) else text
 
 
 def _key(options: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bnnbench.config import load_option
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import choice
+from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
 from bnnbench.records.signature import Signature, read_checkpoint, signature_of
 from bnnbench.records.store import read_identity, write_json
@@ -37,7 +39,8 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     as the network that ``cfg`` describes.
 
     Raises:
-        ValueError: no ``ckpt_path``, or an override that contradicts the checkpoint.
+        ValueError: no ``ckpt_path``, an override that contradicts the checkpoint, or a checkpoint
+            that names code of packages which ``cfg.trust`` does not.
         BadCheckpoint: it cannot be read, or belongs to another network.
     """
     if cfg.ckpt_path is None:
@@ -46,8 +49,10 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
     signature = signature_of(read_checkpoint(cfg.ckpt_path))
     if signature is not None:
+        keys, source = (*_STORED, "channels_last", "seed"), f"ckpt_path={cfg.ckpt_path}"
+        known = taken(signature.config, keys, source, trusted_packages(cfg))
         _check_typed(cfg, signature, typed)
-        cfg = _as_trained(cfg, signature)
+        cfg = _as_trained(cfg, replace(signature, config=known))
     data = build_datamodule(cfg)
     task = last_task(cfg)
     load_weights(task.net, cfg.ckpt_path)
@@ -96,6 +101,8 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]
         trained.init_from = None
+        if trained.dataset.get("workers"):
+            trained.dataset.workers = "auto"  # the number was another machine's
         for key in ("folder", "workers", "batch_size"):
             if key in cfg.dataset and choice(cfg, "dataset") == choice(trained, "dataset"):
                 trained.dataset[key] = cfg.dataset[key]

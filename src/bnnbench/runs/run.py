@@ -121,7 +121,8 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     trainer = build_trainer(cfg, stage.folder, quiet, name)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(stage.run.config)
-    trainer.fit(task, data, ckpt_path=_resumed(stage.folder, task.signature))
+    resumed = _resumed(stage.folder, task.signature)
+    trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     final = trainer.test if data.evaluates_on == "test" else trainer.validate

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.config import load_option
+from bnnbench.records.names import check_name
 from bnnbench.records.store import stage_folder
 from bnnbench.runs.reuse import Run
 
@@ -74,6 +75,7 @@ def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
     where = f"recipe.stages, {node['name']}"
     if unknown := sorted(set(node) - set(KEYS)):
         raise ValueError(f"{where}: no such key {unknown}; there are {list(KEYS)}")
+    check_name("recipe.stages, name", node["name"])
     start = node.get("init_from")
     if start not in (None, "previous"):
         raise ValueError(f"{where}: init_from={start!r}: the only choice is previous")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -11,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
+from bnnbench.records.archives import Bomb, check_archive
 from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
+from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
 from bnnbench.records.store import last_weights, trained
 from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
@@ -29,7 +32,8 @@ def build_teacher(
         untrained: leave out an earlier stage's weights, to check a run before it starts.
 
     Raises:
-        ValueError: no such stage, a run that is not there, no weights, other classes or channels.
+        ValueError: no such stage, a run that is not there, no weights, other classes or channels,
+            a run whose result names code of packages that ``cfg.trust`` does not.
         BadCheckpoint: weights of another network.
     """
     if cfg.teacher.name == "none":
@@ -79,8 +83,9 @@ def _load_timm(net: Any, file: str) -> None:
     from timm.models import load_checkpoint  # with all of timm: seconds
 
     try:
-        load_checkpoint(net.model, file)
-    except (RuntimeError, UnpicklingError) as error:
+        check_archive(Path(file))
+        load_checkpoint(net.model, file, weights_only=True)
+    except (Bomb, RuntimeError, UnpicklingError) as error:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
 
 
@@ -143,7 +148,8 @@ def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
                 f"teacher.folder={folder} saw images with dataset.{key}={seen}, the run has {own}: "
                 "set the teacher's, or train a teacher of your own"
             )
-    return record["config"]
+    source = f"teacher.folder={folder}, result.json"
+    return taken(record["config"], ("backbone", "quantizer"), source, trusted_packages(cfg))
 
 
 def _network(cfg: DictConfig, config: Mapping[str, Any]) -> nn.Module:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnnbench.records.fingerprint import is_outside
+from bnnbench.records.names import check_name
 from bnnbench.records.store import SCHEMA, Cell
 from bnnbench.sweep.expand import bare
 
@@ -61,6 +62,8 @@ def table_name(
 
     So that two command lines of one table do not write the same files.
     """
+    for key, word in (("table.name", table), ("scale.name", scale)):
+        check_name(key, word)
     name = f"{table}_{scale}"
     if list(overrides) == list(usual):
         return name

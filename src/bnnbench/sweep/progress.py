@@ -40,7 +40,7 @@ class Watched:
         try:
             state = json.loads((self.folder / "progress.json").read_text())
             epochs = f"{state['epoch']}/{state['max_epochs']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return self.label  # on its way; the job itself reports what is wrong
         return " ".join([self.label, epochs, *_accuracy(state.get("metrics") or {})])
 
