@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
-from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
+from bnnbench.records.checkpoints import BadCheckpoint, check_finite, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
 from bnnbench.records.store import last_weights, trained
@@ -82,6 +82,7 @@ def _load_timm(net: Any, file: str) -> None:
         load_checkpoint(net.model, file)
     except (RuntimeError, UnpicklingError) as error:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
+    check_finite(net.model.state_dict(), f"teacher.checkpoint={file}")
 
 
 def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> nn.Module:
