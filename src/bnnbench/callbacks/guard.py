@@ -127,7 +127,7 @@ def _sums(tensors: list[Tensor]) -> Tensor:
     if not tensors:
         return torch.zeros(0)
     if tensors[0].is_cuda:
-        return torch.stack(torch._foreach_norm(tensors, math.inf)).float()
+        return torch.stack(torch._foreach_norm(tensors, math.inf)).float()  # pyright: ignore
     return torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
 
 
