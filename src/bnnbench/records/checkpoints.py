@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from bnnbench.records.signature import BadCheckpoint, read_checkpoint
+from bnnbench.records.signature import BadCheckpoint, is_finite, read_checkpoint
 
 RENAMED = (
     (r"^module\.", ""),
@@ -44,7 +44,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """The network's tensors in ``path`` under the suite's names.
 
     Raises:
-        BadCheckpoint: no such file, a damaged one, or one without weights.
+        BadCheckpoint: no such file, a damaged one, one without weights, or with some that are no
+            finite numbers.
     """
     content = read_checkpoint(path)
     state = content.get("state_dict", content)
@@ -53,10 +54,21 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     if any(key.startswith("net.") for key in state):  # a LightningModule also holds metrics
         state = {key: value for key, value in state.items() if key.startswith("net.")}
     renamed = {_renamed(key): value for key, value in state.items()}
+    check_finite(renamed, str(path))
     for key in state:  # AdaBin's release: all its weights have the released code's form
         if key.endswith("binary_a.alpha_a"):
             renamed[_renamed(key).replace(".alpha", ".reference")] = torch.tensor(True)
     return renamed
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise BadCheckpoint, naming ``source`` and the first tensor, where one is not finite."""
+    bad = [key for key, value in state.items() if not is_finite(value)]
+    if bad:
+        more = f" and {len(bad) - 1} more tensors hold" if len(bad) > 1 else " holds"
+        raise BadCheckpoint(
+            f"{source}: {bad[0]}{more} values that are no finite numbers; take another file"
+        )
 
 
 def _is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:

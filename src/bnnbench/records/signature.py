@@ -30,6 +30,10 @@ class BadCheckpoint(ValueError):
     """A checkpoint that cannot be read, or that belongs to another network or run."""
 
 
+class DamagedCheckpoint(BadCheckpoint):
+    """One that is no longer, or never was, what a run can go on from, whosever it is."""
+
+
 @dataclass(frozen=True)
 class Signature:
     """Whose checkpoint it is.
@@ -78,7 +82,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; its tensors are what they were when it was written.
 
     Raises:
-        BadCheckpoint: no such file, a damaged one, or one that is no dictionary.
+        BadCheckpoint: no such file, or one that may not be read.
+        DamagedCheckpoint: a damaged one, or one that is no dictionary.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -87,13 +92,15 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         check_content(content, path.stat().st_size)
+    except (PermissionError, MemoryError) as error:  # which says nothing of what is in it
+        raise BadCheckpoint(f"{path} cannot be read: {error}") from error
     except Exception as error:
-        raise BadCheckpoint(
+        raise DamagedCheckpoint(
             f"{path} cannot be read as a checkpoint; take another file, or set force=true to train "
             f"anew: {error}"
         ) from error
     if not isinstance(content, dict):
-        raise BadCheckpoint(f"{path} holds no state_dict")
+        raise DamagedCheckpoint(f"{path} holds no state_dict")
     _verify(content, path)
     return content
 
@@ -105,18 +112,20 @@ def signature_of(content: Mapping[str, Any]) -> Signature | None:
         return None
     names = {field.name for field in fields(Signature)}
     if missing := sorted(names - signed.keys()):
-        raise BadCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
+        raise DamagedCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
     return Signature(**{name: signed[name] for name in names})
 
 
-def check_signature(path: Path | str, own: Signature) -> None:
-    """Refuse to go on from a checkpoint that is not ``own``'s.
+def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
+    """The content of a checkpoint to go on from, which has to be ``own``'s.
 
     Raises:
-        BadCheckpoint: damaged, without a signature, of another run or of other data; the message
-            says in what they differ.
+        BadCheckpoint: without a signature, of another run or of other data; the message says in
+            what they differ.
+        DamagedCheckpoint: damaged, or with weights that are no finite numbers.
     """
-    found = signature_of(read_checkpoint(path))
+    content = read_checkpoint(path)
+    found = signature_of(content)
     if found is None:
         raise BadCheckpoint(f"{path} does not say which run it belongs to: {ADVICE}")
     if (found.fingerprint, found.stage) != (own.fingerprint, own.stage):
@@ -130,6 +139,23 @@ def check_signature(path: Path | str, own: Signature) -> None:
             f"{path} was trained on other data of the same name ({found.data_stamp[:15]}, now "
             f"{own.data_stamp[:15]}): {ADVICE}"
         )
+    if (place := not_finite(content)) is not None:
+        raise DamagedCheckpoint(f"{path}: {place} holds values that are no finite numbers")
+    return content
+
+
+def not_finite(content: Mapping[str, Any]) -> str | None:
+    """Where a checkpoint's weights, or its optimiser's state, are no finite numbers; None: nowhere.
+
+    Other parts may well be infinite: the best score of a run that has none yet.
+    """
+    parts = {key: content[key] for key in ("state_dict", "optimizer_states") if key in content}
+    return next((place[1:] for place, leaf in _leaves(parts) if not is_finite(leaf)), None)
+
+
+def is_finite(leaf: object) -> bool:
+    """Whether ``leaf`` is no tensor of floats, or one of finite numbers alone."""
+    return not isinstance(leaf, Tensor) or bool(torch.isfinite(leaf).all())
 
 
 def check_belongs(path: Path | str, fingerprint: str) -> None:
@@ -162,11 +188,11 @@ def _verify(content: dict[str, Any], path: Path) -> None:
         return
     signed = own.get("checksums") if isinstance(own, Mapping) else None
     if not isinstance(signed, Mapping):
-        raise BadCheckpoint(f"{path} is damaged: its checksums are gone; take another file")
+        raise DamagedCheckpoint(f"{path} is damaged: its checksums are gone; take another file")
     found = _checksums({key: value for key, value in content.items() if key != KEY})
     damaged = [place for place in {**signed, **found} if signed.get(place) != found.get(place)]
     if damaged:
-        raise BadCheckpoint(
+        raise DamagedCheckpoint(
             f"{path} is damaged: {len(damaged)} parts are not what was written, the first is "
             f"{damaged[0]}; delete it and go on from another, or set force=true"
         )

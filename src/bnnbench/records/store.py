@@ -1,13 +1,13 @@
 """Runs on disk: which are finished, and their results, written once, last and atomically."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bnnbench.records.durable import write_whole
 from bnnbench.records.names import check_name
 
 SCHEMA = 2
@@ -71,6 +71,11 @@ def read_error(run_dir: Path | str) -> str | None:
 def last_weights(run_dir: Path | str) -> Path:
     """Where a run without stages, or a stage of one, keeps its last epoch's weights."""
     return Path(run_dir).expanduser() / "checkpoints" / "last.ckpt"
+
+
+def previous_weights(run_dir: Path | str) -> Path:
+    """Where a run that has not finished keeps the checkpoint before its last one."""
+    return last_weights(run_dir).with_name("previous.ckpt")
 
 
 def trained(run_dir: Path | str) -> tuple[dict[str, Any], Path]:
@@ -141,20 +146,13 @@ def cell_state(runs_dir: Path | str, cell: Cell) -> State:
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """Write JSON so that a reader, or a crash in the middle, sees the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w") as file:
-            text = json.dumps(obj, indent=1, allow_nan=False)
-            file.write(_NUMBERS.sub(_one_line, text) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write JSON so that a reader, or a crash in the middle, sees the old file or the new one.
+
+    Raises:
+        OSError: it could not be written; the message names the file.
+    """
+    text = json.dumps(obj, indent=1, allow_nan=False)
+    write_whole(Path(path), (_NUMBERS.sub(_one_line, text) + "\n").encode())
 
 
 def _one_line(numbers: re.Match[str]) -> str:

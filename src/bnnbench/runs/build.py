@@ -20,7 +20,9 @@ from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
+from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.loggers import build_logger
+from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
@@ -120,7 +122,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     ``name`` is the logger's; by default the run's.
     """
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
-    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
+    callbacks = [Compilation(cfg.compile), EpochRow(), *(target(node)() for node in nodes)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
@@ -131,4 +133,6 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
     logger = build_logger(cfg, name or run_name(cfg)) or False
-    return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)
+    plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
+    build = target(options)
+    return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)

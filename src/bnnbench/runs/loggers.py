@@ -7,16 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 
 from bnnbench.config import target, to_dict
 from bnnbench.records.store import mark_logged
+from bnnbench.runs.metrics_file import MetricsFile
 
 
-def csv_logger(name: str, folder: str) -> CSVLogger:
+def csv_logger(name: str, folder: str) -> MetricsFile:
     """``metrics.csv`` in the run's own folder, wherever that is; ``name`` is not needed there."""
-    return CSVLogger(folder, name="", version="")
+    return MetricsFile(folder)
 
 
 def _has_key() -> bool:

@@ -19,11 +19,14 @@ from omegaconf import DictConfig
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.signature import Signature, check_signature, full_config
+from bnnbench.records.durable import sweep
+from bnnbench.records.fallback import Start, start_of
+from bnnbench.records.signature import Signature, full_config
 from bnnbench.records.stamps import remember
 from bnnbench.records.store import (
     last_weights,
     mark_logged,
+    previous_weights,
     read_record,
     write_identity,
     write_json,
@@ -33,6 +36,7 @@ from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.loggers import finish
+from bnnbench.runs.metrics_file import MetricsFile
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
@@ -72,6 +76,7 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
                 _clear(folder)
             run = Run(cfg, folder)
             check_owner(run)
+            _sweep(run)
             return _count(run) if cfg.trainer.max_epochs == 0 else _train(run, quiet)
     finally:
         finish(cfg)
@@ -82,6 +87,15 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     for name in ("result.json", "identity.json", "logged.json"):
         (folder / name).unlink(missing_ok=True)
+
+
+@rank_zero_only
+def _sweep(run: Run) -> None:
+    """Delete what dead processes were writing here when they died."""
+    folders = [run.folder, *run.folder.glob("stage*_*")]
+    for folder in (*folders, *(each / "checkpoints" for each in folders)):
+        sweep(folder)
+    sweep(stamp_cache(run.cfg).parent)
 
 
 def _train(run: Run, quiet: bool) -> float:
@@ -102,6 +116,8 @@ def _train(run: Run, quiet: bool) -> float:
     result = results.combined(records) | whole
     rank_zero_only(write_json)(run.folder / "result.json", result)
     rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
+    for stage in planned:  # nothing is gone on from any more: it would double the disk of a sweep
+        rank_zero_only(previous_weights(stage.folder).unlink)(missing_ok=True)
     score = result["metrics"]["last"][result["headline"]]
     return math.nan if score is None else score
 
@@ -118,11 +134,13 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     check_classes(cfg, task.signature.classes)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
+    start = _start(stage.folder, task.signature)
     trainer = build_trainer(cfg, stage.folder, quiet, name)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(stage.run.config)
-    resumed = _resumed(stage.folder, task.signature)
-    trainer.fit(task, data, ckpt_path=resumed, weights_only=True)
+    if isinstance(trainer.logger, MetricsFile):
+        trainer.logger.begin(start.steps)
+    trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
@@ -156,14 +174,14 @@ def _signature(stage: Stage, data: ImageData, whole: Run) -> Signature:
     )
 
 
-def _resumed(folder: Path, signature: Signature) -> str | None:
-    """Where an interrupted run or stage in ``folder`` goes on, its own and undamaged."""
-    last = last_weights(folder)
-    if not last.exists():
-        return None
-    check_signature(last, signature)
-    log.info("resuming from %s", last)
-    return str(last)
+def _start(folder: Path, signature: Signature) -> Start:
+    """Where a run or stage in ``folder`` starts, or goes on from its own undamaged checkpoint."""
+    start, warnings = start_of(folder, signature)
+    for warning in warnings:
+        rank_zero_only(log.warning)(warning)
+    if start.file is not None:
+        log.info("resuming from %s", start.file)
+    return start
 
 
 def _count(run: Run) -> float:

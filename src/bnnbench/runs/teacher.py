@@ -13,7 +13,7 @@ from torch import nn
 
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
 from bnnbench.records.archives import Bomb, check_archive
-from bnnbench.records.checkpoints import BadCheckpoint, check_start, load_weights
+from bnnbench.records.checkpoints import BadCheckpoint, check_finite, check_start, load_weights
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
@@ -87,6 +87,7 @@ def _load_timm(net: Any, file: str) -> None:
         load_checkpoint(net.model, file, weights_only=True)
     except (Bomb, RuntimeError, UnpicklingError) as error:
         raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
+    check_finite(net.model.state_dict(), f"teacher.checkpoint={file}")
 
 
 def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> nn.Module:

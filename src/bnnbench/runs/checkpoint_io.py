@@ -1,0 +1,43 @@
+"""How a trainer writes its checkpoints: whole files of finite numbers, the one before kept."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from bnnbench.records.durable import write_whole
+from bnnbench.records.signature import not_finite
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes beside the file, syncs and moves; ``last.ckpt`` leaves the one before it.
+
+    Lightning's own goes through ``TMPDIR``, from where a move to another file system is a copy: a
+    kill in the middle, or a full disk, takes the only good file. It also passes over a
+    ``PermissionError``, and a run ends without a checkpoint and without a word.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``.
+
+        Raises:
+            FloatingPointError: a weight, or the optimiser's state, is no finite number; nothing is
+                written.
+            OSError: it could not be written; the file before stands.
+        """
+        file = Path(path)
+        if (place := not_finite(checkpoint)) is not None:
+            raise FloatingPointError(
+                f"{file} is not written, {place} holds values that are no finite numbers: lower "
+                "recipe.lr or set trainer.gradient_clip_val"
+            )
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        keep = file.with_name("previous.ckpt") if file.name == "last.ckpt" else None
+        write_whole(file, buffer.getbuffer(), keep)
