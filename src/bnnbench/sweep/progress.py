@@ -8,20 +8,15 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from bnnbench.records.store import headline_key
 
 POLL = 1.0  # seconds between two looks at the folders
 LOG_EVERY = 30.0  # seconds between two lines where the output is not a terminal
-COUNT_EVERY = 3.0  # seconds between two lines of what is counted
 _WATCHED = ("result.json", "error.txt", "progress.json")
-
-
-T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -101,16 +96,6 @@ class Progress:
             elif time.monotonic() - self.last >= LOG_EVERY:
                 self.last = time.monotonic()
                 print(self.line(), file=self.stream, flush=True)
-
-
-def counted(items: Sequence[T], doing: str, what: str) -> Iterator[T]:
-    """The items, and while they take long a line on stderr: `composing 340 of 1,000 cells`."""
-    last = time.monotonic()
-    for done, item in enumerate(items):
-        if time.monotonic() - last >= COUNT_EVERY:
-            last = time.monotonic()
-            print(f"{doing} {done:,} of {len(items):,} {what}", file=sys.stderr, flush=True)
-        yield item
 
 
 def _accuracy(metrics: dict[str, Any]) -> list[str]:

@@ -76,7 +76,7 @@ def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
 
     try:
         launch = launcher()
-        preflight([planned.cfg for planned in pending])
+        preflight(list({planned.kind: planned.cfg for planned in pending}.values()))
         return launch
     except Exception as error:
         raise CompactHydraException(str(error)) from error

@@ -16,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
+from bnnbench.runs.counted import counted
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
-from bnnbench.sweep.progress import counted
 
 from ._compose import Composer
 
@@ -39,6 +39,13 @@ class Planned:
     @property
     def label(self) -> str:
         return f"{self.cfg.backbone.name} {self.cfg.quantizer.name} s{self.cfg.seed}"
+
+    @property
+    def kind(self) -> str:
+        """The same of runs that differ in nothing but the seed, and in no file that it names."""
+        typed = [word for word in self.overrides if not word.startswith("seed=")]
+        files = [v for k, v in self.cell.settings.items() if k.startswith(("teacher", "init_from"))]
+        return f"{typed} {files}"
 
 
 @dataclass
@@ -139,9 +146,9 @@ def _compose(
     cells = distinct(cells)
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
     compose = Composer(config, loader)
-    cfgs = [_checked(compose(typed)) for typed in counted(words, "composing", "cells")]
+    cfgs = [_composed(compose, typed) for typed in counted(words, "composing", "cells")]
     _check_places(cfgs)
-    identities = [fingerprinted(cfg) for cfg in cfgs]
+    identities = [fingerprinted(cfg) for cfg in counted(cfgs, "resolving", "cells")]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
     for number, mark in enumerate(settled_marks(cfgs, names)):
         if mark is not None:
@@ -152,7 +159,8 @@ def _compose(
     return [Planned(_cell(told, cfg, name, it), cfg, typed) for told, cfg, name, it, typed in rows]
 
 
-def _checked(cfg: DictConfig) -> DictConfig:
+def _composed(compose: Composer, typed: list[str]) -> DictConfig:
+    cfg = compose(typed)
     if not cfg.train:
         raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
     check_start(cfg)
