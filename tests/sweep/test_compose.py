@@ -25,8 +25,6 @@ CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
 Compose = Callable[[Sequence[str]], DictConfig]
 Pair = tuple[Compose, Compose]  # the sweeper's way from overrides to a config, and Hydra's
-    Compose, Compose
-]  # the sweeper's and Hydra's way from a cell's overrides to its config
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +106,7 @@ FINE = [
     "++trainer.max_steps=3 seed=1",
     "+dataset.workers=4 ++dataset.workers=5",
     "seed=null tags=[a,b] force=True",
-    "quantizer={t_max:5}",
+    "quantizer.t_max=3 quantizer={t_max:5}",
     "loss={terms:{}} loss=bonn",
     "loss.label_smoothing=0.1 loss=bonn",
     "dataset.val_fraction=${seed} seed=0",
