@@ -136,7 +136,7 @@ def stand_in(name: str, **attributes: object) -> None:
 
 
 if __name__ == "__main__":
-    stand_in("bnnbench.records.stamps", stamp_of=stamp_of)
+    stand_in("bnnbench.records.stamps", stamp_of=stamp_of, PACKAGE="bnnbench.data.")
     stand_in("bnnbench.runs.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
     stand_in("bnnbench.runs.loggers", replay=replay)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ class Sweep:
     def folder(self) -> Path:
         return Path(self.config.paths.sweeps_dir) / self.name
 
-    @property
+    @cached_property
     def runs_dir(self) -> Path:
         return Path(self.config.paths.runs_dir)
 
-    @property
+    @cached_property
     def runs(self) -> list[Planned]:
         """The runs that fill the cells, each once."""
         return list({planned.cell.run: planned for planned in reversed(self.planned)}.values())[
