@@ -82,12 +82,10 @@ def _told(tell: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
 @pytest.mark.parametrize("scale", ["demo", "quick", "full"])
 @pytest.mark.parametrize("table", TABLES)
 def test_every_cell_of_every_table(loader: ConfigLoader, table: str, scale: str) -> None:
-    parts = [
-        yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-        for group, name in (("table", table), ("scale", scale))
-    ]
+    files = (CONF / "table" / f"{table}.yaml", CONF / "scale" / f"{scale}.yaml")
+    rows, size = (yaml.safe_load(file.read_text()) for file in files)
     quick, by_hydra = both(loader)
-    cells = expand_table(*parts, [], _splitter(loader))
+    cells = expand_table(rows, size, [], _splitter(loader))
     once = {str(cell | {"seed": None}): cell for cell in cells}.values()  # with one of its seeds
     for typed in [[f"{key}={value}" for key, value in cell.items()] for cell in once]:
         assert outcome(quick, typed) == outcome(by_hydra, typed), typed
