@@ -1,7 +1,7 @@
 """A stand-in for train.py: the same config keys and files, without torch, so that sweeps are fast.
 
-The environment steers it: APP_SLOW names quantizers that take minutes, APP_KILL one whose process
-dies.
+The environment steers it: APP_SLOW names quantizers that take minutes, APP_KILL those whose process
+dies, APP_ONCE those whose process dies at the first attempt, APP_DEATH what they die of.
 """
 
 import json
@@ -40,12 +40,25 @@ def main(cfg: DictConfig) -> float:
     print("chatter of a run")
     if cfg.quantizer.name in os.environ.get("APP_SLOW", "").split(","):
         time.sleep(300)
-    if cfg.quantizer.name == os.environ.get("APP_KILL"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if cfg.quantizer.name in os.environ.get("APP_KILL", "").split(","):
+        die()
+    if cfg.quantizer.name in os.environ.get("APP_ONCE", "").split(","):
+        once = folder / "once"
+        if not once.exists():
+            once.touch()
+            die()
     if cfg.quantizer.name == "boom":
         raise Unpicklable("the loss is not finite", object())
     write_json(folder / "result.json", result(cfg))
     return 0.5
+
+
+def die() -> None:
+    """What memory that runs out, or a crash, does to a process."""
+    cause = os.environ.get("APP_DEATH", "SIGKILL")
+    if cause.isdecimal():
+        os._exit(int(cause))
+    os.kill(os.getpid(), signal.Signals[cause])
 
 
 def result(cfg: DictConfig) -> dict[str, Any]:
@@ -123,7 +136,7 @@ def stand_in(name: str, **attributes: object) -> None:
 
 
 if __name__ == "__main__":
-    stand_in("bnnbench.records.stamps", stamp_of=stamp_of)
+    stand_in("bnnbench.records.stamps", stamp_of=stamp_of, PACKAGE="bnnbench.data.")
     stand_in("bnnbench.runs.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
     stand_in("bnnbench.runs.loggers", replay=replay)

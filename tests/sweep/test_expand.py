@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bnnbench.sweep.expand import expand_plain, expand_table, layered, scale_notes
+from bnnbench.sweep.expand import distinct, expand_plain, expand_table, layered, scale_notes
 
 DEMO = {"name": "demo", "overrides": ["dataset=digits"], "seeds": [0], "note": "digits"}
 FULL = {"name": "full", "overrides": [], "seeds": [0, 1, 2], "note": None}
@@ -74,6 +74,11 @@ def test_a_fixed_column_leaves_no_duplicates() -> None:
         ("resnet18", "bnn"),
         ("resnet20", "bnn"),
     ]
+
+
+def test_repeated_cells_are_one_whatever_their_order() -> None:
+    cells = [{"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "1"}, {"a": "1", "b": "2"}]
+    assert [list(cell) for cell in distinct(cells)] == [["a", "b"], ["a"]]
 
 
 def test_an_added_key_is_the_same_key() -> None:

@@ -280,19 +280,6 @@ def test_a_bad_number_of_workers_is_told(app: App) -> None:
     assert app.executed() == []
 
 
-def test_a_killed_worker_ends_in_a_table_and_is_resumed(app: App) -> None:
-    arguments = ("-m", "quantizer=adabin,xnor,fp32")
-    run = app.run(*arguments, APP_KILL="xnor")
-    assert run.returncode == 1
-    assert table(run)[1] == "| xnor | interrupted |"
-    assert "the launcher stopped: TerminatedWorkerError" in run.stderr
-    assert "Traceback" not in run.stderr
-    finished, before = len(app.results()), len(app.executed())
-    again = app.run(*arguments, BASIC)
-    assert (again.returncode, table(again)) == (0, ROWS)
-    assert len(app.executed()) - before == 3 - finished
-
-
 @pytest.mark.parametrize("whole_tree", [True, False])
 def test_a_sweep_killed_halfway_finishes_only_what_is_missing(app: App, whole_tree: bool) -> None:
     arguments = ("-m", "quantizer=adabin,xnor,fp32,boom")

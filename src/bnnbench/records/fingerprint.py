@@ -157,6 +157,7 @@ def flattened(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     return flat
 
 
+@lru_cache(maxsize=4096)
 def is_outside(key: str) -> bool:
     """Whether a dotted key, or the group it stands in, changes no number."""
     parts = key.split(".")
@@ -296,8 +297,12 @@ def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def _is_neutral(key: str, value: Any) -> bool:
-    same_type = (neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
-    return any(value == neutral and type(value) is type(neutral) for neutral in same_type)
+    return any(value == known and type(value) is type(known) for known in _neutrals(key))
+
+
+@lru_cache(maxsize=4096)
+def _neutrals(key: str) -> tuple[Any, ...]:
+    return tuple(neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
 
 
 def _class(target: str) -> str:

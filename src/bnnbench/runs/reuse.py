@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.records.fingerprint import digest, fingerprinted, run_name
-from bnnbench.records.stamps import stamp_of
+from bnnbench.records.stamps import PACKAGE, stamp_of
 from bnnbench.records.store import DamagedResult, logged_by, read_identity
 
 MARK = "paths.data_mark"
@@ -94,11 +94,27 @@ def stamp_cache(cfg: DictConfig) -> Path:
     return Path(cfg.paths.log_dir) / "stamps.json"
 
 
-def data_mark(folder: Path, cfg: DictConfig) -> str | None:
+class Stamps:
+    """The stamps of configs' data sets as they are now, each set looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def of(self, cfg: DictConfig) -> str | None:
+        """None where there are no such data."""
+        dataset, cache = dataset_of(cfg), stamp_cache(cfg)
+        own = str(dataset.get("_target_")).startswith(PACKAGE)  # its seed says the order alone
+        key = f"{cache} {[(k, v) for k, v in dataset.items() if k != 'seed' or not own]}"
+        if key not in self._known:
+            self._known[key] = stamp_of(dataset, cache)
+        return self._known[key]
+
+
+def data_mark(folder: Path, cfg: DictConfig, stamps: Stamps | None = None) -> str | None:
     """What tells the run of ``cfg`` from the one in ``folder``; None where they are one.
 
     It is the start of the stamp of the data that are there now, where the folder's run was trained
-    on others.
+    on others. ``stamps`` are those of other runs, so that no data set is looked at again.
     """
     try:
         found = read_identity(folder)
@@ -106,7 +122,7 @@ def data_mark(folder: Path, cfg: DictConfig) -> str | None:
         return None
     if found is None or found["data_stamp"] is None:
         return None
-    stamp = stamp_of(dataset_of(cfg), stamp_cache(cfg))
+    stamp = (Stamps() if stamps is None else stamps).of(cfg)
     return mark_of(str(stamp)) if differs(found["data_stamp"], stamp) else None
 
 
@@ -122,11 +138,12 @@ def settled_marks(cfgs: Sequence[DictConfig], names: Sequence[str]) -> list[str 
     """
     taken: dict[str, str | None] = {}
     marks: list[str | None] = []
+    stamps = Stamps()
     several = len({str(OmegaConf.select(cfg, "dataset.data_dir")) for cfg in cfgs}) > 1
     for cfg, name in zip(cfgs, names, strict=True):
-        mark = data_mark(Path(cfg.paths.runs_dir) / name, cfg)
+        mark = data_mark(Path(cfg.paths.runs_dir) / name, cfg, stamps)
         if mark is None and several:
-            stamp = stamp_of(dataset_of(cfg), stamp_cache(cfg))
+            stamp = stamps.of(cfg)
             if differs(taken.setdefault(name, stamp), stamp):
                 mark = mark_of(str(stamp))
         marks.append(mark)

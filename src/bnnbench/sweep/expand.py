@@ -76,10 +76,16 @@ def layered(layers: Iterable[list[dict[str, str]]]) -> list[dict[str, str]]:
     cells = []
     for choice in product(*layers):
         merged = {bare(key): (key, value) for cell in choice for key, value in cell.items()}
-        cell = dict(merged.values())
-        if cell not in cells:
-            cells.append(cell)
-    return cells
+        cells.append(dict(merged.values()))
+    return distinct(cells)
+
+
+def distinct(cells: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """The cells without those that repeat an earlier one, in whatever order its keys stand."""
+    found: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+    for cell in cells:
+        found.setdefault(frozenset(cell.items()), cell)
+    return list(found.values())
 
 
 def bare(key: str) -> str:

@@ -6,9 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hydra.core.utils import JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
@@ -16,9 +14,9 @@ from bnnbench.records.store import DamagedResult, read_error, read_result, write
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.progress import Progress, Watched
 
+from ._launch import Launch, Launches
 from ._plan import Planned, Sweep, clear_errors
 
-Launch = Callable[[list[list[str]]], Sequence[Any]]  # each job's overrides -> Hydra's JobReturns
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 ENVIRONMENT = "BNNBENCH_SWEEP"  # names the sweep to its jobs
 
@@ -78,7 +76,7 @@ def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
 
     try:
         launch = launcher()
-        preflight([planned.cfg for planned in pending])
+        preflight(list({planned.kind: planned.cfg for planned in pending}.values()))
         return launch
     except Exception as error:
         raise CompactHydraException(str(error)) from error
@@ -98,21 +96,22 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     # Hydra's own overrides reach the jobs under every launcher, unlike our environment.
     sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{ENVIRONMENT}='{sweep.name}'")
     watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
+    work = {job: p.overrides for job, p in zip(watched, pending, strict=True)}
+    launches = Launches(work, launch)
+    survived = "joblib" in sweep.config.hydra.launcher._target_
     outcome = Outcome()
     try:
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
         with os.fdopen(os.dup(2), "w") as terminal, Progress(watched, terminal):
-            returns = launch([planned.overrides for planned in pending])
+            launches.despite_deaths() if survived else launches.once()
     except KeyboardInterrupt:
         outcome.interrupted = True
-    except Exception as error:  # a worker was killed, the cluster refused: show what there is
+    except Exception as error:  # the cluster refused: show what there is
         message = str(error).strip().splitlines() or ["no message"]
         outcome.stopped = f"{type(error).__name__}: {message[0]}"
         if _full_error():
             traceback.print_exc()
-    else:
-        status = zip(pending, returns, strict=True)
-        outcome.failed = [p for p, job in status if job.status == JobStatus.FAILED]
+    outcome.failed = [p for job, p in zip(watched, pending, strict=True) if job in launches.failed]
     return outcome
 
 

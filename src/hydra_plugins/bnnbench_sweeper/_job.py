@@ -14,7 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+from bnnbench.records.store import write_json
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
+
+WORKER = "worker.json"  # in a run's folder: the process that is at it, or was when it was killed
 
 
 class JobFailed(RuntimeError):
@@ -39,6 +42,7 @@ class Job:
             claim_gpu()
             _end_with_parent()
         try:
+            write_json(folder / WORKER, {"pid": os.getpid()})
             with _output_to(folder / "output.log") if self.log else nullcontext():
                 return _as_float(self.task(cfg))
         except KeyboardInterrupt:
@@ -49,6 +53,8 @@ class Job:
             if not error_file.exists():
                 error_file.write_text(traceback.format_exc())
             raise JobFailed(f"{type(error).__name__}: {error}") from None
+        finally:
+            (folder / WORKER).unlink(missing_ok=True)
 
 
 def _as_float(value: Any) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,25 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
+from bnnbench.runs.counted import counted
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
-from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
+from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
+
+from ._compose import Composer
 
 # Where one run lies, which a sweep works out for each.
 OF_EACH_RUN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "paths.output_dir")
 OF_EACH_RUN += ("paths.stage", "paths.stage_dir", "paths.data_mark")
 
 
-@dataclass
+@dataclass(eq=False)
 class Planned:
     """A cell with its composed config and the overrides that a launcher composes it from."""
 
@@ -36,6 +40,13 @@ class Planned:
     @property
     def label(self) -> str:
         return f"{self.cfg.backbone.name} {self.cfg.quantizer.name} s{self.cfg.seed}"
+
+    @property
+    def kind(self) -> str:
+        """The same of runs that differ in nothing but the seed, and in no file that it names."""
+        typed = [word for word in self.overrides if not word.startswith("seed=")]
+        files = [v for k, v in self.cell.settings.items() if k.startswith(("teacher", "init_from"))]
+        return f"{typed} {files}"
 
 
 @dataclass
@@ -57,11 +68,11 @@ class Sweep:
     def folder(self) -> Path:
         return Path(self.config.paths.sweeps_dir) / self.name
 
-    @property
+    @cached_property
     def runs_dir(self) -> Path:
         return Path(self.config.paths.runs_dir)
 
-    @property
+    @cached_property
     def runs(self) -> list[Planned]:
         """The runs that fill the cells, each once."""
         return list({planned.cell.run: planned for planned in reversed(self.planned)}.values())[
@@ -133,34 +144,34 @@ def _compose(
     config: DictConfig, loader: ConfigLoader, cells: Sequence[dict[str, str]]
 ) -> list[Planned]:
     """Every cell, in the folder of its run; cells that were told apart stay apart."""
-    cells = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
+    cells = distinct(cells)
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
-    cfgs = [_composed(config, loader, typed) for typed in words]
+    compose = Composer(config, loader)
+    cfgs = [_composed(compose, typed) for typed in counted(words, "composing", "cells")]
     _check_places(cfgs)
-    identities = [fingerprinted(cfg) for cfg in cfgs]
+    identities = [fingerprinted(cfg) for cfg in counted(cfgs, "resolving", "cells")]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
-    for cfg, typed, mark in zip(cfgs, words, settled_marks(cfgs, names), strict=True):
+    for number, mark in enumerate(settled_marks(cfgs, names)):
         if mark is not None:
-            typed.append(f"++{MARK}={mark}")
-            OmegaConf.update(cfg, MARK, mark, force_add=True)
-    rows = zip(telling(cells), cfgs, identities, words, strict=True)
-    return [Planned(_cell(shown, cfg, found), cfg, typed) for shown, cfg, found, typed in rows]
+            words[number].append(f"++{MARK}={mark}")
+            OmegaConf.update(cfgs[number], MARK, mark, force_add=True)
+            names[number] = run_name(cfgs[number], identities[number])
+    rows = zip(telling(cells), cfgs, names, identities, words, strict=True)
+    return [Planned(_cell(told, cfg, name, it), cfg, typed) for told, cfg, name, it, typed in rows]
 
 
-def _composed(config: DictConfig, loader: ConfigLoader, typed: list[str]) -> DictConfig:
-    cfg = loader.load_sweep_config(config, typed)
+def _composed(compose: Composer, typed: list[str]) -> DictConfig:
+    cfg = compose(typed)
     if not cfg.train:
         raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
     check_start(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]  # its interpolations exist only inside a job
     return cfg
 
 
-def _cell(shown: dict[str, str], cfg: DictConfig, identity: dict[str, Any]) -> Cell:
+def _cell(shown: dict[str, str], cfg: DictConfig, name: str, identity: dict[str, Any]) -> Cell:
     return Cell(
         overrides=shown | {"seed": str(cfg.seed)},
-        run=run_name(cfg, identity),
+        run=name,
         fingerprint=digest(identity),
         settings=flattened(identity),
         headline=resolvers.headline(cfg),
