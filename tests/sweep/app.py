@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
+from bnnbench.runs import signals
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 
 
@@ -129,6 +130,6 @@ if __name__ == "__main__":
     stand_in("bnnbench.runs.loggers", replay=replay)
     stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
-    with valid_keys():
+    with signals.ending(), valid_keys():
         main()
     assert "torch" not in sys.modules, "a sweep imported torch"

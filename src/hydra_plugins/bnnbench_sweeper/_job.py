@@ -8,12 +8,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+from bnnbench.runs import signals
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
 
 
@@ -32,18 +34,23 @@ class Job:
         self.task, self.log = task, log
 
     def __call__(self, cfg: DictConfig) -> float | None:
+        signals.check()
         folder = Path(HydraConfig.get().runtime.output_dir)
         error_file = folder / "error.txt"
         error_file.unlink(missing_ok=True)
         if in_joblib_worker():
             claim_gpu()
             _end_with_parent()
+            signals.leave_to_parent(SIGINT)
         try:
             with _output_to(folder / "output.log") if self.log else nullcontext():
                 return _as_float(self.task(cfg))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, signals.Ended):
             raise
         except BaseException as error:
+            signals.check()
+            if isinstance(error, SystemExit) and "SUBMITIT_EXECUTOR" in os.environ:
+                raise  # it has put the job into the queue again
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # Lightning turns one into the other
             if not error_file.exists():
