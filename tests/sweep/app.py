@@ -88,14 +88,23 @@ def stamp_of(dataset: Any, cache: Path | None = None) -> str | None:
     return f"sha256:{sha256(file.read_bytes()).hexdigest()}" if file.exists() else None
 
 
+def slow(place: str) -> None:
+    """Take minutes where the environment says so, and show that it has begun."""
+    if place in os.environ.get("APP_SLOW", "").split(","):
+        Path(os.environ["APP_LOGS"], place).touch()
+        time.sleep(300)
+
+
 def preflight(cfgs: list[DictConfig]) -> None:
     """Stands in for the real one, which imports torch."""
+    slow("preflight")
     if any(cfg.dataset.name == "absent" for cfg in cfgs):
         raise FileNotFoundError("dataset absent: put it into data/")
 
 
 def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, published: Path) -> object:
     """A table of run states."""
+    slow("render")
     manifest = json.loads(manifest_path.read_text())
     cells = [Cell(**cell) for cell in manifest["cells"]]
     lines = [f"| {c.overrides['quantizer']} | {cell_state(run_folders[0], c)} |" for c in cells]

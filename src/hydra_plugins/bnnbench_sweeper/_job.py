@@ -1,6 +1,7 @@
 """What surrounds the task function in every job of a sweep, under any launcher."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -8,7 +9,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from signal import SIGINT
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -41,7 +41,7 @@ class Job:
         if in_joblib_worker():
             claim_gpu()
             _end_with_parent()
-            signals.leave_to_parent(SIGINT)
+            signals.leave_to_parent(signal.SIGINT)
         try:
             with _output_to(folder / "output.log") if self.log else nullcontext():
                 return _as_float(self.task(cfg))
@@ -56,6 +56,21 @@ class Job:
             if not error_file.exists():
                 error_file.write_text(traceback.format_exc())
             raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+
+def start_tracker() -> None:
+    """Start the process in which joblib remembers what its workers share, deaf to our signals.
+
+    By itself it is so to two of them: of another one, to the whole group, it would die, and its
+    successor print tracebacks of what it does not know.
+    """
+    from joblib.externals.loky.backend.resource_tracker import ensure_running
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_float(value: Any) -> float | None:

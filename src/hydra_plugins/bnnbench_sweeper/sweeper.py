@@ -35,11 +35,13 @@ class BnnbenchSweeper(Sweeper):
             sys.exit(code)
 
     def _launcher(self) -> Callable[[list[list[str]]], Sequence[Any]]:
-        from ._job import Job
+        from ._job import Job, start_tracker
 
         # joblib's jobs run side by side; the basic launcher's may be debugged, a cluster's have
         # logs of their own.
         log = "joblib" in self.master.hydra.launcher._target_
+        if log:
+            start_tracker()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
             task_function=Job(self.task_function, log),
