@@ -10,6 +10,11 @@ A finished run is reused, an interrupted one resumes from its last epoch; ``forc
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C within the imports: no traceback
+
 import math
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A stand-in for train.py: the same config keys and files, without torch, so that sweeps are fast.
 
 The environment steers it: APP_SLOW names quantizers that take minutes, APP_KILL one whose process
-dies.
+dies, APP_EXIT one that exits.
 """
 
 import json
@@ -43,6 +43,8 @@ def main(cfg: DictConfig) -> float:
         time.sleep(300)
     if cfg.quantizer.name == os.environ.get("APP_KILL"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if cfg.quantizer.name == os.environ.get("APP_EXIT"):
+        sys.exit(-1)
     if cfg.quantizer.name == "boom":
         raise Unpicklable("the loss is not finite", object())
     write_json(folder / "result.json", result(cfg))

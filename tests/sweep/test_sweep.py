@@ -378,3 +378,16 @@ def test_a_run_that_another_process_trains_comes_last(app: App) -> None:
     assert [line.split()[0] for line in app.executed()] == ["xnor", "adabin", "fp32", "xnor"]
     assert f"{result.parent.name} is held by process {os.getpid()} on " in run.stderr
     assert table(run) == [ROWS[1], ROWS[0], ROWS[2]]
+
+
+def test_a_job_that_a_clusters_launcher_has_put_into_the_queue_again_has_not_failed(
+    app: App,
+) -> None:
+    """Submitit's handler of SLURM's signal exits the process once it has done so."""
+    arguments = ("-m", BASIC, "quantizer=xnor")
+    app.run(*arguments, APP_EXIT="xnor", SUBMITIT_EXECUTOR="slurm")
+    assert len(app.executed()) == 1
+    assert not list(app.logs.glob("runs/*/error.txt"))
+    run = app.run(*arguments, APP_EXIT="xnor")
+    assert "SystemExit" in run.stderr
+    assert len(list(app.logs.glob("runs/*/error.txt"))) == 1

@@ -20,7 +20,6 @@ from bnnbench.records.ranks import rank, started_by_lightning
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 ONCE = 0.5  # seconds in which signals are one: timeout(1) sends its own to process and group
-GOES_ON = "the same command goes on"
 
 
 class Ended(BaseException):
@@ -56,13 +55,14 @@ def check() -> None:
         raise Ended(_state.signum)
 
 
-def tell(what: str) -> None:
-    """The one line of an end by a signal, which is not told again: ``what`` follows its name."""
+def tell(rest: str = "the same command goes on") -> None:
+    """The one line of an end by a signal, which is not told again: which, where, and the rest."""
     if _state.signum is None or _state.told or rank() > 0:
         return
     _state.told = True
     with suppress(OSError, ValueError):  # the terminal is gone, which SIGHUP tells of
-        print(f"ended by {Ended(_state.signum)} {what}", file=sys.stderr, flush=True)
+        line = f"ended by {Ended(_state.signum)} {_state.place}; {rest}"
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def ending() -> Iterator[None]:
     except BaseException:
         if _state.signum is None:
             raise
-        tell(f"{_state.place}; {GOES_ON}")
+        tell()
         raise SystemExit(128 + _state.signum) from None
     finally:
         for signum in handled:

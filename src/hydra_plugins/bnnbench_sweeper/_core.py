@@ -47,7 +47,8 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     launch = _ready(pending, launcher) if pending else None
     _write_manifest(sweep)
     outcome = _launched(sweep, _free_first(sweep, pending), launch) if launch else Outcome()
-    signals.at(f"while the table of sweep {sweep.name} was rendered")
+    if outcome.ended is None:
+        signals.at(f"while the table of sweep {sweep.name} was rendered")
     try:
         # Somebody at the terminal waits for it; a machine that is shut down does not.
         if outcome.ended is None or outcome.ended.signum == signal.SIGINT:
@@ -114,6 +115,7 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{ENVIRONMENT}='{sweep.name}'")
     watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
     outcome = Outcome()
+    signals.at(f"in sweep {sweep.name}")
     try:
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
         with os.fdopen(os.dup(2), "w") as terminal, Progress(watched, terminal):
@@ -168,7 +170,7 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
         " the same command runs only these again and resumes what was cut"
     )
     if outcome.ended is not None:
-        signals.tell(f"in sweep {sweep.name}: {left}")
+        signals.tell(left)
     elif failed or missing:
         _say(left)
     return 1 if failed or missing else 0
