@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from bnnbench.runs import signals
+
 ROOT = Path(__file__).resolve().parents[2]
 ENDING = ["INT", "TERM", "HUP", "USR1"]
 # A main() that waits; what it does with a signal stands in its name.
@@ -197,6 +199,41 @@ def test_a_run_is_cut_by_every_signal_and_goes_on(tmp_path: Path, name: str) -> 
         finish(train(tmp_path, "trainer.max_epochs=30"))
         history = json.loads((folder / "result.json").read_text())["history"]
         assert history["epoch"] == list(range(30))
+
+
+def alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_processes_of_a_run_end_with_its_first(tmp_path: Path) -> None:
+    two = ("trainer=ddp", "trainer.devices=2", "trainer.sync_batchnorm=false")
+    run = train(tmp_path, "trainer.max_epochs=300", *two)
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")), run)
+    children = Path(f"/proc/{run.pid}/task").glob("*/children")
+    (child,) = {pid for file in children for pid in file.read_text().split()}
+    code, stderr = ended(run, "TERM")
+    assert code == -signal.SIGTERM
+    assert stderr.count("ended by SIGTERM in epoch ") == 1
+    assert "Traceback" not in stderr
+    end = time.monotonic() + 5
+    while alive(child):
+        assert time.monotonic() < end
+    assert not list(tmp_path.glob("runs/*/error.txt"))
+
+
+def test_an_error_that_a_signal_led_to_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is left of a group says that the others are gone."""
+    from bnnbench.runs.run import recorded_failure
+
+    monkeypatch.setattr(signals, "_state", signals._State(signum=signal.SIGHUP))
+    with pytest.raises(signals.Ended, match="SIGHUP"), recorded_failure(tmp_path):
+        raise RuntimeError("Connection closed by peer")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("force", [False, True])
