@@ -10,6 +10,11 @@ A finished run is reused, an interrupted one resumes from its last epoch; ``forc
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C within the imports: no traceback
+
 import math
 import sys
 from pathlib import Path
@@ -21,8 +26,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
+from bnnbench.records.lock import locked
 from bnnbench.records.provenance import task_overrides
+from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result
+from bnnbench.runs import signals
 from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
@@ -41,14 +49,31 @@ def main(cfg: DictConfig) -> float:
         run = settle(first)
     if run.folder != first.folder:
         print(f"the data are not those that {first.name} was trained on: this is {run.name}")
-    result = None if cfg.force or not cfg.train else read_result(run.folder)
-    if result is not None and result["fingerprint"] == run.fingerprint:
+    if (result := _finished(run)) is not None:
         return _reuse(run, result)
+    if not cfg.train or rank() > 0:  # an evaluation trains nothing; the first process holds a run
+        return _execute(run, in_sweep)
+    signals.at(f"while it waited for {run.folder}")
+    with locked(run.folder, run.fingerprint, replaces=bool(cfg.force)):
+        if (result := _finished(run)) is not None:  # by the process that held it
+            return _reuse(run, result)
+        return _execute(run, in_sweep)
+
+
+def _finished(run: Run) -> dict[str, Any] | None:
+    """The result that stands for the run; None where it has to be run."""
+    result = None if run.cfg.force or not run.cfg.train else read_result(run.folder)
+    return result if result is not None and result["fingerprint"] == run.fingerprint else None
+
+
+def _execute(run: Run, in_sweep: bool) -> float:
+    """Train or evaluate; a single training says last what came of it."""
+    signals.at(f"while {run.name} was set up")
     claim_gpu()
     from bnnbench.runs.run import execute  # torch takes seconds: only once there is work
 
-    score = execute(cfg, run.folder, quiet=in_sweep, typed=task_overrides())
-    if not in_sweep and cfg.train:
+    score = execute(run.cfg, run.folder, quiet=in_sweep, typed=task_overrides())
+    if not in_sweep and run.cfg.train:
         what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
         print(f"{what}; {run.folder / 'result.json'}")
     return score
@@ -67,5 +92,5 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
 
 if __name__ == "__main__":
     sys.argv = ensure_multirun(sys.argv)
-    with valid_keys():
+    with signals.ending(), valid_keys():
         main()

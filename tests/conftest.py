@@ -38,6 +38,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "quantizers/test_wage.py::test_updates_are_whole_steps_with_the_gradient_as_their_mean": (),
     "records/test_checkpoints.py::test_full_precision_weights_start_every_method": ("resnet20",),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
+    "runs/test_signals.py::test_a_run_is_cut_by_every_signal_and_goes_on": (),
+    "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": ("False",),
+    "runs/test_signals.py::test_the_processes_of_a_run_end_with_its_first": (),
+    "runs/test_signals.py::test_two_sweeps_at_once_train_each_run_once": (),
     "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),
     "sweep/test_compose.py::test_every_cell_of_every_table": ("demo-kernel_search",),
     "sweep/test_compose.py::test_random_lines": (),
@@ -55,7 +59,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "sweep/test_sweep.py::test_a_damaged_result_stops_no_other_cell": (),
     "sweep/test_sweep.py::test_a_bad_number_of_workers_is_told": (),
     "sweep/test_sweep.py::test_a_sweep_killed_halfway_finishes_only_what_is_missing": (),
-    "sweep/test_sweep.py::test_ctrl_c_shows_what_there_is_and_resumes": (),
+    "sweep/test_sweep.py::test_a_signal_ends_a_sweep_that_shows_what_there_is_and_resumes": (
+        "SIGTERM-workers-group",
+    ),
+    "sweep/test_sweep.py::test_a_signal_before_and_after_the_runs": ("preflight",),
     "sweep/test_tables.py::test_every_method_has_its_twin": ("demo-unified_cifar10",),
     "sweep/test_tables.py::test_every_setting_of_the_paper_that_can_be_run_has_its_row": (
         "bonn_ablation",

@@ -1,7 +1,8 @@
 """A stand-in for train.py: the same config keys and files, without torch, so that sweeps are fast.
 
 The environment steers it: APP_SLOW names quantizers that take minutes, APP_KILL those whose process
-dies, APP_ONCE those whose process dies at the first attempt, APP_DEATH what they die of.
+dies, APP_ONCE those whose process dies at the first attempt, APP_DEATH what they die of, APP_EXIT
+one that exits.
 """
 
 import json
@@ -20,6 +21,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
+from bnnbench.runs import signals
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 
 
@@ -47,6 +49,8 @@ def main(cfg: DictConfig) -> float:
         if not once.exists():
             once.touch()
             die()
+    if cfg.quantizer.name == os.environ.get("APP_EXIT"):
+        sys.exit(-1)
     if cfg.quantizer.name == "boom":
         raise Unpicklable("the loss is not finite", object())
     write_json(folder / "result.json", result(cfg))
@@ -100,14 +104,23 @@ def stamp_of(dataset: Any, cache: Path | None = None) -> str | None:
     return f"sha256:{sha256(file.read_bytes()).hexdigest()}" if file.exists() else None
 
 
+def slow(place: str) -> None:
+    """Take minutes where the environment says so, and show that it has begun."""
+    if place in os.environ.get("APP_SLOW", "").split(","):
+        Path(os.environ["APP_LOGS"], place).touch()
+        time.sleep(300)
+
+
 def preflight(cfgs: list[DictConfig]) -> None:
     """Stands in for the real one, which imports torch."""
+    slow("preflight")
     if any(cfg.dataset.name == "absent" for cfg in cfgs):
         raise FileNotFoundError("dataset absent: put it into data/")
 
 
 def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, published: Path) -> object:
     """A table of run states."""
+    slow("render")
     manifest = json.loads(manifest_path.read_text())
     cells = [Cell(**cell) for cell in manifest["cells"]]
     lines = [f"| {c.overrides['quantizer']} | {cell_state(run_folders[0], c)} |" for c in cells]
@@ -142,6 +155,6 @@ if __name__ == "__main__":
     stand_in("bnnbench.runs.loggers", replay=replay)
     stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
-    with valid_keys():
+    with signals.ending(), valid_keys():
         main()
     assert "torch" not in sys.modules, "a sweep imported torch"

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from bnnbench.records.lock import locked
+
 App = Any  # the fixture's class stands in conftest.py, which is not to be imported
 THREE = ("-m", "quantizer=adabin,xnor,fp32", "backbone=resnet20")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 BASIC = "hydra/launcher=basic"  # starts fastest, where the launcher does not matter
 CPU = "trainer.accelerator=cpu"
 ROWS = ["| adabin | finished |", "| xnor | finished |", "| fp32 | finished |"]
@@ -34,7 +37,7 @@ def started(app: App, *arguments: str, **extra: str) -> Iterator[subprocess.Pope
         text=True,
         process_group=0,
         # Tests that run in the background ignore Ctrl-C, and their children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [signal.signal(signum, signal.SIG_DFL) for signum in ENDING],
     )
     try:
         yield process
@@ -298,19 +301,80 @@ def test_a_sweep_killed_halfway_finishes_only_what_is_missing(app: App, whole_tr
     assert sorted(line.split()[0] for line in app.executed()[4:]) == ["boom", "fp32"]
 
 
+@pytest.mark.parametrize("to_all", [True, False], ids=["group", "main"])
 @pytest.mark.parametrize("launcher", ["workers", "basic"])
-def test_ctrl_c_shows_what_there_is_and_resumes(app: App, launcher: str) -> None:
+@pytest.mark.parametrize("signum", ENDING, ids=lambda signum: signum.name)
+def test_a_signal_ends_a_sweep_that_shows_what_there_is_and_resumes(
+    app: App, signum: signal.Signals, launcher: str, to_all: bool
+) -> None:
     arguments = ("-m", "quantizer=adabin,xnor,fp32", f"hydra/launcher={launcher}")
     app.run("-m", BASIC, "quantizer=adabin")
     with started(app, *arguments, APP_SLOW="xnor,fp32") as process:
         wait_for(lambda: len(app.executed()) == (3 if launcher == "workers" else 2))
-        os.killpg(process.pid, signal.SIGINT)
+        workers = workers_of(process.pid)
+        (os.killpg if to_all else os.kill)(process.pid, signum)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert ROWS[0] in stdout
-    assert "| xnor | interrupted |" in stdout
-    assert "the same command runs only these again and resumes what was cut" in stderr
-    assert "Traceback" not in stderr
+    assert process.returncode == -signum
+    wait_for(lambda: not any(map(alive, workers)), 5)
+    shown = ROWS[0] in stdout and "| xnor | interrupted |" in stdout
+    assert shown == (signum == signal.SIGINT)
+    last = stderr.splitlines()[-1]
+    assert last.startswith(f"ended by {signum.name} in sweep adabin-xnor-fp32_")
+    assert "0 of 3 runs failed, 2 have no result yet" in last
+    assert last.endswith("the same command runs only these again and resumes what was cut")
+    assert "Traceback" not in stdout + stderr
     assert list(app.logs.glob("runs/*/error.txt")) == []
     again = app.run("-m", "quantizer=adabin,xnor,fp32", BASIC)
     assert (again.returncode, table(again)) == (0, ROWS)
+
+
+@pytest.mark.parametrize("place", ["preflight", "render"])
+def test_a_signal_before_and_after_the_runs(app: App, place: str) -> None:
+    with started(app, "-m", BASIC, "quantizer=adabin", APP_SLOW=place) as process:
+        wait_for(lambda: (app.logs / place).exists())
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    where = {"preflight": "before the first run", "render": "while the table"}[place]
+    last = stderr.splitlines()[-1]
+    assert last.startswith(f"ended by SIGTERM {where} of sweep adabin_")
+    assert last.endswith("the same command goes on")
+    assert "Traceback" not in stderr
+    assert len(app.results()) == (place == "render")
+    assert table(app.run("-m", BASIC, "quantizer=adabin")) == ROWS[:1]
+    assert len(app.executed()) == 1
+
+
+def test_a_second_signal_ends_a_sweep_at_once(app: App) -> None:
+    with started(app, "-m", BASIC, "quantizer=xnor", APP_SLOW="xnor,render") as process:
+        wait_for(app.executed)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: (app.logs / "render").exists())
+        time.sleep(1)
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_run_that_another_process_trains_comes_last(app: App) -> None:
+    app.run("-m", BASIC, "quantizer=xnor")
+    (result,) = app.results()
+    result.unlink()
+    with locked(result.parent, "a" * 64):
+        run = app.run("-m", BASIC, "quantizer=xnor,adabin,fp32")
+    assert [line.split()[0] for line in app.executed()] == ["xnor", "adabin", "fp32", "xnor"]
+    assert f"{result.parent.name} is held by process {os.getpid()} on " in run.stderr
+    assert table(run) == [ROWS[1], ROWS[0], ROWS[2]]
+
+
+def test_a_job_that_a_clusters_launcher_has_put_into_the_queue_again_has_not_failed(
+    app: App,
+) -> None:
+    """Submitit's handler of SLURM's signal exits the process once it has done so."""
+    arguments = ("-m", BASIC, "quantizer=xnor")
+    app.run(*arguments, APP_EXIT="xnor", SUBMITIT_EXECUTOR="slurm")
+    assert len(app.executed()) == 1
+    assert not list(app.logs.glob("runs/*/error.txt"))
+    run = app.run(*arguments, APP_EXIT="xnor")
+    assert "SystemExit" in run.stderr
+    assert len(list(app.logs.glob("runs/*/error.txt"))) == 1

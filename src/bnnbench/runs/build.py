@@ -21,6 +21,7 @@ from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
+from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.tasks.base import Task
@@ -119,10 +120,12 @@ def start_small(net: nn.Module, std: float) -> None:
 def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> L.Trainer:
     """The trainer of ``cfg`` with the callbacks and the logger of their groups.
 
-    ``name`` is the logger's; by default the run's.
+    ``name`` is what the logger and an end by a signal call it; by default the run's.
     """
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
-    callbacks = [Compilation(cfg.compile), EpochRow(), *(target(node)() for node in nodes)]
+    name = name or run_name(cfg)
+    own = [Cut(name), Compilation(cfg.compile), EpochRow()]
+    callbacks = [*own, *(target(node)() for node in nodes)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
@@ -132,7 +135,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
-    logger = build_logger(cfg, name or run_name(cfg)) or False
+    logger = build_logger(cfg, name) or False
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)

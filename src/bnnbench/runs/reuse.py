@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.records.fingerprint import digest, fingerprinted, run_name
+from bnnbench.records.lock import holder
 from bnnbench.records.stamps import PACKAGE, stamp_of
 from bnnbench.records.store import DamagedResult, logged_by, read_identity
 
@@ -67,7 +68,9 @@ def check_owner(run: Run) -> None:
     """Refuse a folder that holds a run of another config. Raises ValueError."""
     found = read_identity(run.folder)
     if found is not None and found["fingerprint"] != run.fingerprint:
-        raise ValueError(f"{run.folder} holds another run, {found['name']}: {_ELSEWHERE}")
+        who = holder(run.folder)
+        now = "" if who is None else f", which {who} is training"
+        raise ValueError(f"{run.folder} holds another run, {found['name']}{now}: {_ELSEWHERE}")
 
 
 def check_data(folder: Path, stamp: str | None) -> None:

@@ -31,7 +31,7 @@ from bnnbench.records.store import (
     write_identity,
     write_json,
 )
-from bnnbench.runs import results
+from bnnbench.runs import results, signals
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
@@ -47,12 +47,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def recorded_failure(folder: Path) -> Iterator[None]:
-    """Leave the traceback in ``error.txt`` when the block fails; Ctrl-C is no failure."""
+    """Leave the traceback in ``error.txt`` when the block fails; a signal is no failure."""
     file = folder / "error.txt"
     file.unlink(missing_ok=True)
     try:
         yield
     except Exception:
+        signals.check()
         file.write_text(traceback.format_exc())
         raise
 
@@ -141,8 +142,6 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     if isinstance(trainer.logger, MetricsFile):
         trainer.logger.begin(start.steps)
     trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = final(task, data, verbose=False)[0]
     record = results.identity(stage.run, task) | {"operations": cost}

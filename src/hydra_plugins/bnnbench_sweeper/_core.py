@@ -1,6 +1,7 @@
 """A planned sweep, carried out: preflight, manifest, launch, table, and how it ended."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,14 +11,15 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
+from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
+from bnnbench.runs import signals
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.progress import Progress, Watched
 
 from ._launch import Launch, Launches
 from ._plan import Planned, Sweep, clear_errors
 
-INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 ENVIRONMENT = "BNNBENCH_SWEEP"  # names the sweep to its jobs
 
 
@@ -27,7 +29,7 @@ class Outcome:
 
     failed: list[Planned] = field(default_factory=list)
     stopped: str | None = None  # why the launcher gave up on the jobs that were left
-    interrupted: bool = False
+    ended: signals.Ended | None = None
 
 
 def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
@@ -42,12 +44,26 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     _tell_reused(sweep, finished)
     launch = _ready(pending, launcher) if pending else None
     _write_manifest(sweep)
-    outcome = _launched(sweep, pending, launch) if launch else Outcome()
+    outcome = _launched(sweep, _free_first(sweep, pending), launch) if launch else Outcome()
+    if outcome.ended is None:
+        signals.at(f"while the table of sweep {sweep.name} was rendered")
     try:
-        _show_table(sweep)
+        # Somebody at the terminal waits for it; a machine that is shut down does not.
+        if outcome.ended is None or outcome.ended.signum == signal.SIGINT:
+            _show_table(sweep)
     finally:  # a table that cannot be rendered hides no failure
         code = _summary(sweep, outcome)
+    if outcome.ended is not None:
+        raise outcome.ended
     return code
+
+
+def _free_first(sweep: Sweep, pending: list[Planned]) -> list[Planned]:
+    """The runs that are to be trained, those last that another process trains now."""
+    held = {p.cell.run: who for p in pending if (who := holder(sweep.runs_dir / p.cell.run))}
+    for name, who in held.items():
+        _say(f"{name} is held by {who}: its turn is last, and waits until that ends")
+    return sorted(pending, key=lambda planned: planned.cell.run in held)
 
 
 def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
@@ -100,12 +116,13 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     launches = Launches(work, launch)
     survived = "joblib" in sweep.config.hydra.launcher._target_
     outcome = Outcome()
+    signals.at(f"in sweep {sweep.name}")
     try:
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
         with os.fdopen(os.dup(2), "w") as terminal, Progress(watched, terminal):
             launches.despite_deaths() if survived else launches.once()
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+    except signals.Ended as ended:
+        outcome.ended = ended
     except Exception as error:  # the cluster refused: show what there is
         message = str(error).strip().splitlines() or ["no message"]
         outcome.stopped = f"{type(error).__name__}: {message[0]}"
@@ -132,7 +149,7 @@ def _show_table(sweep: Sweep) -> None:
 
 
 def _summary(sweep: Sweep, outcome: Outcome) -> int:
-    """One line for each run that has no result; the traceback stands in its folder."""
+    """One line for each run that failed, whose folder has the traceback; one for all. The code."""
     states = {p.cell.run: sweep.state(p) for p in sweep.runs}
     bad = ("failed", "damaged")
     failed = [p for p in sweep.runs if p in outcome.failed or states[p.cell.run] in bad]
@@ -147,13 +164,14 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
             _say(text)
     if outcome.stopped:
         _say(f"the launcher stopped: {outcome.stopped}")
-    if failed or missing:
-        _say(
-            f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no result yet;"
-            " the same command runs only these again and resumes what was cut"
-        )
-    if outcome.interrupted:
-        return INTERRUPTED
+    left = (
+        f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no result yet;"
+        " the same command runs only these again and resumes what was cut"
+    )
+    if outcome.ended is not None:
+        signals.tell(left)
+    elif failed or missing:
+        _say(left)
     return 1 if failed or missing else 0
 
 

@@ -1,6 +1,7 @@
 """What surrounds the task function in every job of a sweep, under any launcher."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from bnnbench.records.store import write_json
+from bnnbench.runs import signals
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
 
 WORKER = "worker.json"  # in a run's folder: the process that is at it, or was when it was killed
@@ -35,19 +37,24 @@ class Job:
         self.task, self.log = task, log
 
     def __call__(self, cfg: DictConfig) -> float | None:
+        signals.check()
         folder = Path(HydraConfig.get().runtime.output_dir)
         error_file = folder / "error.txt"
         error_file.unlink(missing_ok=True)
         if in_joblib_worker():
             claim_gpu()
             _end_with_parent()
+            signals.leave_to_parent(signal.SIGINT)
         try:
             write_json(folder / WORKER, {"pid": os.getpid()})
             with _output_to(folder / "output.log") if self.log else nullcontext():
                 return _as_float(self.task(cfg))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, signals.Ended):
             raise
         except BaseException as error:
+            signals.check()
+            if isinstance(error, SystemExit) and "SUBMITIT_EXECUTOR" in os.environ:
+                raise  # it has put the job into the queue again
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # Lightning turns one into the other
             if not error_file.exists():
@@ -55,6 +62,21 @@ class Job:
             raise JobFailed(f"{type(error).__name__}: {error}") from None
         finally:
             (folder / WORKER).unlink(missing_ok=True)
+
+
+def start_tracker() -> None:
+    """Start the process in which joblib remembers what its workers share, deaf to our signals.
+
+    By itself it is so to two of them: of another one, to the whole group, it would die, and its
+    successor print tracebacks of what it does not know.
+    """
+    from joblib.externals.loky.backend.resource_tracker import ensure_running
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_float(value: Any) -> float | None:

@@ -13,6 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from bnnbench.runs import signals
+
 
 class BnnbenchSweeper(Sweeper):
     """`hydra/sweeper=bnnbench`: a plain `-m` line or `table=<name> scale=<name>` as one table."""
@@ -23,23 +25,23 @@ class BnnbenchSweeper(Sweeper):
         self.context, self.task_function, self.master = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Plan, launch what is not finished, render; leave with exit code 1 or 130 if need be."""
+        """Plan, launch what is not finished, render; leave with exit code 1 if a run failed."""
         from . import _core, _plan  # only a sweep pays for it, not every start
 
-        try:
-            sweep = _plan.plan(self.master, arguments, self.context.config_loader)
-            code = _core.run(sweep, self._launcher)
-        except KeyboardInterrupt:  # before the launch or while the table was rendered
-            code = _core.INTERRUPTED
-        if code:
+        signals.at("while the sweep was planned")
+        sweep = _plan.plan(self.master, arguments, self.context.config_loader)
+        signals.at(f"before the first run of sweep {sweep.name}")
+        if code := _core.run(sweep, self._launcher):
             sys.exit(code)
 
     def _launcher(self) -> Callable[[list[list[str]]], Sequence[Any]]:
-        from ._job import Job
+        from ._job import Job, start_tracker
 
         # joblib's jobs run side by side; the basic launcher's may be debugged, a cluster's have
         # logs of their own.
         log = "joblib" in self.master.hydra.launcher._target_
+        if log:
+            start_tracker()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
             task_function=Job(self.task_function, log),
