@@ -11,6 +11,7 @@ A finished run is reused, an interrupted one resumes from its last epoch; ``forc
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # environment: which of several processes this is
+
 resolvers.register()
 
 
@@ -40,7 +43,7 @@ def main(cfg: DictConfig) -> float:
         check_start(cfg)
         run = settle(first)
     if run.folder != first.folder:
-        print(f"the data are not those that {first.name} was trained on: this is {run.name}")
+        _say(f"the data are not those that {first.name} was trained on: this is {run.name}")
     result = None if cfg.force or not cfg.train else read_result(run.folder)
     if result is not None and result["fingerprint"] == run.fingerprint:
         return _reuse(run, result)
@@ -50,13 +53,19 @@ def main(cfg: DictConfig) -> float:
     score = execute(cfg, run.folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and cfg.train:
         what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
-        print(f"{what}; {run.folder / 'result.json'}")
+        _say(f"{what}; {run.folder / 'result.json'}")
     return score
+
+
+def _say(text: str) -> None:
+    """Print once: every process of a distributed run comes here."""
+    if all(os.environ.get(key, "0") == "0" for key in RANKS):
+        print(text)
 
 
 def _reuse(run: Run, result: dict[str, Any]) -> float:
     """Show a finished run's result, also to a logger that has not seen it."""
-    print(f"{reused(result)}; {run.folder / 'result.json'}; force=true runs it again")
+    _say(f"{reused(result)}; {run.folder / 'result.json'}; force=true runs it again")
     if needs_replay(run):
         from bnnbench.runs.loggers import replay  # with torch
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, ProgressBar
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 from torch import nn
 
@@ -21,10 +22,12 @@ from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
 from bnnbench.runs.loggers import build_logger
+from bnnbench.runs.options import on_gpu
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
+WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -130,5 +133,20 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
+    if options.get("enable_checkpointing") is False:
+        callbacks = [c for c in callbacks if not isinstance(c, WRITERS)]
+        del options["enable_checkpointing"]  # Lightning takes History for a checkpoint as well
+    if not on_gpu(options):
+        _adapt_to_cpu(options)
     logger = build_logger(cfg, name or run_name(cfg)) or False
     return target(options)(callbacks=callbacks, logger=logger, default_root_dir=folder)
+
+
+def _adapt_to_cpu(options: dict[str, Any]) -> None:
+    """Several devices are several processes there, and batch norm is each one's own."""
+    if str(options["devices"]) in ("-1", "auto"):
+        options["devices"] = 1  # as the fingerprint counts them
+    if options.pop("sync_batchnorm", False) and str(options["devices"]) != "1":
+        rank_zero_warn(
+            "trainer.sync_batchnorm needs GPUs: here each process normalises its own batches"
+        )

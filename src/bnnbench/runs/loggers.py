@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import netrc
-import os
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig
 
 from bnnbench.config import target, to_dict
 from bnnbench.records.store import mark_logged
+from bnnbench.runs.wandb import RunLogger, choose_mode, survives
 
 
 def csv_logger(name: str, folder: str) -> CSVLogger:
@@ -19,26 +18,11 @@ def csv_logger(name: str, folder: str) -> CSVLogger:
     return CSVLogger(folder, name="", version="")
 
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def use_offline_without_key() -> None:
-    """Runs are kept on disk unless a key is configured; ``wandb sync`` uploads them later."""
-    if not _has_key():
-        os.environ.setdefault("WANDB_MODE", "offline")
-
-
-def wandb_logger(name: str, project: str, folder: str, group: str | None) -> WandbLogger:
-    """The logger of one run; offline unless a key is configured or WANDB_MODE says otherwise."""
-    use_offline_without_key()
+def wandb_logger(name: str, project: str, folder: str, group: str | None) -> RunLogger:
+    """The logger of one run; online with a key and a server, unless WANDB_MODE says otherwise."""
+    choose_mode(folder)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
+    return RunLogger(
         name=name,
         id=name.replace("/", "_"),
         project=project,
@@ -77,4 +61,4 @@ def finish(cfg: DictConfig) -> None:
     if cfg.logger is not None and cfg.logger.name == "wandb":
         import wandb
 
-        wandb.finish()
+        survives(wandb.finish)

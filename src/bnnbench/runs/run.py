@@ -33,6 +33,7 @@ from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.loggers import finish
+from bnnbench.runs.options import check_options
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
@@ -65,11 +66,12 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     gc.collect()  # a finished job's modules live on until collected
     try:
         with recorded_failure(folder):
+            check_options(cfg)
             if not cfg.train:
                 return evaluate(cfg, folder, quiet, typed)
             check_start(cfg)
             if cfg.force:
-                _clear(folder)
+                rank_zero_only(_clear)(folder)  # other processes start after the first has begun
             run = Run(cfg, folder)
             check_owner(run)
             return _count(run) if cfg.trainer.max_epochs == 0 else _train(run, quiet)
