@@ -127,7 +127,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
-    options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
+    options["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
     if steps := cfg.recipe.get("steps"):
         options.setdefault("max_steps", steps)
     if options["precision"] == "auto":

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch import callbacks as pl
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.config import target
+from bnnbench.data.base import ImageData
+from bnnbench.data.sharding import count_batches
 
 _SEARCH = "the config would no longer say what was trained: sweep over"
 _NAMES = "renames parameters, which binary layers and checkpoints know by their names"
@@ -20,8 +23,10 @@ REFUSED: dict[type, str] = {
     pl.ModelPruning: f"it {_NAMES}: leave it out",
     pl.BackboneFinetuning: "no network here has the parts it looks for: train in stages, as "
     "recipe=two_step does, or start from weights with init_from=<file>",
-    pl.StochasticWeightAveraging: "last.ckpt would hold other weights than those that are "
-    "evaluated: use lightning.pytorch.callbacks.EMAWeightAveraging",
+    pl.StochasticWeightAveraging: "it replaces the recipe's schedule and trains an epoch more than "
+    "the config says: use lightning.pytorch.callbacks.EMAWeightAveraging",
+    pl.GradientAccumulationScheduler: "the recipe's schedule counts steps that are equally long: "
+    "use +trainer.accumulate_grad_batches=<n>",
 }
 NEED_LOGGER = (pl.LearningRateMonitor, pl.DeviceStatsMonitor, pl.ThroughputMonitor)
 # Options that would be without effect, or leave no result.
@@ -57,14 +62,23 @@ def check_options(cfg: DictConfig) -> None:
 
 
 def callback_kinds(cfg: DictConfig) -> dict[str, type]:
-    """The class of each callback that is a class, by its key; nothing is built."""
+    """The class of each callback that is a class, by its key; nothing is built.
+
+    Raises:
+        ValueError: there is no such class.
+    """
     nodes: Mapping[Any, Any] = cfg.get("callbacks") or {}
-    made = {
-        str(key): target({"_target_": node["_target_"]}).func
-        for key, node in nodes.items()
-        if node and "_target_" in node
-    }
-    return {key: kind for key, kind in made.items() if isinstance(kind, type)}
+    kinds: dict[str, type] = {}
+    for key, node in nodes.items():
+        if not node or "_target_" not in node:
+            continue
+        try:
+            kind = target({"_target_": node["_target_"]}).func
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"callbacks.{key}._target_={node['_target_']}: {error}") from error
+        if isinstance(kind, type):
+            kinds[str(key)] = kind
+    return kinds
 
 
 def on_gpu(options: Mapping[str, Any]) -> bool:
@@ -84,6 +98,12 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
     for refused, reason in REFUSED.items():
         if issubclass(kind, refused):
             raise ValueError(f"callbacks.{key}: {refused.__name__}: {reason}")
+    for name, value in cfg.callbacks[key].items():
+        if isinstance(value, DictConfig) and "_target_" in value:
+            raise ValueError(
+                f"callbacks.{key}.{name}: arguments of a callback are values, and none is built "
+                f"for it: write a class of your own and give it as callbacks.{key}._target_"
+            )
     if issubclass(kind, NEED_LOGGER) and "_target_" not in cfg.logger:
         raise ValueError(
             f"callbacks.{key}: {kind.__name__} writes to a logger: choose logger=csv or wandb, or "
@@ -104,4 +124,22 @@ def _check_stages(cfg: DictConfig, options: Mapping[str, Any]) -> None:
         raise ValueError(
             "trainer.enable_checkpointing=false writes no checkpoint, which the next stage starts "
             "from: leave it out"
+        )
+
+
+def check_evaluation(trainer: L.Trainer, data: ImageData) -> None:
+    """Refuse a limit that would leave the last evaluation without a batch, before the training.
+
+    Raises:
+        ValueError: the message names the limit.
+    """
+    part = data.evaluates_on
+    limit = getattr(trainer, f"limit_{part}_batches")
+    size, ranks = data.spec.eval_batch_size, trainer.world_size
+    batches = count_batches(data.eval_images, size, ranks, train=False)
+    if int(limit * batches if isinstance(limit, float) else limit) < 1:
+        raise ValueError(
+            f"trainer.limit_{part}_batches={limit} of {batches} batches leaves none to evaluate: "
+            "give a number of batches from 1 on, or set dataset.eval_batch_size below "
+            f"{size}"
         )

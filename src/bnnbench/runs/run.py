@@ -33,7 +33,7 @@ from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.loggers import finish
-from bnnbench.runs.options import check_options
+from bnnbench.runs.options import check_evaluation, check_options
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
@@ -121,6 +121,7 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     trainer = build_trainer(cfg, stage.folder, quiet, name)
+    check_evaluation(trainer, data)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(stage.run.config)
     trainer.fit(task, data, ckpt_path=_resumed(stage.folder, task.signature))
