@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.together import Together
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
@@ -123,7 +124,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     ``name`` is the logger's; by default the run's.
     """
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
-    callbacks = [Compilation(cfg.compile), *(target(node)() for node in nodes)]
+    callbacks = [Together(), Compilation(cfg.compile), *(target(node)() for node in nodes)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
