@@ -134,12 +134,9 @@ def test_wandb_s_own_file_of_settings_counts(tmp_path: Path, server: Any) -> Non
     assert "WANDB_MODE" not in os.environ
 
 
-@pytest.mark.parametrize(
-    ("variable", "machine"),
-    [(None, None), (None, "example.org")],
-)
+@pytest.mark.parametrize("machine", [None, "example.org"])
 def test_runs_are_offline_without_a_key_for_the_server(
-    tmp_path: Path, server: Any, variable: str | None, machine: str | None
+    tmp_path: Path, server: Any, machine: str | None
 ) -> None:
     if machine is not None:
         (tmp_path / ".netrc").write_text(f"machine {machine} login user password {KEY}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,4 +63,9 @@ def finish(cfg: DictConfig) -> None:
     if cfg.logger is not None and cfg.logger.name == "wandb":
         import wandb
 
-        survives(wandb.finish)
+        if not survives(wandb.finish):
+            with suppress(Exception):
+                wandb.teardown()
+            # the next run would write into this one, and ask its dead process
+            wandb.run = None
+            os.environ.pop("WANDB_SERVICE", None)

@@ -11,6 +11,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -33,6 +34,18 @@ class RunLogger(WandbLogger):
     """Lightning's logger; where wandb breaks in the middle of a training, that goes on without."""
 
     _broken = False
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """The first that a run asks of wandb. ValueError where it cannot begin."""
+        from wandb.errors import Error
+
+        try:
+            super().log_hyperparams(params)
+        except Error as error:
+            raise ValueError(
+                f"logger=wandb: {error}; WANDB_MODE=offline logs without its server"
+            ) from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
