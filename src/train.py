@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> float:
         check_start(cfg)
         run = settle(first)
     if run.folder != first.folder:
-        print(f"the data are not those that {first.name} was trained on: this is {run.name}")
+        _say(f"the data are not those that {first.name} was trained on: this is {run.name}")
     if (result := _finished(run)) is not None:
         return _reuse(run, result)
     if not cfg.train or rank() > 0:  # an evaluation trains nothing; the first process holds a run
@@ -75,13 +75,19 @@ def _execute(run: Run, in_sweep: bool) -> float:
     score = execute(run.cfg, run.folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and run.cfg.train:
         what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
-        print(f"{what}; {run.folder / 'result.json'}")
+        _say(f"{what}; {run.folder / 'result.json'}")
     return score
+
+
+def _say(text: str) -> None:
+    """Print once: every process of a distributed run comes here."""
+    if rank() == 0:
+        print(text)
 
 
 def _reuse(run: Run, result: dict[str, Any]) -> float:
     """Show a finished run's result, also to a logger that has not seen it."""
-    print(f"{reused(result)}; {run.folder / 'result.json'}; force=true runs it again")
+    _say(f"{reused(result)}; {run.folder / 'result.json'}; force=true runs it again")
     if needs_replay(run):
         from bnnbench.runs.loggers import replay  # with torch
 

@@ -37,6 +37,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
     "quantizers/test_wage.py::test_updates_are_whole_steps_with_the_gradient_as_their_mean": (),
     "records/test_checkpoints.py::test_full_precision_weights_start_every_method": ("resnet20",),
+    "runs/test_processes.py::test_two_processes_take_one_step_together": (),
+    "runs/test_processes.py::test_terms_and_a_bar_end": (),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
     "runs/test_signals.py::test_a_run_is_cut_by_every_signal_and_goes_on": (),
     "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": ("False",),

@@ -67,7 +67,7 @@ def place(data: DetectionDataModule, monkeypatch: Any, rank: int, size: int) -> 
         root_device = torch.device("cpu")
 
     class Trainer:
-        strategy, current_epoch, num_devices = Strategy(), 5, size
+        strategy, current_epoch, num_devices, overfit_batches = Strategy(), 5, size, 0
         global_rank, world_size = rank, size
 
     monkeypatch.setattr(data, "trainer", Trainer())

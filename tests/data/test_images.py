@@ -196,6 +196,7 @@ def test_a_read_set_follows_the_trainers_device(monkeypatch):
 
     class Trainer:
         strategy, current_epoch, global_rank, world_size = Strategy(), 5, 1, 2
+        overfit_batches = 0
 
     monkeypatch.setattr(data, "trainer", Trainer())
     monkeypatch.setattr(sources, "read", None)  # not read again

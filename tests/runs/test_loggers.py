@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from omegaconf import DictConfig
 
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
-from bnnbench.runs.loggers import replay, use_offline_without_key
+from bnnbench.runs.loggers import replay
 from bnnbench.runs.reuse import Run, needs_replay, reused
 
 Compose = Callable[..., DictConfig]
@@ -48,32 +46,3 @@ def test_a_finished_run_reaches_a_logger_from_its_history(
     assert not needs_replay(Run(later, folder))
     score = result["metrics"]["last"]["test/acc"]
     assert reused(result) == f"{100 * score:.2f} %, trained before"
-
-
-@pytest.mark.parametrize(
-    ("variable", "machine", "mode"),
-    [
-        (None, None, "offline"),
-        (None, "example.org", "offline"),
-        (None, "api.wandb.ai", None),  # where `wandb login` writes it
-        ("key", None, None),
-    ],
-)
-def test_runs_are_offline_unless_a_key_is_configured(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str | None,
-    machine: str | None,
-    mode: str | None,
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", "online")  # so that what is set below is taken back
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    if variable is not None:
-        monkeypatch.setenv("WANDB_API_KEY", variable)
-    if machine is not None:
-        (tmp_path / ".netrc").write_text(f"machine {machine} login user password secret\n")
-        (tmp_path / ".netrc").chmod(0o600)
-    use_offline_without_key()
-    assert os.environ.get("WANDB_MODE") == mode

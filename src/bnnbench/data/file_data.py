@@ -18,7 +18,7 @@ class FileData(ImageData):
 
     def __init__(self, spec: FileSpec) -> None:
         super().__init__(spec)
-        self._loaders: list[FileLoader] = []
+        self._loaders: dict[tuple[str, bool], FileLoader] = {}  # the latest of each kind
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part, augmented in training."""
@@ -39,13 +39,15 @@ class FileData(ImageData):
     def teardown(self, stage: str | None = None) -> None:
         """End the worker processes."""
         while self._loaders:
-            self._loaders.pop().close()
+            self._loaders.popitem()[1].close()
 
     def on_exception(self, exception: BaseException) -> None:
         """End the worker processes of a run that breaks off."""
         self.teardown()
 
     def _loader(self, part: str, train: bool) -> FileLoader:
+        if (before := self._loaders.pop((part, train), None)) is not None:
+            before.close()  # the trainer reloads it
         loader = FileLoader(self.files(part, train), self.spec, train, self.trainer)
-        self._loaders.append(loader)
+        self._loaders[part, train] = loader
         return loader

@@ -146,7 +146,7 @@ class FileLoader:
         """Images float (B, 3, size, size) and what is known of them, labels int64 (B,) say."""
         # Read with the first batch: a resumed trainer makes its iterator before it knows its epoch,
         # and worker processes read ahead from the moment they have an iterator.
-        self.plan.epoch = self.trainer.current_epoch if self.trainer else self._passes
+        self.plan.epoch = sharding.epoch_of(self.trainer) if self.trainer else self._passes
         self._passes += 1
         for images, truths in self.loader:
             yield self._normalised(images), self._moved(truths)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.data import sources, stamp
+from bnnbench.data import sharding, sources, stamp
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.device_loader import Augmentation, DeviceLoader
 from bnnbench.data.known import SOURCES, check_whole
@@ -68,7 +68,7 @@ class ImageDataModule(ClassificationData):
             self.augmentation,
             batch_size=spec.batch_size if train else spec.eval_batch_size,
             train=train,
-            epoch_fn=(lambda: trainer.current_epoch) if trainer else None,
+            epoch_fn=(lambda: sharding.epoch_of(trainer)) if trainer else None,
             seed=spec.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,

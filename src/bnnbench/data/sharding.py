@@ -7,9 +7,14 @@ rank gets equally many batches, because DDP synchronises buffers in each forward
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 
 def count_batches(images: int, batch_size: int, world_size: int, train: bool) -> int:
@@ -45,3 +50,13 @@ def training_order(images: int, seed: int, epoch: int, rank: int, world_size: in
     share = images // world_size
     order = torch.randperm(images, generator=generator(seed, epoch, 0))
     return order[rank : share * world_size : world_size]
+
+
+def epoch_of(trainer: Trainer) -> int:
+    """The epoch that a trainer's pass is drawn for.
+
+    With ``overfit_batches`` it is the first one every time: a network is to fit the same images,
+    augmented in the same way.
+    """
+    overfit = trainer.overfit_batches  # pyright: ignore[reportAttributeAccessIssue]
+    return 0 if overfit else trainer.current_epoch

@@ -8,11 +8,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, ProgressBar
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.together import Together
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
@@ -24,10 +26,12 @@ from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
+from bnnbench.runs.options import on_gpu
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
+WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -124,18 +128,33 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     """
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
     name = name or run_name(cfg)
-    own = [Cut(name), Compilation(cfg.compile), EpochRow()]
+    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
     callbacks = [*own, *(target(node)() for node in nodes)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
-    options["enable_progress_bar"] = not quiet and options["enable_progress_bar"]
+    options["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
     if steps := cfg.recipe.get("steps"):
         options.setdefault("max_steps", steps)
     if options["precision"] == "auto":
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         options["precision"] = "bf16-mixed" if fast else "32-true"
+    if options.get("enable_checkpointing") is False:
+        callbacks = [c for c in callbacks if not isinstance(c, WRITERS)]
+        del options["enable_checkpointing"]  # Lightning takes History for a checkpoint as well
+    if not on_gpu(options):
+        _adapt_to_cpu(options)
     logger = build_logger(cfg, name) or False
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)
+
+
+def _adapt_to_cpu(options: dict[str, Any]) -> None:
+    """Several devices are several processes there, and batch norm is each one's own."""
+    if str(options["devices"]) in ("-1", "auto"):
+        options["devices"] = 1  # as the fingerprint counts them
+    if options.pop("sync_batchnorm", False) and str(options["devices"]) != "1":
+        rank_zero_warn(
+            "trainer.sync_batchnorm needs GPUs: here each process normalises its own batches"
+        )

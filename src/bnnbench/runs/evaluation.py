@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
@@ -65,11 +66,13 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     limits = evaluation_limits(trainer, "test", task.eval_images == data.test_images)
     record: dict[str, Any] = {"checkpoint": Path(cfg.ckpt_path).name, "images": task.eval_images}
     record |= {"run": signature.name if signature else None, "data_stamp": data.stamp}
-    write_json(_record_file(folder, data.stamp), record | {"limits": limits} | finite(metrics))
+    file = _record_file(folder, data.stamp)
+    rank_zero_only(write_json)(file, record | {"limits": limits} | finite(metrics))
     of_all = f" of {data.test_images}" if task.eval_images < data.test_images else ""
-    print(f"{cfg.ckpt_path}: {100 * score:.2f} % on {task.eval_images}{of_all} test images")
+    say = rank_zero_only(print)
+    say(f"{cfg.ckpt_path}: {100 * score:.2f} % on {task.eval_images}{of_all} test images")
     if signature and signature.data_stamp not in (None, data.stamp):
-        print("these are not the data it was trained on: other files of the same name")
+        say("these are not the data it was trained on: other files of the same name")
     return score
 
 

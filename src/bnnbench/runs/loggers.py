@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import netrc
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from bnnbench.config import target, to_dict
 from bnnbench.records.store import mark_logged
 from bnnbench.runs.metrics_file import MetricsFile
+from bnnbench.runs.wandb import RunLogger, choose_mode, survives
 
 
 def csv_logger(name: str, folder: str) -> MetricsFile:
@@ -20,26 +21,11 @@ def csv_logger(name: str, folder: str) -> MetricsFile:
     return MetricsFile(folder)
 
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def use_offline_without_key() -> None:
-    """Runs are kept on disk unless a key is configured; ``wandb sync`` uploads them later."""
-    if not _has_key():
-        os.environ.setdefault("WANDB_MODE", "offline")
-
-
-def wandb_logger(name: str, project: str, folder: str, group: str | None) -> WandbLogger:
-    """The logger of one run; offline unless a key is configured or WANDB_MODE says otherwise."""
-    use_offline_without_key()
+def wandb_logger(name: str, project: str, folder: str, group: str | None) -> RunLogger:
+    """The logger of one run; online with a key and a server, unless WANDB_MODE says otherwise."""
+    choose_mode(folder)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
+    return RunLogger(
         name=name,
         id=name.replace("/", "_"),
         project=project,
@@ -78,4 +64,9 @@ def finish(cfg: DictConfig) -> None:
     if cfg.logger is not None and cfg.logger.name == "wandb":
         import wandb
 
-        wandb.finish()
+        if not survives(wandb.finish):
+            with suppress(Exception):
+                wandb.teardown()
+            # the next run would write into this one, and ask its dead process
+            wandb.run = None
+            os.environ.pop("WANDB_SERVICE", None)

@@ -15,6 +15,7 @@ from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task
 from bnnbench.runs.counted import counted
+from bnnbench.runs.options import check_options
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 
@@ -30,6 +31,7 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
     """
     seen: set[str] = set()
     for cfg in counted(list(cfgs), "checking", "settings"):
+        check_options(cfg)
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),

@@ -37,6 +37,7 @@ from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.metrics_file import MetricsFile
+from bnnbench.runs.options import check_evaluation, check_options
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
@@ -70,11 +71,12 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     gc.collect()  # a finished job's modules live on until collected
     try:
         with recorded_failure(folder):
+            check_options(cfg)
             if not cfg.train:
                 return evaluate(cfg, folder, quiet, typed)
             check_start(cfg)
             if cfg.force:
-                _clear(folder)
+                rank_zero_only(_clear)(folder)  # other processes start after the first has begun
             run = Run(cfg, folder)
             check_owner(run)
             _sweep(run)
@@ -137,6 +139,7 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     start = _start(stage.folder, task.signature)
     trainer = build_trainer(cfg, stage.folder, quiet, name)
+    check_evaluation(trainer, data)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(stage.run.config)
     if isinstance(trainer.logger, MetricsFile):

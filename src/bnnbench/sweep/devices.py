@@ -2,13 +2,15 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from itertools import count
 from multiprocessing import current_process
 from pathlib import Path
 from typing import IO
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.records.fingerprint import world_size
 from bnnbench.records.gpus import visible_gpus
 
 WORKERS = "BNNBENCH_WORKERS"  # environment: number of jobs side by side, instead of counting
@@ -22,6 +24,23 @@ def workers(accelerator: str = "auto") -> int:
             raise ValueError(f"{WORKERS}={text}: give a whole number from 1 on")
         return int(text)
     return (0 if accelerator == "cpu" else len(visible_gpus())) or _cores()
+
+
+def check_processes(cfgs: Iterable[DictConfig], launcher: str) -> None:
+    """Refuse cells of several processes under a launcher that starts one process a job.
+
+    Raises:
+        ValueError: the message says how to train such a run.
+    """
+    if not any(name in launcher for name in ("joblib", "basic")):
+        return  # a cluster's starts them itself
+    for cfg in cfgs:
+        if (processes := world_size(cfg)) > 1:
+            raise ValueError(
+                f"trainer.devices={cfg.trainer.devices} is {processes} processes a run, and this "
+                "sweep has one a job, side by side: leave trainer=ddp and trainer.devices out, or "
+                "train each on its own, without -m"
+            )
 
 
 def claim_gpu() -> str | None:

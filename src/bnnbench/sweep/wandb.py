@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.runs.loggers import use_offline_without_key
+from bnnbench.runs.wandb import choose_mode, survives
 
 if TYPE_CHECKING:
     from bnnbench.report.tables import Table
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
     """Write the sweep's table and figures into a summary run named after the sweep.
 
-    The table is logged as ``comparison``, each PNG of the sweep's folder under its own name.
+    The table is logged as ``comparison``, each PNG of the sweep's folder under its own name. A
+    wandb that breaks leaves the sweep without it, with a warning.
     """
-    import wandb
-
-    use_offline_without_key()
     folder = Path(cfg.paths.sweeps_dir) / sweep_name
     folder.mkdir(parents=True, exist_ok=True)
+    choose_mode(folder)
+    survives(lambda: _log(cfg, sweep_name, table, folder))
+
+
+def _log(cfg: DictConfig, sweep_name: str, table: Table, folder: Path) -> None:
+    import wandb
+
     groups = ("quantizer", "loss", "backbone", "dataset", "recipe", "table", "scale")
     config: dict[str, Any] = {
         key: OmegaConf.to_container(cfg[key], resolve=False) for key in groups

@@ -15,6 +15,7 @@ from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
+from bnnbench.sweep.devices import check_processes
 from bnnbench.sweep.progress import Progress, Watched
 
 from ._launch import Launch, Launches
@@ -42,7 +43,7 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
             first = planned.cell.run.removesuffix(f"_data{mark}")
             _say(f"{first} was trained on other data: trained on these it is {planned.cell.run}")
     _tell_reused(sweep, finished)
-    launch = _ready(pending, launcher) if pending else None
+    launch = _ready(sweep, pending, launcher) if pending else None
     _write_manifest(sweep)
     outcome = _launched(sweep, _free_first(sweep, pending), launch) if launch else Outcome()
     if outcome.ended is None:
@@ -86,13 +87,19 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
             replay(planned.cfg, folder, result)
 
 
-def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
+def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
     """The launcher. What can be known to fail fails here, not hours later in job after job."""
     from bnnbench.runs.preflight import preflight
 
     try:
         launch = launcher()
-        preflight(list({planned.kind: planned.cfg for planned in pending}.values()))
+        cfgs = list({planned.kind: planned.cfg for planned in pending}.values())
+        check_processes(cfgs, sweep.config.hydra.launcher._target_)
+        preflight(cfgs)
+        if any(cfg.logger.name == "wandb" for cfg in cfgs):
+            from bnnbench.runs.wandb import choose_mode
+
+            choose_mode(sweep.runs_dir / "*")  # once: workers have our environment
         return launch
     except Exception as error:
         raise CompactHydraException(str(error)) from error

@@ -1,0 +1,145 @@
+"""Which options and callbacks of Lightning's a run takes, and why it takes no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import callbacks as pl
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench.config import target
+from bnnbench.data.base import ImageData
+from bnnbench.data.sharding import count_batches
+
+_SEARCH = "the config would no longer say what was trained: sweep over"
+_NAMES = "renames parameters, which binary layers and checkpoints know by their names"
+# By class, what a callback does that a run cannot have, and what to type instead.
+REFUSED: dict[type, str] = {
+    pl.LearningRateFinder: f"{_SEARCH} recipe.lr instead, recipe.lr=0.1,0.01,0.001",
+    pl.BatchSizeFinder: f"{_SEARCH} dataset.batch_size instead, dataset.batch_size=64,128,256",
+    pl.ModelPruning: f"it {_NAMES}: leave it out",
+    pl.BackboneFinetuning: "no network here has the parts it looks for: train in stages, as "
+    "recipe=two_step does, or start from weights with init_from=<file>",
+    pl.StochasticWeightAveraging: "it replaces the recipe's schedule and trains an epoch more than "
+    "the config says: use lightning.pytorch.callbacks.EMAWeightAveraging",
+    pl.GradientAccumulationScheduler: "the recipe's schedule counts steps that are equally long: "
+    "use +trainer.accumulate_grad_batches=<n>",
+}
+NEED_LOGGER = (pl.LearningRateMonitor, pl.DeviceStatsMonitor, pl.ThroughputMonitor)
+# Options that would be without effect, or leave no result.
+OPTIONS = {
+    "logger": "choose one with logger=csv, wandb or none",
+    "callbacks": "add one with +callbacks.<name>={_target_: <class>}",
+    "default_root_dir": "a run's files lie in its folder: choose where with paths.log_dir=<folder>",
+    "model_registry": "checkpoints lie in the run's folder; leave it out",
+    "barebones": "it logs nothing, so that there would be no result; logger=none and "
+    "callbacks.progress_bar=null leave out what costs time",
+}
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Refuse what a run cannot have, before anything is read or built.
+
+    Raises:
+        ValueError: an option of the trainer or a callback; the message says what to type instead.
+    """
+    options = {str(key): cfg.trainer[key] for key in cfg.trainer}
+    for key, instead in OPTIONS.items():
+        if options.get(key):
+            raise ValueError(f"trainer.{key}={options[key]}: {instead}")
+    _check_strategy(options.get("strategy", "auto"))
+    kinds = callback_kinds(cfg)
+    for key, kind in kinds.items():
+        _check_callback(cfg, key, kind)
+    bars = [f"callbacks.{key}" for key, kind in kinds.items() if issubclass(kind, pl.ProgressBar)]
+    if len(bars) > 1:
+        raise ValueError(f"{' and '.join(bars)} are progress bars: set all but one to null")
+    _check_stages(cfg, options)
+
+
+def callback_kinds(cfg: DictConfig) -> dict[str, type]:
+    """The class of each callback that is a class, by its key; nothing is built.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    nodes: Mapping[Any, Any] = cfg.get("callbacks") or {}
+    kinds: dict[str, type] = {}
+    for key, node in nodes.items():
+        if not node or "_target_" not in node:
+            continue
+        try:
+            kind = target({"_target_": node["_target_"]}).func
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"callbacks.{key}._target_={node['_target_']}: {error}") from error
+        if isinstance(kind, type):
+            kinds[str(key)] = kind
+    return kinds
+
+
+def on_gpu(options: Mapping[str, Any]) -> bool:
+    """Whether a trainer of these options trains on a GPU of CUDA's."""
+    return options["accelerator"] != "cpu" and torch.cuda.is_available()
+
+
+def _check_strategy(strategy: Any) -> None:
+    if strategy not in STRATEGIES:
+        raise ValueError(
+            f"trainer.strategy={strategy}: choose from {', '.join(STRATEGIES)}; others split the "
+            "parameters, or leave what a run records in processes that end before it is written"
+        )
+
+
+def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
+    for refused, reason in REFUSED.items():
+        if issubclass(kind, refused):
+            raise ValueError(f"callbacks.{key}: {refused.__name__}: {reason}")
+    for name, value in cfg.callbacks[key].items():
+        if isinstance(value, DictConfig) and "_target_" in value:
+            raise ValueError(
+                f"callbacks.{key}.{name}: arguments of a callback are values, and none is built "
+                f"for it: write a class of your own and give it as callbacks.{key}._target_"
+            )
+    if issubclass(kind, NEED_LOGGER) and "_target_" not in cfg.logger:
+        raise ValueError(
+            f"callbacks.{key}: {kind.__name__} writes to a logger: choose logger=csv or wandb, or "
+            f"leave it out with callbacks.{key}=null"
+        )
+
+
+def _check_stages(cfg: DictConfig, options: Mapping[str, Any]) -> None:
+    """A stage starts from the checkpoint of the one before."""
+    if not OmegaConf.select(cfg, "recipe.stages"):
+        return
+    if options.get("fast_dev_run"):
+        raise ValueError(
+            "trainer.fast_dev_run writes no checkpoint, which the next stage starts from: use "
+            "debug=fdr"
+        )
+    if options.get("enable_checkpointing") is False:
+        raise ValueError(
+            "trainer.enable_checkpointing=false writes no checkpoint, which the next stage starts "
+            "from: leave it out"
+        )
+
+
+def check_evaluation(trainer: L.Trainer, data: ImageData) -> None:
+    """Refuse a limit that would leave the last evaluation without a batch, before the training.
+
+    Raises:
+        ValueError: the message names the limit.
+    """
+    part = data.evaluates_on
+    limit = getattr(trainer, f"limit_{part}_batches")
+    size, ranks = data.spec.eval_batch_size, trainer.world_size
+    batches = count_batches(data.eval_images, size, ranks, train=False)
+    if int(limit * batches if isinstance(limit, float) else limit) < 1:
+        raise ValueError(
+            f"trainer.limit_{part}_batches={limit} of {batches} batches leaves none to evaluate: "
+            "give a number of batches from 1 on, or set dataset.eval_batch_size below "
+            f"{size}"
+        )

@@ -1,0 +1,104 @@
+"""One run on two processes of a CPU, as `trainer=ddp` starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from bnnbench.data.device_loader import DeviceLoader
+from bnnbench.runs.build import build_datamodule, build_task
+from bnnbench.sweep.devices import check_processes
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+STEP = ["quantizer=xnor", "backbone=resnet20", "trainer.max_epochs=1", "dataset.batch_size=32"]
+STEP += ["+trainer.limit_train_batches=1", "logger=none", "compile=false", "recipe.optimizer=sgd"]
+STEP += ["recipe.schedule=constant", "recipe.lr=0.1", "recipe.weight_decay=0"]
+
+
+def train(*overrides: str, logs: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "src" / "train.py"), *overrides]
+    folders = [f"paths.log_dir={logs}", f"paths.data_dir={logs}/data"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "MASTER_PORT")}
+    # a run that waits for ever is killed with the processes that it started
+    with subprocess.Popen(
+        [*command, *folders],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=logs,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=150)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def averaged_step(cfg: DictConfig) -> dict[str, torch.Tensor]:
+    """The parameters after one step of plain SGD on the mean gradient of both shards."""
+    L.seed_everything(cfg.seed)
+    data = build_datamodule(cfg)
+    task = build_task(cfg)
+    data.prepare_data()
+    data.setup("fit")
+    images, labels = data.parts["train"]
+    gradients: list[list[torch.Tensor]] = []
+    for rank in (0, 1):
+        loader = DeviceLoader(
+            images, labels, data.augmentation, 32, True, lambda: 0, cfg.dataset.seed, rank, 2
+        )
+        batch, targets = next(iter(loader))
+        loss = task.loss(task.net.train()(batch), targets)
+        gradients.append(list(torch.autograd.grad(loss, list(task.net.parameters()))))
+    return {
+        name: weight.detach() - 0.1 * (first + second) / 2
+        for (name, weight), first, second in zip(
+            task.net.named_parameters(), *gradients, strict=True
+        )
+    }
+
+
+def test_two_processes_take_one_step_together(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    done = train(*STEP, *TWO, "force=true", logs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("% in the last epoch") == 1
+    assert done.stderr.count("trainer.sync_batchnorm needs GPUs") == 1
+    (file,) = tmp_path.glob("runs/*/result.json")
+    result = json.loads(file.read_text())
+    counted = (result["world_size"], result["train_images"], result["test_images"])
+    assert counted == (2, 64, 360)
+    state = torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, expected in averaged_step(compose(*STEP)).items():
+        assert torch.allclose(state[f"net.{name}"], expected, atol=1e-6), name
+    alone = train("train=false", f"ckpt_path={file.parent}/checkpoints/last.ckpt", logs=tmp_path)
+    assert f"{100 * result['metrics']['last']['test/acc']:.2f} % on 360" in alone.stdout
+
+
+def test_terms_and_a_bar_end(tmp_path: Path) -> None:
+    """A bar asks for the epoch's means in the first process alone."""
+    done = train(*STEP, "loss=kurtosis", *TWO, logs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("% in the last epoch") == 1
+
+
+def test_a_sweep_refuses_runs_of_several_processes(compose: Callable[..., DictConfig]) -> None:
+    launcher = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+    with pytest.raises(ValueError, match="2 processes a run"):
+        check_processes([compose(*TWO)], launcher)
+    check_processes([compose(*TWO)], "hydra_plugins.hydra_submitit_launcher.SlurmLauncher")
+    check_processes([compose("trainer=ddp", "trainer.devices=1")], launcher)
