@@ -21,12 +21,11 @@ from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
 from bnnbench.data.headers import check_image
-from bnnbench.data.known import DatasetDamaged
+from bnnbench.data.known import JOBS, DatasetDamaged
 from bnnbench.data.spec import FileSpec
 
 # Named, because in a joblib worker the default is joblib's, whose processes lack what these need.
 CONTEXT = "fork" if sys.platform == "linux" else "spawn"
-JOBS = "BNNBENCH_JOBS"  # environment: how many jobs of a sweep run side by side on this machine
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them

@@ -15,6 +15,8 @@ IMAGE_EXTENSIONS = (
 FOLDERS = {"train": "train", "test": "val"}  # ImageNet's labelled validation set is the test set
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # a box's tags in an XML file
 
+JOBS = "BNNBENCH_JOBS"  # environment: how many jobs of a sweep run side by side on this machine
+
 
 class DatasetMissing(FileNotFoundError):
     """The data set is not in the data folder and cannot be downloaded."""

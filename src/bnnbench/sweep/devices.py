@@ -43,6 +43,13 @@ def check_processes(cfgs: Iterable[DictConfig], launcher: str) -> None:
             )
 
 
+def jobs_at_once(config: DictConfig) -> int:
+    """How many jobs the launcher of a composed config runs side by side on this machine."""
+    launcher = config.hydra.launcher
+    jobs = launcher.get("n_jobs") or 1
+    return jobs if jobs > 0 else _cores()  # joblib's -1 is all cores
+
+
 def claim_gpu() -> str | None:
     """Give this process of a sweep one GPU to itself; call it before CUDA is initialised.
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
+from bnnbench.data.known import JOBS
 from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
-from bnnbench.sweep.devices import check_processes
+from bnnbench.sweep.devices import check_processes, jobs_at_once
 from bnnbench.sweep.progress import Progress, Watched
 
 from ._launch import Launch, Launches
@@ -117,7 +118,9 @@ def _write_manifest(sweep: Sweep) -> None:
 
 def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     # Hydra's own overrides reach the jobs under every launcher, unlike our environment.
-    sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{ENVIRONMENT}='{sweep.name}'")
+    environment = {ENVIRONMENT: sweep.name, JOBS: min(jobs_at_once(sweep.config), len(pending))}
+    for name, value in environment.items():
+        sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}='{value}'")
     watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
     work = {job: p.overrides for job, p in zip(watched, pending, strict=True)}
     launches = Launches(work, launch)
