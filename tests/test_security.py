@@ -434,10 +434,10 @@ def test_a_stage_stays_in_its_runs_folder(compose: Compose, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "a\\b", "a\u202eb"])
 def test_a_runs_folder_is_one_name(name: str, compose: Compose) -> None:
     cfg = compose()
-    cfg.dataset.name = name
+    cfg.quantizer.name = name
     with pytest.raises(ValueError, match=r"the run's folder=.* is no name"):
         run_name(cfg)
-    cfg.dataset.name = "../../x"
+    cfg.quantizer.name = "../../x"
     assert is_name(run_name(cfg))
 
 
