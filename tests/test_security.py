@@ -26,6 +26,7 @@ from torchvision.transforms import v2
 from bnnbench.data import DatasetDamaged, sources
 from bnnbench.data.file_loader import ImageFiles
 from bnnbench.records.checkpoints import BadCheckpoint, load_weights
+from bnnbench.records.fingerprint import run_name
 from bnnbench.records.foreign import Untrusted, taken, trusted_packages
 from bnnbench.records.names import is_name
 from bnnbench.records.signature import KEY, Signature, full_config, read_checkpoint
@@ -428,6 +429,16 @@ def test_a_stage_stays_in_its_runs_folder(compose: Compose, tmp_path: Path) -> N
     (tmp_path / "result.json").write_text(json.dumps(result))
     with pytest.raises(ValueError, match="no name"):
         trained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "a\\b", "a\u202eb"])
+def test_a_runs_folder_is_one_name(name: str, compose: Compose) -> None:
+    cfg = compose()
+    cfg.quantizer.name = name
+    with pytest.raises(ValueError, match=r"the run's folder=.* is no name"):
+        run_name(cfg)
+    cfg.quantizer.name = "../../x"
+    assert is_name(run_name(cfg))
 
 
 @pytest.mark.parametrize(("table", "scale"), [("../x", "demo"), ("a", "../../x"), ("a\nb", "demo")])

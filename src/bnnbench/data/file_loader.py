@@ -47,6 +47,7 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
 
     def __init__(self, files: np.ndarray, truths: Any, transform: Transform, seed: int) -> None:
         self.files, self.truths, self.transform, self.seed = files, truths, transform, seed
+        self._checked = bytearray(len(files))  # whose headers were looked at, once a process
 
     def __len__(self) -> int:
         return len(self.files)
@@ -56,7 +57,9 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         epoch, index = key
         path = os.fsdecode(self.files[index])
         try:
-            check_image(path)
+            if not self._checked[index]:
+                check_image(path)
+                self._checked[index] = True
             image = decode_image(path, mode=ImageReadMode.RGB)
         except (RuntimeError, ValueError) as error:
             told = str(error)

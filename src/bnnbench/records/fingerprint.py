@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.limits import limited
+from bnnbench.records.names import check_name
 from bnnbench.records.store import trained
 
 # Keys that change no number, or that another key already holds resolved.
@@ -177,6 +178,7 @@ def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
         return f"evaluation_{digest(identity)[:8]}"
     words = [*(choice(cfg, group) for group in _CHOICES), *_particulars(identity)]
     name = "_".join([*words, f"s{cfg.seed}", digest(identity)[:8]]).replace("/", "-")
+    check_name("the run's folder", name)
     mark = OmegaConf.select(cfg, "paths.data_mark")
     return f"{name}_data{mark}" if mark else name
 
