@@ -41,7 +41,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runs/test_processes.py::test_terms_and_a_bar_end": (),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
     "runs/test_signals.py::test_a_run_is_cut_by_every_signal_and_goes_on": (),
-    "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": ("False",),
+    "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": (),
     "runs/test_signals.py::test_the_processes_of_a_run_end_with_its_first": (),
     "runs/test_signals.py::test_two_sweeps_at_once_train_each_run_once": (),
     "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),

@@ -116,6 +116,14 @@ def test_what_a_signal_leads_to_is_its_end(body: str) -> None:
     assert stderr == "ended by SIGTERM in epoch 1 of 2; the same command goes on\n"
 
 
+def test_what_finishes_all_the_same_has_not_been_ended() -> None:
+    """A signal is lost where Python cannot raise, as in a finaliser."""
+    process = started("try: time.sleep(30)\n    except BaseException: pass")
+    process.terminate()
+    assert process.communicate(timeout=30) == ("the end\n", "")
+    assert process.returncode == 0
+
+
 def test_ignored_and_handled_signals_stay_so() -> None:
     """`nohup` ignores SIGHUP; a cluster's launcher has handlers that put a job into the queue."""
     before = "signal.signal(1, signal.SIG_IGN); signal.signal(10, lambda *_: print('own'))"

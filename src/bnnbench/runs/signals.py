@@ -87,6 +87,8 @@ def ending() -> Iterator[None]:
             raise
         tell()
         raise SystemExit(128 + _state.signum) from None
+    else:
+        _state.signum = None  # one that was lost has ended nothing
     finally:
         for signum in handled:
             signal.signal(signum, signal.SIG_DFL)
