@@ -59,6 +59,7 @@ def outcome(compose: Compose, typed: Sequence[str]) -> Any:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return type(error), str(error)
     raw = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(raw, dict)
     return raw, list(raw), _resolved(cfg), OmegaConf.is_struct(cfg), _told(fingerprint, cfg)
 
 
