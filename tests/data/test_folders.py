@@ -301,3 +301,29 @@ def test_devices_and_jobs_share_the_cores(monkeypatch, jobs, devices, share):
     monkeypatch.setenv(file_loader.JOBS, str(jobs))
     assert file_loader.worker_count("auto", Trainer()) == share  # type: ignore[arg-type]
     assert file_loader.worker_count(3, Trainer()) == 3  # type: ignore[arg-type]
+
+
+def test_overfitting_keeps_its_images(tree, monkeypatch):
+    data = module(tree)
+    place(data, monkeypatch, rank=0, size=1)
+    trainer: Any = data.trainer
+    epochs = []
+    for overfit in (1, 0):
+        trainer.overfit_batches = overfit
+        loader = data.train_dataloader()
+        for epoch in (5, 6):
+            trainer.current_epoch = epoch
+            epochs.append(next(iter(loader)))
+    kept, other = epochs[:2], epochs[2:]
+    assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
+    assert not torch.equal(other[0][0], other[1][0])
+
+
+def test_a_reloaded_loader_ends_the_workers_of_the_one_before(tree):
+    data = module(tree, workers=1)
+    first = data.train_dataloader()
+    next(iter(first))
+    workers = first.loader._iterator._workers
+    data.train_dataloader()
+    assert not any(worker.is_alive() for worker in workers)
+    data.teardown()

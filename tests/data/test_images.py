@@ -254,3 +254,23 @@ def test_a_published_checkpoint_scores_its_published_accuracy(real_cifar10, shar
     with torch.inference_mode():
         hits = sum(int((net(x).argmax(1) == y).sum()) for x, y in data.test_dataloader())
     assert abs(hits - 9173) <= 2  # sums in another order may move an image on the boundary
+
+
+def test_overfitting_keeps_its_images_and_an_ordinary_run_does_not():
+    """With Lightning's own count of epochs, through one loader."""
+    for overfit, same in ((1, True), (0, False)):
+        data = module(pad=1, flip=True)
+        recorder = Recorder()
+        options = {"overfit_batches": overfit} if overfit else {"limit_train_batches": 1}
+        trainer = L.Trainer(
+            max_epochs=2,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **options,
+        )
+        trainer.fit(recorder, data)
+        (_, first, _), (_, second, _) = recorder.seen
+        assert torch.equal(first, second) is same

@@ -57,6 +57,10 @@ def test_what_a_run_cannot_have_is_refused_at_once(
     assert not (Path(cfg.paths.output_dir) / "identity.json").exists()
 
 
+def test_a_sweep_s_cells_are_checked_before_their_folders_are_known(compose: Compose) -> None:
+    check_options(compose("paths.output_dir=${hydra:runtime.output_dir}"))
+
+
 def test_two_bars_are_refused(compose: Compose) -> None:
     bar = f"callbacks.progress_bar={{_target_: {LIGHTNING}.RichProgressBar}}"
     with pytest.raises(ValueError, match=r"callbacks.progress_bar and callbacks.mine"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -50,7 +51,7 @@ def train(*overrides: str, logs: Path) -> subprocess.CompletedProcess[str]:
 def averaged_step(cfg: DictConfig) -> dict[str, torch.Tensor]:
     """The parameters after one step of plain SGD on the mean gradient of both shards."""
     L.seed_everything(cfg.seed)
-    data = build_datamodule(cfg)
+    data: Any = build_datamodule(cfg)
     task = build_task(cfg)
     data.prepare_data()
     data.setup("fit")

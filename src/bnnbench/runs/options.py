@@ -98,8 +98,10 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
     for refused, reason in REFUSED.items():
         if issubclass(kind, refused):
             raise ValueError(f"callbacks.{key}: {refused.__name__}: {reason}")
-    for name, value in cfg.callbacks[key].items():
-        if isinstance(value, DictConfig) and "_target_" in value:
+    # unresolved: folders are known only to a running job
+    arguments: Any = OmegaConf.to_container(cfg.callbacks[key], resolve=False)
+    for name, value in arguments.items():
+        if isinstance(value, dict) and "_target_" in value:
             raise ValueError(
                 f"callbacks.{key}.{name}: arguments of a callback are values, and none is built "
                 f"for it: write a class of your own and give it as callbacks.{key}._target_"
