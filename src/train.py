@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from bnnbench import resolvers
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.store import read_result
+from bnnbench.runs.errors import messages
 from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
@@ -34,7 +35,13 @@ resolvers.register()
 def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # a job, whose failure its sweep tells
+        return _run(cfg, in_sweep=True)
+    with messages(Path(cfg.paths.output_dir)):
+        return _run(cfg, in_sweep=False)
+
+
+def _run(cfg: DictConfig, in_sweep: bool) -> float:
     first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
         check_start(cfg)
