@@ -22,10 +22,12 @@ from omegaconf import DictConfig
 
 from bnnbench import resolvers
 from bnnbench.records.provenance import task_overrides
-from bnnbench.records.store import read_result
+from bnnbench.records.store import read_result, score_of
 from bnnbench.runs.errors import messages
-from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
-from bnnbench.sweep.cli import ensure_multirun, valid_keys
+from bnnbench.runs.forced import finish_exchange
+from bnnbench.runs.places import check_room, check_temporary
+from bnnbench.runs.reuse import Run, needs_replay, reused, settle
+from bnnbench.sweep.cli import ensure_multirun, short_errors, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 
 resolvers.register()
@@ -44,13 +46,17 @@ def main(cfg: DictConfig) -> float:
 def _run(cfg: DictConfig, in_sweep: bool) -> float:
     first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
-        check_start(cfg)
+        if not cfg.force:
+            finish_exchange(first.folder)
         run = settle(first)
     if run.folder != first.folder:
         print(f"the data are not those that {first.name} was trained on: this is {run.name}")
     result = None if cfg.force or not cfg.train else read_result(run.folder)
     if result is not None and result["fingerprint"] == run.fingerprint:
         return _reuse(run, result)
+    if not in_sweep:
+        check_room(first.folder)
+        check_temporary()
     claim_gpu()
     from bnnbench.runs.run import execute  # torch takes seconds: only once there is work
 
@@ -68,11 +74,10 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
         from bnnbench.runs.loggers import replay  # with torch
 
         replay(run.cfg, run.folder, result)
-    score = result["metrics"]["last"].get(result["headline"])
-    return math.nan if score is None else score
+    return score_of(result)
 
 
 if __name__ == "__main__":
     sys.argv = ensure_multirun(sys.argv)
-    with valid_keys():
+    with valid_keys(), short_errors():
         main()

@@ -87,7 +87,7 @@ def stamp_of(dataset: Any, cache: Path | None = None) -> str | None:
     return f"sha256:{sha256(file.read_bytes()).hexdigest()}" if file.exists() else None
 
 
-def preflight(cfgs: list[DictConfig]) -> None:
+def preflight(cfgs: list[DictConfig], folders: list[Path], here: bool) -> None:
     """Stands in for the real one, which imports torch."""
     if any(cfg.dataset.name == "absent" for cfg in cfgs):
         raise FileNotFoundError("dataset absent: put it into data/")

@@ -1,4 +1,4 @@
-"""Whether the folders that a run writes to can be written, and have room. Imports lightly."""
+"""Whether this machine has what a run needs: folders, room, devices. Imports lightly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bnnbench.records.fingerprint import world_size
+from bnnbench.records.gpus import visible_gpus
 
 FREE_BYTES = 200e6  # checkpoints and logs of a run
 TEMPORARY_BYTES = 20e6  # what workers, compilers and half-written files need
@@ -41,6 +46,19 @@ def check_temporary() -> None:
     free = shutil.disk_usage(place).free
     if free < TEMPORARY_BYTES:
         raise OSError(f"{told} has {free / 1e6:.0f} MB left: {advice}")
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """Refuse more devices than this machine has. Raises ValueError."""
+    devices, kind = cfg.trainer.get("devices", 1), cfg.trainer.get("accelerator", "auto")
+    gpus = 0 if kind == "cpu" else len(visible_gpus())
+    there = gpus or os.cpu_count() or 1
+    wanted = world_size(cfg) // cfg.trainer.get("num_nodes", 1)
+    if kind in ("auto", "cpu", "gpu", "cuda") and wanted > there:
+        name = "GPUs" if gpus else "CPU cores"
+        raise ValueError(
+            f"trainer.devices={devices}: there are {there} {name} here; give at most as many, or auto"
+        )
 
 
 def _probe(folder: Path) -> None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.runs.checks import check_config
 from bnnbench.runs.errors import messages
-from bnnbench.runs.places import check_writable
+from bnnbench.runs.places import check_devices, check_writable
 from bnnbench.runs.reuse import check_start
 
 
@@ -24,5 +24,8 @@ class StartChecks(Callback):
             check_config(config)
             if "train" in config:  # not of report.py
                 check_start(config)
-                fingerprinted(config)  # reads the names of files, which Hydra would wrap in its own
+                fingerprinted(
+                    config
+                )  # opens files, whose absence Hydra would hide in its own error
+                check_devices(config)
             check_writable(Path(config.hydra.run.dir))

@@ -13,6 +13,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
+from bnnbench.runs.errors import full_error, message
+from bnnbench.runs.forced import finish_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.progress import Progress, Watched
 
@@ -30,10 +32,14 @@ class Outcome:
     failed: list[Planned] = field(default_factory=list)
     stopped: str | None = None  # why the launcher gave up on the jobs that were left
     interrupted: bool = False
+    not_renewed: list[Planned] = field(default_factory=list)  # forced, and still the old result
 
 
 def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     """Run what is not finished, render the table, say what failed. Returns the exit code."""
+    for planned in sweep.runs:
+        if not planned.cfg.get("force"):
+            finish_exchange(sweep.runs_dir / planned.cell.run)
     pending = sweep.pending()
     finished = [planned for planned in sweep.runs if planned not in pending]
     _say(f"sweep {sweep.name}: {len(finished)} runs are finished, {len(pending)} to run")
@@ -42,7 +48,7 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
             first = planned.cell.run.removesuffix(f"_data{mark}")
             _say(f"{first} was trained on other data: trained on these it is {planned.cell.run}")
     _tell_reused(sweep, finished)
-    launch = _ready(pending, launcher) if pending else None
+    launch = _ready(sweep, pending, launcher) if pending else None
     _write_manifest(sweep)
     outcome = _launched(sweep, pending, launch) if launch else Outcome()
     try:
@@ -72,16 +78,22 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
             replay(planned.cfg, folder, result)
 
 
-def _ready(pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
+def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
     """The launcher. What can be known to fail fails here, not hours later in job after job."""
     from bnnbench.runs.preflight import preflight
 
     try:
         launch = launcher()
-        preflight([planned.cfg for planned in pending])
+        folders = [sweep.runs_dir / planned.cell.run for planned in pending]
+        preflight([planned.cfg for planned in pending], folders, here=_is_local(sweep))
         return launch
     except Exception as error:
-        raise CompactHydraException(str(error)) from error
+        raise CompactHydraException(message(error)) from error
+
+
+def _is_local(sweep: Sweep) -> bool:
+    """Whether the jobs run on this machine, not on a cluster's."""
+    return any(name in sweep.config.hydra.launcher._target_ for name in ("joblib", "Basic"))
 
 
 def _write_manifest(sweep: Sweep) -> None:
@@ -108,11 +120,15 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     except Exception as error:  # a worker was killed, the cluster refused: show what there is
         message = str(error).strip().splitlines() or ["no message"]
         outcome.stopped = f"{type(error).__name__}: {message[0]}"
-        if _full_error():
+        if full_error():
             traceback.print_exc()
     else:
         status = zip(pending, returns, strict=True)
         outcome.failed = [p for p, job in status if job.status == JobStatus.FAILED]
+    renewed = [watch.new("result.json") for watch in watched]
+    outcome.not_renewed = [
+        p for p, new in zip(pending, renewed, strict=True) if p.cfg.get("force") and not new
+    ]
     return outcome
 
 
@@ -137,14 +153,18 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
     states = {p.cell.run: sweep.state(p) for p in sweep.runs}
     bad = ("failed", "damaged")
     failed = [p for p in sweep.runs if p in outcome.failed or states[p.cell.run] in bad]
-    missing = [p for p in sweep.runs if p not in failed and states[p.cell.run] != "finished"]
+    missing = [
+        p
+        for p in sweep.runs
+        if p not in failed and (p in outcome.not_renewed or states[p.cell.run] != "finished")
+    ]
     for planned in failed:
         file = sweep.runs_dir / planned.cell.run / "error.txt"
         text = (read_error(file.parent) or "").strip() or "no error.txt"
         if states[planned.cell.run] == "damaged":
             file, text = file.with_name("result.json"), "its result is damaged"
         _say(f"failed: {planned.cell.run}: {text.splitlines()[-1]}\n        {file}")
-        if _full_error():
+        if full_error():
             _say(text)
     if outcome.stopped:
         _say(f"the launcher stopped: {outcome.stopped}")
@@ -156,10 +176,6 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
     if outcome.interrupted:
         return INTERRUPTED
     return 1 if failed or missing else 0
-
-
-def _full_error() -> bool:
-    return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def _say(text: str) -> None:
