@@ -19,6 +19,8 @@ from bnnbench.report.markup import markdown
 from bnnbench.report.promote import promote
 from bnnbench.report.render import render
 from bnnbench.report.tables import Table
+from bnnbench.runs.errors import full_error, is_told, message
+from bnnbench.sweep.cli import short_errors
 
 resolvers.register()
 
@@ -40,8 +42,10 @@ def main(cfg: DictConfig) -> None:
             if rendered(failed, manifest, *where, names=cfg.figures):
                 print(manifest.parent / "table.md")
         render_results(results, failed, cfg.figures)
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None
+    except Exception as error:
+        if full_error() or not is_told(error):
+            raise
+        raise SystemExit(f"error: {message(error)}") from None
     if failed:
         raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
 
@@ -85,4 +89,5 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
 
 
 if __name__ == "__main__":
-    main()
+    with short_errors():
+        main()

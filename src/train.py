@@ -29,10 +29,13 @@ from bnnbench import resolvers
 from bnnbench.records.lock import locked
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.ranks import rank
-from bnnbench.records.store import read_result
+from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
-from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
-from bnnbench.sweep.cli import ensure_multirun, valid_keys
+from bnnbench.runs.errors import messages
+from bnnbench.runs.forced import finish_exchange
+from bnnbench.runs.places import check_room, check_temporary
+from bnnbench.runs.reuse import Run, needs_replay, reused, settle
+from bnnbench.sweep.cli import ensure_multirun, short_errors, valid_keys
 from bnnbench.sweep.devices import claim_gpu
 
 resolvers.register()
@@ -42,10 +45,17 @@ resolvers.register()
 def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # a job, whose failure its sweep tells
+        return _run(cfg, in_sweep=True)
+    with messages(Path(cfg.paths.output_dir)):
+        return _run(cfg, in_sweep=False)
+
+
+def _run(cfg: DictConfig, in_sweep: bool) -> float:
     first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
-        check_start(cfg)
+        if not cfg.force:
+            finish_exchange(first.folder)
         run = settle(first)
     if run.folder != first.folder:
         _say(f"the data are not those that {first.name} was trained on: this is {run.name}")
@@ -68,6 +78,9 @@ def _finished(run: Run) -> dict[str, Any] | None:
 
 def _execute(run: Run, in_sweep: bool) -> float:
     """Train or evaluate; a single training says last what came of it."""
+    if not in_sweep:
+        check_room(run.folder)
+        check_temporary()
     signals.at(f"while {run.name} was set up")
     claim_gpu()
     from bnnbench.runs.run import execute  # torch takes seconds: only once there is work
@@ -92,11 +105,10 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
         from bnnbench.runs.loggers import replay  # with torch
 
         replay(run.cfg, run.folder, result)
-    score = result["metrics"]["last"].get(result["headline"])
-    return math.nan if score is None else score
+    return score_of(result)
 
 
 if __name__ == "__main__":
     sys.argv = ensure_multirun(sys.argv)
-    with signals.ending(), valid_keys():
+    with signals.ending(), valid_keys(), short_errors():
         main()

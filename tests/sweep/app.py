@@ -111,7 +111,7 @@ def slow(place: str) -> None:
         time.sleep(300)
 
 
-def preflight(cfgs: list[DictConfig]) -> None:
+def preflight(cfgs: list[DictConfig], folders: list[Path], here: bool) -> None:
     """Stands in for the real one, which imports torch."""
     slow("preflight")
     if any(cfg.dataset.name == "absent" for cfg in cfgs):

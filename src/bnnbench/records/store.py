@@ -1,6 +1,7 @@
 """Runs on disk: which are finished, and their results, written once, last and atomically."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,12 @@ def read_record(file: Path) -> dict[str, Any] | None:
 def headline_key(metrics: Mapping[str, Any]) -> str | None:
     """Name of the headline among a run's metrics, such as "test/acc"; None without one."""
     return next((key for key in HEADLINES if key in metrics), None)
+
+
+def score_of(result: Mapping[str, Any]) -> float:
+    """The headline of a result's last epoch; nan where it only counted, or that is undefined."""
+    score = result["metrics"]["last"].get(result["headline"])
+    return math.nan if score is None else score
 
 
 def read_error(run_dir: Path | str) -> str | None:

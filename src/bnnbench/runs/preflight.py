@@ -2,66 +2,91 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
-from bnnbench.runs.build import build_datamodule, build_task
+from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.counted import counted
 from bnnbench.runs.options import check_options
+from bnnbench.runs.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 
-FREE_BYTES = 200e6  # checkpoints and logs of a run
 
+def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bool = True) -> None:
+    """Check folders, data sets, checkpoints, networks and trainers of ``cfgs``, each kind once.
 
-def preflight(cfgs: Iterable[DictConfig]) -> None:
-    """Check folders, data sets, checkpoints and networks of ``cfgs``; downloads what is missing.
+    Downloads what is missing.
+
+    Args:
+        cfgs: the composed configs of the runs.
+        folders: where they will run.
+        here: whether on this machine, so that its devices are theirs.
 
     Raises:
         OSError: a folder that cannot be written, a full disk, a data set that is nowhere.
         ValueError: a damaged file, an option or a combination that makes no sense.
     """
+    check_temporary()
+    for folder in folders:
+        if folder.exists():
+            check_writable(folder)
+    trainer = partial(_check_trainer, here=here)
     seen: set[str] = set()
     for cfg in counted(list(cfgs), "checking", "settings"):
         check_options(cfg)
+        groups = [cfg[group] for group in (*GROUPS, "recipe")]
+        options = [_plain(cfg.get(key), resolve=False) for key in ("callbacks", "logger")]
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
+            (trainer, [cfg.trainer, cfg.compile, *options]),
             (_check_data, [cfg.dataset]),
-            (check_stages, [cfg[group] for group in (*GROUPS, "recipe")]),
+            (check_stages, groups),
         ):
-            key = f"{check.__name__} {[_plain(node) for node in nodes]}"
+            key = f"{check} {[_plain(node) for node in nodes]}"
             if key not in seen:
                 check(cfg)
                 seen.add(key)
 
 
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+def _plain(node: Any, resolve: bool = True) -> Any:
+    return OmegaConf.to_container(node, resolve=resolve) if OmegaConf.is_config(node) else node
 
 
 def _check_folder(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.runs_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"{folder} cannot be written ({error}): set paths.log_dir=<folder>"
-        ) from error
-    free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES:
-        raise OSError(f"{folder} has {free / 1e6:.0f} MB left: set paths.log_dir=<folder>")
+    check_writable(folder)
+    check_room(folder)
+
+
+def _check_trainer(cfg: DictConfig, here: bool) -> None:
+    """Build the trainer with its callbacks and its logger, in a folder that is thrown away.
+
+    Loggers start nothing before they are told something. ``auto`` is not asked for its precision:
+    that would take a piece of the GPU in this process.
+    """
+    own = deepcopy(cfg)
+    if own.trainer.precision == "auto":
+        own.trainer.precision = "32-true"
+    if here:
+        check_devices(own)
+    else:
+        with open_dict(own):
+            own.trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
+    with TemporaryDirectory() as folder:
+        own.paths.output_dir = folder
+        build_trainer(own, Path(folder), quiet=True, name="preflight")
 
 
 def _check_checkpoints(cfg: DictConfig) -> None:

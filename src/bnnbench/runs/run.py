@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bnnbench.records.store import (
     mark_logged,
     previous_weights,
     read_record,
+    score_of,
     write_identity,
     write_json,
 )
@@ -35,6 +36,7 @@ from bnnbench.runs import results, signals
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
+from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.metrics_file import MetricsFile
 from bnnbench.runs.options import check_evaluation, check_options
@@ -76,20 +78,33 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
                 return evaluate(cfg, folder, quiet, typed)
             check_start(cfg)
             if cfg.force:
-                rank_zero_only(_clear)(folder)  # other processes start after the first has begun
-            run = Run(cfg, folder)
-            check_owner(run)
-            _sweep(run)
-            return _count(run) if cfg.trainer.max_epochs == 0 else _train(run, quiet)
+                return _forced(cfg, folder, quiet)
+            check_owner(run := Run(cfg, folder))
+            return _finished(run, quiet)
     finally:
         finish(cfg)
 
 
-def _clear(folder: Path) -> None:
-    for checkpoints in (folder / "checkpoints", *folder.glob("stage*_*")):
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    for name in ("result.json", "identity.json", "logged.json"):
-        (folder / name).unlink(missing_ok=True)
+def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
+    """Run beside what stands in ``folder``, which is replaced once the new result stands."""
+    beside = deepcopy(cfg)
+    beside.paths.output_dir = str(workspace(folder))
+    run = Run(beside, workspace(folder))
+    result = standing(run)
+    if result is None:
+        rank_zero_only(finish_exchange)(folder)  # of a run of another config
+        rank_zero_only(prepare)(run)
+        score = _finished(run, quiet)
+        finish(beside)  # it writes into the folder that moves
+    else:
+        score = score_of(result)
+    rank_zero_only(finish_exchange)(folder)
+    return score
+
+
+def _finished(run: Run, quiet: bool) -> float:
+    _sweep(run)
+    return _count(run) if run.cfg.trainer.max_epochs == 0 else _train(run, quiet)
 
 
 @rank_zero_only
@@ -121,8 +136,7 @@ def _train(run: Run, quiet: bool) -> float:
     rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
     for stage in planned:  # nothing is gone on from any more: it would double the disk of a sweep
         rank_zero_only(previous_weights(stage.folder).unlink)(missing_ok=True)
-    score = result["metrics"]["last"][result["headline"]]
-    return math.nan if score is None else score
+    return score_of(result)
 
 
 def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """What train.py puts around Hydra: tables that sweep, and valid keys beside a mistyped one."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
+from hydra._internal import utils
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from bnnbench.runs.errors import full_error, is_told, message
 
 # Hydra's other commands, which do not go together with --multirun.
 _COMMANDS = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help")
@@ -31,6 +36,31 @@ def valid_keys() -> Iterator[None]:
         if hint := _valid_keys(stop.__context__):
             print(hint, file=sys.stderr)
         raise
+
+
+@contextmanager
+def short_errors() -> Iterator[None]:
+    """Around `main()`: a mistake that Hydra itself meets ends in its message, without a traceback.
+
+    Hydra shortens errors of its own classes alone, not a ValueError of its composition.
+    """
+    reported = utils.run_and_report
+
+    def short(func: Callable[[], Any]) -> Any:
+        try:
+            return func()
+        except CompactHydraException:
+            raise
+        except Exception as error:
+            if full_error() or not is_told(error):
+                raise
+            raise SystemExit(message(error)) from error
+
+    utils.run_and_report = lambda func: reported(lambda: short(func))
+    try:
+        yield
+    finally:
+        utils.run_and_report = reported
 
 
 def _valid_keys(error: BaseException | None) -> str | None:

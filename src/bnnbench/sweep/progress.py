@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bnnbench.records.store import headline_key
+from bnnbench.runs.forced import workspace
 
 POLL = 1.0  # seconds between two looks at the folders
 LOG_EVERY = 30.0  # seconds between two lines where the output is not a terminal
@@ -21,7 +22,10 @@ _WATCHED = ("result.json", "error.txt", "progress.json")
 
 @dataclass(eq=False)
 class Watched:
-    """A job's run folder; files that stood there before count only once they change."""
+    """A job's run folder; files that stood there before count only once they change.
+
+    A forced run writes its progress into a folder of its own until its result stands.
+    """
 
     label: str
     folder: Path
@@ -38,7 +42,7 @@ class Watched:
     def running(self) -> str:
         """The job's share of the line: finished epochs and the latest accuracy."""
         try:
-            state = json.loads((self.folder / "progress.json").read_text())
+            state = json.loads(self._file("progress.json").read_text())
             epochs = f"{state['epoch']}/{state['max_epochs']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return self.label  # on its way; the job itself reports what is wrong
@@ -46,9 +50,13 @@ class Watched:
 
     def _stamp(self, name: str) -> int | None:
         try:
-            return (self.folder / name).stat().st_mtime_ns
+            return self._file(name).stat().st_mtime_ns
         except OSError:
             return None
+
+    def _file(self, name: str) -> Path:
+        forced = workspace(self.folder) / name
+        return forced if name == "progress.json" and forced.exists() else self.folder / name
 
 
 class Progress:

@@ -15,6 +15,8 @@ from bnnbench.data.known import JOBS
 from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
+from bnnbench.runs.errors import full_error, message
+from bnnbench.runs.forced import finish_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.devices import check_processes, jobs_at_once
 from bnnbench.sweep.progress import Progress, Watched
@@ -32,10 +34,14 @@ class Outcome:
     failed: list[Planned] = field(default_factory=list)
     stopped: str | None = None  # why the launcher gave up on the jobs that were left
     ended: signals.Ended | None = None
+    not_renewed: list[Planned] = field(default_factory=list)  # forced, and still the old result
 
 
 def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     """Run what is not finished, render the table, say what failed. Returns the exit code."""
+    for planned in sweep.runs:
+        if not planned.cfg.get("force"):
+            finish_exchange(sweep.runs_dir / planned.cell.run)
     pending = sweep.pending()
     finished = [planned for planned in sweep.runs if planned not in pending]
     _say(f"sweep {sweep.name}: {len(finished)} runs are finished, {len(pending)} to run")
@@ -96,14 +102,20 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
         launch = launcher()
         cfgs = list({planned.kind: planned.cfg for planned in pending}.values())
         check_processes(cfgs, sweep.config.hydra.launcher._target_)
-        preflight(cfgs)
+        folders = [sweep.runs_dir / planned.cell.run for planned in pending]
+        preflight(cfgs, folders, here=_is_local(sweep))
         if any(cfg.logger.name == "wandb" for cfg in cfgs):
             from bnnbench.runs.wandb import choose_mode
 
             choose_mode(sweep.runs_dir / "*")  # once: workers have our environment
         return launch
     except Exception as error:
-        raise CompactHydraException(str(error)) from error
+        raise CompactHydraException(message(error)) from error
+
+
+def _is_local(sweep: Sweep) -> bool:
+    """Whether the jobs run on this machine, not on a cluster's."""
+    return any(name in sweep.config.hydra.launcher._target_ for name in ("joblib", "Basic"))
 
 
 def _write_manifest(sweep: Sweep) -> None:
@@ -136,9 +148,13 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     except Exception as error:  # the cluster refused: show what there is
         message = str(error).strip().splitlines() or ["no message"]
         outcome.stopped = f"{type(error).__name__}: {message[0]}"
-        if _full_error():
+        if full_error():
             traceback.print_exc()
-    outcome.failed = [p for job, p in zip(watched, pending, strict=True) if job in launches.failed]
+    jobs = list(zip(watched, pending, strict=True))
+    outcome.failed = [p for job, p in jobs if job in launches.failed]
+    outcome.not_renewed = [
+        p for job, p in jobs if p.cfg.get("force") and not job.new("result.json")
+    ]
     return outcome
 
 
@@ -163,14 +179,18 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
     states = {p.cell.run: sweep.state(p) for p in sweep.runs}
     bad = ("failed", "damaged")
     failed = [p for p in sweep.runs if p in outcome.failed or states[p.cell.run] in bad]
-    missing = [p for p in sweep.runs if p not in failed and states[p.cell.run] != "finished"]
+    missing = [
+        p
+        for p in sweep.runs
+        if p not in failed and (p in outcome.not_renewed or states[p.cell.run] != "finished")
+    ]
     for planned in failed:
         file = sweep.runs_dir / planned.cell.run / "error.txt"
         text = (read_error(file.parent) or "").strip() or "no error.txt"
         if states[planned.cell.run] == "damaged":
             file, text = file.with_name("result.json"), "its result is damaged"
         _say(f"failed: {planned.cell.run}: {text.splitlines()[-1]}\n        {file}")
-        if _full_error():
+        if full_error():
             _say(text)
     if outcome.stopped:
         _say(f"the launcher stopped: {outcome.stopped}")
@@ -183,10 +203,6 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
     elif failed or missing:
         _say(left)
     return 1 if failed or missing else 0
-
-
-def _full_error() -> bool:
-    return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def _say(text: str) -> None:

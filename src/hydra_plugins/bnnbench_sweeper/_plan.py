@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
+from bnnbench.runs.checks import check_config
 from bnnbench.runs.counted import counted
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
@@ -162,6 +163,10 @@ def _compose(
 
 def _composed(compose: Composer, typed: list[str]) -> DictConfig:
     cfg = compose(typed)
+    try:
+        check_config(cfg)
+    except ValueError as error:
+        raise ValueError(f"{error} (in {' '.join(typed)})") from error
     if not cfg.train:
         raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
     check_start(cfg)

@@ -1,0 +1,297 @@
+"""Types and ranges of a composed config, checked before anything is read, built or written.
+
+What is stated here by key goes first. Options of the groups in `BY_EXAMPLE` are otherwise held
+against the value in their own yaml file, so that a new method or loss needs no line here. Values
+that follow from others (``${...}``) are checked where those stand. Imports lightly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench.runs.kinds import (
+    FLAG,
+    LIST,
+    MAPPING,
+    NAMES,
+    NULL,
+    SHARE,
+    TEXT,
+    Kind,
+    choice,
+    listed,
+    mapped,
+    number,
+    shown,
+    whole,
+)
+
+COUNT, SIZE = whole(0), whole(1)
+RATE, FACTOR = number(above=0), number(least=0)
+LENGTH = Kind(
+    "a whole number from 0 on, or null or -1 where recipe.steps or trainer.max_steps is the limit",
+    lambda value: value is None or (type(value) is int and value >= -1),
+)
+PART = Kind(
+    "a whole number of batches from 1 on, or a part of them above 0.0 and up to 1.0",
+    lambda value: whole(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
+)
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+PRECISIONS += ("transformer-engine", "transformer-engine-float16")
+DEVICES = Kind(
+    "auto, -1 for all, a number of devices from 1 on, or a list of them such as [0, 1]",
+    lambda value: (
+        value in ("auto", -1)
+        or whole(1).holds(value)
+        or (isinstance(value, list) and bool(value) and all(map(COUNT.holds, value)))
+        or (isinstance(value, str) and value.replace(",", "").replace(" ", "").isdecimal())
+    ),
+)
+TIME = Kind(
+    "a time as DD:HH:MM:SS",
+    lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
+)
+
+# By dotted key or pattern, the first that fits.
+KINDS: dict[str, Kind] = {
+    "seed": whole(0, 2**32 - 1),
+    "train": FLAG,
+    "force": FLAG,
+    "channels_last": FLAG,
+    "compile": choice("auto", True, False),
+    "tags": LIST,
+    "ckpt_path": TEXT | NULL,
+    "init_from": TEXT | NULL,
+    "recipe.name": TEXT,
+    "recipe.optimizer": TEXT,
+    "recipe.schedule": TEXT,
+    "recipe.lr": RATE,
+    "recipe.*_lr": RATE,
+    "recipe.weight_decay": FACTOR,
+    "recipe.momentum": FACTOR,
+    "recipe.nesterov": FLAG,
+    "recipe.warmup": FACTOR,
+    "recipe.milestones": listed(RATE),
+    "recipe.gamma": FACTOR,
+    "recipe.groups": mapped(MAPPING),
+    "recipe.groups.*.*": FACTOR,
+    "recipe.init_std": RATE | NULL,
+    "recipe.stages": LIST,
+    "recipe.first": SHARE,
+    "recipe.steps": SIZE | NULL,
+    "recipe.gradient_clip_val": FACTOR | NULL,
+    "recipe.*_epochs": SIZE,
+    "recipe.epochs": MAPPING,
+    "recipe.epochs.*": whole(-1),
+    "recipe.batch_size": MAPPING,
+    "recipe.batch_size.*": whole(2),
+    "recipe.effective_size": MAPPING,
+    "recipe.effective_size.*": RATE,
+    "dataset.num_classes": SIZE,
+    "dataset.in_channels": SIZE,
+    "dataset.image_size": SIZE,
+    "dataset.mean": listed(number()),
+    "dataset.std": listed(RATE),
+    "dataset.pad": COUNT,
+    "dataset.flip": FLAG,
+    "dataset.train_difficult": FLAG,
+    "dataset.val_fraction": number(least=0, below=1),
+    "dataset.batch_size": whole(2),
+    "dataset.seed": COUNT,
+    "dataset.workers": COUNT | choice("auto"),
+    "dataset.generate": MAPPING,
+    "dataset.generate.seed": COUNT,
+    "dataset.generate.*": SIZE,
+    "dataset.train": NAMES,
+    "dataset.test": NAMES,
+    "dataset.classes": NAMES,
+    "trainer.max_epochs": LENGTH,
+    "trainer.min_epochs": COUNT | NULL,
+    "trainer.max_steps": whole(-1),
+    "trainer.min_steps": COUNT | NULL,
+    "trainer.max_time": TIME | MAPPING | NULL,
+    "trainer.limit_*_batches": PART | NULL,
+    "trainer.overfit_batches": FACTOR,
+    "trainer.fast_dev_run": FLAG | COUNT,
+    "trainer.val_check_interval": RATE | TIME | MAPPING | NULL,
+    "trainer.check_val_every_n_epoch": SIZE | NULL,
+    "trainer.num_sanity_val_steps": whole(-1),
+    "trainer.log_every_n_steps": COUNT,
+    "trainer.accumulate_grad_batches": SIZE,
+    "trainer.gradient_clip_val": FACTOR | NULL,
+    "trainer.gradient_clip_algorithm": choice("norm", "value", None),
+    "trainer.precision": choice(*PRECISIONS, "64", "32", "16", "bf16", 64, 32, 16, None),
+    "trainer.devices": DEVICES,
+    "trainer.num_nodes": SIZE,
+    "trainer.accelerator": TEXT,
+    "trainer.strategy": TEXT,
+    "trainer.enable_*": FLAG | NULL,
+    "trainer.deterministic": FLAG | choice("warn", None),
+    "trainer.benchmark": FLAG | NULL,
+    "trainer.inference_mode": FLAG,
+    "trainer.use_distributed_sampler": FLAG,
+    "trainer.detect_anomaly": FLAG,
+    "trainer.barebones": FLAG,
+    "trainer.sync_batchnorm": FLAG,
+    "trainer.reload_dataloaders_every_n_epochs": COUNT,
+    "trainer.profiler": TEXT | NULL,
+    "trainer._target_": TEXT,
+    "callbacks.*": MAPPING | NULL,
+    "callbacks.guard.every_n_steps": SIZE,
+    "callbacks.best.mode": choice("max", "min"),
+    "logger.group": TEXT | NULL,
+    "logger.name": TEXT,
+    "logger.project": TEXT,
+    "logger.folder": TEXT,
+    "logger._target_": TEXT,
+    "teacher.pretrained": FLAG,
+    "teacher.*": TEXT | NULL,
+    "allow_*": FLAG,  # of report.py, as what follows
+    "promote": TEXT | NAMES | NULL,
+    "title": TEXT | NULL,
+    "figures": NAMES | NULL,
+}
+BY_EXAMPLE = ("quantizer", "loss", "backbone", "dataset", "callbacks")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse values of a wrong type or out of their range.
+
+    Raises:
+        ValueError: the message names every such key, its value and what to give.
+    """
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(raw, dict)
+    wrong = [*_misfits(raw), *_without_end(cfg), *_without_history(raw)]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _misfits(raw: Mapping[Any, Any]) -> Iterator[str]:
+    for key, value in _values(raw):
+        if value == "???":
+            yield f"{key} has no value: give {key}=<value>"
+            continue
+        kind = _kind(key, raw)
+        if kind is not None and not kind.holds(value):
+            yield f"{key}={shown(value)}: give {kind.advice}"
+
+
+def _without_end(cfg: DictConfig) -> Iterator[str]:
+    """A training that nothing ends, or only Lightning's own thousand epochs."""
+    epochs, steps, own = (
+        OmegaConf.select(cfg, key)
+        for key in ("trainer.max_epochs", "trainer.max_steps", "recipe.steps")
+    )
+    if epochs in (None, -1) and "trainer" in cfg and own is None and steps in (None, -1):
+        yield f"trainer.max_epochs={shown(epochs)}: give {LENGTH.advice}"
+
+
+def _without_history(raw: Mapping[Any, Any]) -> Iterator[str]:
+    """A training whose result nothing could be written from."""
+    nodes = (raw.get("callbacks") or {}).values() if raw.get("train") else ()
+    counts = "trainer" not in raw or raw["trainer"].get("max_epochs") == 0
+    targets = [str(node.get("_target_")) for node in nodes if isinstance(node, dict)]
+    if raw.get("train") and not counts and not any(t.endswith("History") for t in targets):
+        yield (
+            "callbacks.history=null: leave this override out, the result is written from what "
+            "bnnbench.callbacks.history.History remembers"
+        )
+
+
+def _values(node: Mapping[Any, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values, mappings and what is inside of them, without ``${...}``."""
+    for key, value in node.items():
+        where = f"{place}{key}"
+        if where in ("hydra", "paths", "table", "scale"):
+            continue
+        if not _open(value):
+            yield where, value
+        if isinstance(value, dict):
+            yield from _values(value, f"{where}.")
+
+
+def _open(value: Any) -> bool:
+    """Whether a value follows from another one."""
+    if isinstance(value, list):
+        return any(map(_open, value))
+    return isinstance(value, str) and "${" in value
+
+
+def _kind(key: str, raw: Mapping[Any, Any]) -> Kind | None:
+    """What a key may hold; None where nothing is known of it."""
+    stated = _stated(key)
+    if stated is not None or key.partition(".")[0] not in BY_EXAMPLE:
+        return stated
+    return _like(_counterpart(key, raw), key, raw)
+
+
+@cache
+def _stated(key: str) -> Kind | None:
+    """The first entry of KINDS that fits; a star stands for part of one word of a key."""
+    fitting = (
+        pattern
+        for pattern in KINDS
+        if pattern.count(".") == key.count(".") and fnmatchcase(key, pattern)
+    )
+    pattern = next(fitting, None)
+    return None if pattern is None else KINDS[pattern]
+
+
+def _like(example: Any, key: str, raw: Mapping[Any, Any]) -> Kind | None:
+    """The kind of a value that stands in a yaml file under ``key``."""
+    if example == "???":
+        return TEXT
+    if isinstance(example, str) and _open(example):
+        named = re.fullmatch(r"\$\{(\.*)([\w.]+)\}", example)
+        if named is None:
+            return None
+        dots, rest = named.groups()
+        above = key.split(".")[: -len(dots)] if dots else []
+        return _kind(".".join([*above, rest]), raw)
+    if isinstance(example, list):
+        kind = _like(example[0], key, raw) if example else None
+        return LIST if kind is None else listed(kind)
+    by_type = {bool: FLAG, int: whole(), float: number(), str: TEXT | NULL, dict: MAPPING | NULL}
+    return by_type.get(type(example))
+
+
+def _counterpart(key: str, raw: Mapping[Any, Any]) -> Any:
+    """What stands under a key in the yaml file of the option that a config has of its group.
+
+    None where nothing does, or another class was put in its place.
+    """
+    group, *rest = key.split(".")
+    own = raw.get(group)
+    example = _example(group, _option(group, own)) if isinstance(own, dict) else None
+    for part in rest:
+        if not isinstance(example, dict) or not isinstance(own, dict):
+            return None
+        if example.get("_target_") != own.get("_target_"):
+            return None
+        example, own = example.get(part), own.get(part)
+    return example
+
+
+def _option(group: str, node: Mapping[Any, Any]) -> str:
+    if group == "callbacks":
+        return "default"
+    return "timm" if "model" in node else str(node.get("name"))
+
+
+@cache
+def _example(group: str, option: str) -> Any:
+    """The yaml of an option; None for one that is not the suite's own."""
+    package = Path(__file__).resolve().parents[1]
+    for conf in (package / "conf", package.parents[1] / "conf"):
+        file = conf / group / f"{option}.yaml"
+        if file.is_file():
+            return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    return None

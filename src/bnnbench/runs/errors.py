@@ -1,0 +1,76 @@
+"""What a person sees of a failure: its message in one line; the traceback stands in a file.
+
+``HYDRA_FULL_ERROR=1`` shows all of it, as Hydra's users expect.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from omegaconf.errors import OmegaConfBaseException
+
+# What the messages of this suite, of the system and of the libraries' own checks are raised as.
+# By name, because torch and Lightning are imported only where there is something to train.
+TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
+TOLD_BY_NAME = ("MisconfigurationException", "OutOfMemoryError", "CompactHydraException")
+RESOLVING = re.compile(r"^(ValueError|\w*NotFoundError) raised while resolving interpolation: ")
+MEMORY = "out of memory: lower dataset.batch_size, or choose a smaller backbone"
+
+
+def full_error() -> bool:
+    """Whether the user asked for tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether the message of an error says all there is to know: it is no bug of the suite's."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, TOLD) or not names.isdisjoint(TOLD_BY_NAME) or _is_memory(error)
+
+
+def message(error: BaseException) -> str:
+    """An error in one line; the name of its class stands before one that may be a bug."""
+    text = " ".join(_text(error).split())
+    if _is_memory(error):
+        return f"{MEMORY}{f' ({text})' if text else ''}"
+    return text if text and is_told(error) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+@contextmanager
+def messages(folder: Path | None = None) -> Iterator[None]:
+    """End the process with the message of what fails in the block, and exit code 1.
+
+    Args:
+        folder: where ``error.txt`` keeps the traceback of an error that may be a bug.
+    """
+    try:
+        yield
+    except Exception as error:
+        if full_error():
+            raise
+        line = message(error)
+        if folder is not None and not is_told(error):
+            with suppress(OSError):
+                (folder / "error.txt").write_text(traceback.format_exc())
+            line += f"; the traceback is in {folder / 'error.txt'}"
+        raise SystemExit(line) from error
+
+
+def _text(error: BaseException) -> str:
+    """Of OmegaConf's errors their key and what happened there, without its other lines."""
+    if not isinstance(error, OmegaConfBaseException):
+        return str(error)
+    what = RESOLVING.sub("", str(error).partition("\n    full_key:")[0])
+    return f"{error.full_key}: {what}" if error.full_key else what
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Also where torch raises no class of its own for it: on CPU."""
+    return isinstance(error, MemoryError) or any(
+        sign in str(error) for sign in ("out of memory", "can't allocate memory")
+    )

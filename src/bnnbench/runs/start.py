@@ -1,0 +1,31 @@
+"""What Hydra calls before a single run: a mistake ends it before its folder is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from bnnbench.records.fingerprint import fingerprinted
+from bnnbench.runs.checks import check_config
+from bnnbench.runs.errors import messages
+from bnnbench.runs.places import check_devices, check_writable
+from bnnbench.runs.reuse import check_start
+
+
+class StartChecks(Callback):
+    """Checks the config, its files and the run's folder; a sweep does so for each of its cells."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the process with the message of what is wrong."""
+        with messages():
+            check_config(config)
+            if "train" in config:  # not of report.py
+                check_start(config)
+                fingerprinted(
+                    config
+                )  # opens files, whose absence Hydra would hide in its own error
+                check_devices(config)
+            check_writable(Path(config.hydra.run.dir))
