@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from bnnbench import resolvers
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.store import read_result
+from bnnbench.runs.keys import check_added, check_added_to_hydra
 from bnnbench.runs.reuse import Run, check_start, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 from bnnbench.sweep.devices import claim_gpu
@@ -34,7 +35,11 @@ resolvers.register()
 def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    hydra_cfg = HydraConfig.get()
+    in_sweep = hydra_cfg.mode == RunMode.MULTIRUN
+    if not in_sweep:  # a sweep has checked its cells
+        check_added(cfg, task_overrides())
+        check_added_to_hydra(hydra_cfg, hydra_cfg.overrides.hydra)  # pyright: ignore
     first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
         check_start(cfg)

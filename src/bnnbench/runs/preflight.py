@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task
+from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 
@@ -25,10 +26,13 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
 
     Raises:
         OSError: a folder that cannot be written, a full disk, a data set that is nowhere.
-        ValueError: a damaged file, an option or a combination that makes no sense.
+        ValueError: a damaged file, an option or a combination that makes no sense; of several runs
+            all mistakes, one a line.
     """
-    seen: set[str] = set()
-    for cfg in cfgs:
+    cfgs = list(cfgs)
+    mistakes = Mistakes(cfgs)
+    seen: dict[str, Exception | None] = {}
+    for number, cfg in enumerate(cfgs):
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
@@ -37,8 +41,18 @@ def preflight(cfgs: Iterable[DictConfig]) -> None:
         ):
             key = f"{check.__name__} {[_plain(node) for node in nodes]}"
             if key not in seen:
-                check(cfg)
-                seen.add(key)
+                seen[key] = _failure(check, cfg)
+            if (error := seen[key]) is not None:
+                mistakes.add(number, error)
+    mistakes.tell()
+
+
+def _failure(check: Callable[[DictConfig], None], cfg: DictConfig) -> Exception | None:
+    try:
+        check(cfg)
+    except Exception as error:
+        return error
+    return None
 
 
 def _plain(node: Any) -> Any:

@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bnnbench import resolvers
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
+from bnnbench.runs.keys import check_added, check_added_to_hydra
+from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
@@ -96,6 +98,7 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
     table, scale = (_container(config, group) for group in ("table", "scale"))
     with clear_errors():
         _check_folders(config, arguments)
+        check_added_to_hydra(config.hydra, config.hydra.overrides.hydra)
         split = _splitter(loader)
         if table["name"] == "none":
             overrides = expand_plain(arguments, split)
@@ -136,6 +139,7 @@ def _compose(
     cells = [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
     cfgs = [_composed(config, loader, typed) for typed in words]
+    _check_keys(cfgs, words)
     _check_places(cfgs)
     identities = [fingerprinted(cfg) for cfg in cfgs]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
@@ -145,6 +149,15 @@ def _compose(
             OmegaConf.update(cfg, MARK, mark, force_add=True)
     rows = zip(telling(cells), cfgs, identities, words, strict=True)
     return [Planned(_cell(shown, cfg, found), cfg, typed) for shown, cfg, found, typed in rows]
+
+
+def _check_keys(cfgs: Sequence[DictConfig], words: Sequence[list[str]]) -> None:
+    """Refuse added keys that nothing reads, those of all cells at once."""
+    mistakes = Mistakes(cfgs)
+    for number, (cfg, typed) in enumerate(zip(cfgs, words, strict=True)):
+        with mistakes.of(number):
+            check_added(cfg, typed)
+    mistakes.tell()
 
 
 def _composed(config: DictConfig, loader: ConfigLoader, typed: list[str]) -> DictConfig:
