@@ -33,6 +33,7 @@ from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
 from bnnbench.runs.errors import messages
 from bnnbench.runs.forced import finish_exchange
+from bnnbench.runs.keys import check_added, check_added_to_hydra
 from bnnbench.runs.places import check_room, check_temporary
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, short_errors, valid_keys
@@ -45,9 +46,12 @@ resolvers.register()
 def main(cfg: DictConfig) -> float:
     """One run; returns the headline of its last epoch, nan where it only counted."""
     resolvers.register()  # a launcher's worker unpickles this function without running the module
-    if HydraConfig.get().mode == RunMode.MULTIRUN:  # a job, whose failure its sweep tells
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode == RunMode.MULTIRUN:  # a job, checked by its sweep, which tells its failure
         return _run(cfg, in_sweep=True)
     with messages(Path(cfg.paths.output_dir)):
+        check_added(cfg, task_overrides())
+        check_added_to_hydra(hydra_cfg, hydra_cfg.overrides.hydra)  # pyright: ignore
         return _run(cfg, in_sweep=False)
 
 

@@ -1,9 +1,9 @@
 """A forced run beside the old one: the old files go when the new result stands.
 
 With ``force=true`` a run trains in ``.forced`` inside its folder, so that a mistake, a failure or a
-kill costs nothing that was there; cut, it goes on there when it is forced again. Its result, written
-last, decides: from then on the new files take the places of the old ones, by renaming alone, and
-``result.json`` comes last. A process that dies in between leaves the folder without a
+kill costs nothing that was there; cut, it goes on there when it is forced again. Its result,
+written last, decides: from then on the new files take the places of the old ones, by renaming
+alone, and ``result.json`` comes last. A process that dies in between leaves the folder without a
 ``result.json`` and the new one in ``.forced``; the next start finishes the exchange. So nobody ever
 reads a result beside files of another one. Imports lightly.
 """

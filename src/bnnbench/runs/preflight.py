@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.counted import counted
+from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.options import check_options
 from bnnbench.runs.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.runs.stages import GROUPS, stages
@@ -35,29 +36,42 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
 
     Raises:
         OSError: a folder that cannot be written, a full disk, a data set that is nowhere.
-        ValueError: a damaged file, an option or a combination that makes no sense.
+        ValueError: a damaged file, an option or a combination that makes no sense; of several runs
+            all mistakes, one a line.
     """
     check_temporary()
     for folder in folders:
         if folder.exists():
             check_writable(folder)
     trainer = partial(_check_trainer, here=here)
-    seen: set[str] = set()
-    for cfg in counted(list(cfgs), "checking", "settings"):
-        check_options(cfg)
+    cfgs = list(cfgs)
+    mistakes = Mistakes(cfgs)
+    seen: dict[str, Exception | None] = {}
+    for number, cfg in enumerate(counted(cfgs, "checking", "settings")):
         groups = [cfg[group] for group in (*GROUPS, "recipe")]
         options = [_plain(cfg.get(key), resolve=False) for key in ("callbacks", "logger")]
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
+            (check_options, [cfg.trainer, *options, cfg.recipe.stages]),
             (trainer, [cfg.trainer, cfg.compile, *options]),
             (_check_data, [cfg.dataset]),
             (check_stages, groups),
         ):
             key = f"{check} {[_plain(node) for node in nodes]}"
             if key not in seen:
-                check(cfg)
-                seen.add(key)
+                seen[key] = _failure(check, cfg)
+            if (error := seen[key]) is not None:
+                mistakes.add(number, error)
+    mistakes.tell()
+
+
+def _failure(check: Callable[[DictConfig], None], cfg: DictConfig) -> Exception | None:
+    try:
+        check(cfg)
+    except Exception as error:
+        return error
+    return None
 
 
 def _plain(node: Any, resolve: bool = True) -> Any:

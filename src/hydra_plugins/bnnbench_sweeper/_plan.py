@@ -19,6 +19,8 @@ from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_n
 from bnnbench.records.store import Cell, State, cell_state
 from bnnbench.runs.checks import check_config
 from bnnbench.runs.counted import counted
+from bnnbench.runs.keys import check_added, check_added_to_hydra
+from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
@@ -108,6 +110,7 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
     table, scale = (_container(config, group) for group in ("table", "scale"))
     with clear_errors():
         _check_folders(config, arguments)
+        check_added_to_hydra(config.hydra, config.hydra.overrides.hydra)
         split = _splitter(loader)
         if table["name"] == "none":
             overrides = expand_plain(arguments, split)
@@ -149,6 +152,7 @@ def _compose(
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
     compose = Composer(config, loader)
     cfgs = [_composed(compose, typed) for typed in counted(words, "composing", "cells")]
+    _check_keys(cfgs, words)
     _check_places(cfgs)
     identities = [fingerprinted(cfg) for cfg in counted(cfgs, "resolving", "cells")]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
@@ -159,6 +163,15 @@ def _compose(
             names[number] = run_name(cfgs[number], identities[number])
     rows = zip(telling(cells), cfgs, names, identities, words, strict=True)
     return [Planned(_cell(told, cfg, name, it), cfg, typed) for told, cfg, name, it, typed in rows]
+
+
+def _check_keys(cfgs: Sequence[DictConfig], words: Sequence[list[str]]) -> None:
+    """Refuse added keys that nothing reads, those of all cells at once."""
+    mistakes = Mistakes(cfgs)
+    for number, (cfg, typed) in enumerate(zip(cfgs, words, strict=True)):
+        with mistakes.of(number):
+            check_added(cfg, typed)
+    mistakes.tell()
 
 
 def _composed(compose: Composer, typed: list[str]) -> DictConfig:
