@@ -27,7 +27,7 @@ from bnnbench.config import (
 from bnnbench.layers import BinaryLayer, QuantizerSpec, binary_layers
 from bnnbench.metrics.operations import NetworkCost, count_operations
 from bnnbench.quantizers.base import Identity
-from bnnbench.report.markup import MISSING, Table
+from bnnbench.report.markup import MISSING, grid
 from bnnbench.report.matching import entry_dataset
 from bnnbench.report.notes import MARKS
 from bnnbench.report.published import is_verified, load_published
@@ -284,7 +284,7 @@ def _source(file: str) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    return Table("", header, rows).markdown().partition("\n\n")[2]
+    return grid([header, *rows]) + "\n"
 
 
 def _prose(text: str) -> str:

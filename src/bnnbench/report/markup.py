@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _LATEX = {
@@ -50,18 +51,7 @@ class Table:
 
     def markdown(self) -> str:
         """Plain Markdown: one row a line, padded for reading in a terminal, never wrapped."""
-        lines = [[_PIPE.sub(r"\1\1\|", markdown(cell)) for cell in r] for r in self._lines()]
-        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-        right = self._right_aligned()
-        rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
-        padded = [
-            [
-                cell.rjust(w) if r else cell.ljust(w)
-                for cell, w, r in zip(line, widths, right, strict=True)
-            ]
-            for line in lines
-        ]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+        body = grid([[markdown(cell) for cell in line] for line in self._lines()])
         notes = "".join(f"- {markdown(note)}\n" for note in self.notes)
         return f"# {markdown(self.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "")
 
@@ -74,7 +64,8 @@ class Table:
 
     def latex(self) -> str:
         """A `table` with a plain `tabular` (no package needed); notes follow in small print."""
-        columns = "".join("r" if right else "l" for right in self._right_aligned())
+        right = _right_aligned(self._lines())
+        columns = "".join("r" if each else "l" for each in right)
         header, *rows = (_row(" & ".join(map(_latex, line))) for line in self._lines())
         notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
         return "\n".join(
@@ -93,9 +84,21 @@ class Table:
     def _lines(self) -> list[list[str]]:
         return [self.header, *self.rows]
 
-    def _right_aligned(self) -> list[bool]:
-        columns = [[row[i] for row in self.rows] for i in range(len(self.header))]
-        return [bool(c) and all(_NUMBER.match(cell) for cell in c) for c in columns]
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown, header first; numbers stand on the right."""
+    lines = [[_PIPE.sub(r"\1\1\|", cell) for cell in line] for line in lines]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    right = _right_aligned(lines)
+    rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
+    padded = [
+        [
+            cell.rjust(w) if r else cell.ljust(w)
+            for cell, w, r in zip(line, widths, right, strict=True)
+        ]
+        for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
 
 
 def markdown(text: str) -> str:
@@ -107,6 +110,12 @@ def markdown(text: str) -> str:
 def csv_cell(text: str) -> str:
     """The text, which no spreadsheet takes for a formula: those stand behind an apostrophe."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _SIGNED.fullmatch(text) else text
+
+
+def _right_aligned(lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Of each column, whether all that stands below its header are numbers."""
+    columns = zip(*lines[1:], strict=True) if len(lines) > 1 else ([] for _ in lines[0])
+    return [bool(c) and all(_NUMBER.match(cell) for cell in c) for c in columns]
 
 
 def _one_line(text: str) -> str:
