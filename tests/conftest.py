@@ -37,6 +37,9 @@ SLOW: dict[str, tuple[str, ...]] = {
     "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
     "quantizers/test_wage.py::test_updates_are_whole_steps_with_the_gradient_as_their_mean": (),
     "records/test_checkpoints.py::test_full_precision_weights_start_every_method": ("resnet20",),
+    "records/test_fingerprint.py::test_the_command_of_a_committed_result_is_still_that_run": (
+        "digits_*",
+    ),
     "runs/test_processes.py::test_two_processes_take_one_step_together": (),
     "runs/test_processes.py::test_terms_and_a_bar_end": (),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
