@@ -29,8 +29,9 @@ class FiniteLoss(L.Callback):
     check costs no synchronisation per step. Gradients of ``16-mixed`` may overflow: its scaler
     leaves out those steps.
 
-    A checkpoint is good once a step from its weights was finite, or an evaluation of them. As
-    training stops, ``last.ckpt`` gives way to the one before it where it is not yet known to be.
+    A checkpoint is good once a step from its weights was finite: of weights of 1e20 an evaluation
+    may be, and no training goes on from them. As training stops, ``last.ckpt`` gives way to the one
+    before it where it is not yet known to be good.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -70,8 +71,6 @@ class FiniteLoss(L.Callback):
                 self._stop(
                     trainer, f"{name} became {_value(value)} in epoch {trainer.current_epoch}"
                 )
-        if any(name.startswith(("test/", "val/")) for name in losses):
-            self._good = max(self._good, trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

@@ -7,6 +7,7 @@ from and continued without being told again what it is, and never passes for ano
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -92,9 +93,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         check_content(content, path.stat().st_size)
-    except (PermissionError, MemoryError) as error:  # which says nothing of what is in it
-        raise BadCheckpoint(f"{path} cannot be read: {error}") from error
     except Exception as error:
+        if _is_of_the_machine(error):
+            raise BadCheckpoint(f"{path} cannot be read: {error}") from error
         raise DamagedCheckpoint(
             f"{path} cannot be read as a checkpoint; take another file, or set force=true to train "
             f"anew: {error}"
@@ -103,6 +104,15 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} holds no state_dict")
     _verify(content, path)
     return content
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether an error says nothing of what is in a file: a disk that fails, no memory, no right.
+
+    torch asks for a place before the start of a truncated file, which is ``EINVAL``.
+    """
+    failed = isinstance(error, OSError) and error.errno != errno.EINVAL
+    return failed or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def signature_of(content: Mapping[str, Any]) -> Signature | None:
