@@ -160,7 +160,7 @@ def not_finite(content: Mapping[str, Any]) -> str | None:
     Other parts may well be infinite: the best score of a run that has none yet.
     """
     parts = {key: content[key] for key in ("state_dict", "optimizer_states") if key in content}
-    return next((place[1:] for place, leaf in _leaves(parts) if not is_finite(leaf)), None)
+    return next((place[1:] for place, leaf in _leaves(parts, "", []) if not is_finite(leaf)), None)
 
 
 def is_finite(leaf: object) -> bool:
@@ -210,25 +210,23 @@ def _verify(content: dict[str, Any], path: Path) -> None:
 
 def _checksums(content: Mapping[str, Any]) -> dict[str, int]:
     """One a tensor by its place, and one for all that is no tensor: epochs, history, rates."""
-    found: dict[str, int] = {}
-    rest = 0
-    for place, leaf in _leaves(content):
-        if isinstance(leaf, Tensor):
-            found[place] = _checksum(leaf)
-        else:
-            rest = zlib.crc32(f"{place}={leaf!r}".encode(), rest)
-    return found | {"what is no tensor": rest}
+    leaves = _leaves(content, "", [])
+    found = {place: _checksum(leaf) for place, leaf in leaves if isinstance(leaf, Tensor)}
+    rest = "".join(f"{place}={leaf!r}" for place, leaf in leaves if not isinstance(leaf, Tensor))
+    return found | {"what is no tensor": zlib.crc32(rest.encode())}
 
 
-def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
+def _leaves(node: Any, place: str, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """``found`` and all that lies below ``node``, by its place: ten thousand numbers in a save."""
+    if isinstance(node, dict):  # ten times as quick to ask as a Mapping
         for key, value in node.items():
-            yield from _leaves(value, f"{place}/{key}")
+            _leaves(value, f"{place}/{key}", found)
     elif isinstance(node, list | tuple):
         for number, value in enumerate(node):
-            yield from _leaves(value, f"{place}/{number}")
+            _leaves(value, f"{place}/{number}", found)
     else:
-        yield place, node
+        found.append((place, node))
+    return found
 
 
 def _checksum(tensor: Tensor) -> int:
