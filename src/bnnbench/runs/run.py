@@ -7,7 +7,7 @@ import logging
 import math
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         yield
     except Exception:
         signals.check()
-        file.write_text(traceback.format_exc())
+        with suppress(OSError):  # of a full disk, which is what the failure itself says
+            file.write_text(traceback.format_exc())
         raise
 
 
