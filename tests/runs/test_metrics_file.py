@@ -141,7 +141,7 @@ def test_six_cuts_leave_the_rows_of_an_uncut_run(
                 run.execute(cfg, folder, quiet=True)
     run.execute(cfg, folder, quiet=True)
     expected = (tmp_path / "whole" / "metrics.csv").read_text()
-    assert len(expected.splitlines()) > 8
+    assert len(expected.splitlines()) > 6
     assert (folder / "metrics.csv").read_text() == expected
 
 
