@@ -37,6 +37,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
     "quantizers/test_wage.py::test_updates_are_whole_steps_with_the_gradient_as_their_mean": (),
     "records/test_checkpoints.py::test_full_precision_weights_start_every_method": ("resnet20",),
+    "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
     "runs/test_processes.py::test_two_processes_take_one_step_together": (),
     "runs/test_processes.py::test_terms_and_a_bar_end": (),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
@@ -79,6 +80,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "tasks/test_native.py::test_trains_two_steps": ("irnet_cifar10_resnet20",),
     "tasks/test_native.py::test_biper_trains_both_stages": (),
+    "test_chaos.py": (),
     "test_command_line.py": ("*adabin*",),
     "test_groups.py::test_trains_one_step": (
         *(f"quantizer={method}" for method in METHODS),

@@ -1,4 +1,4 @@
-"""A run whose numbers are no longer finite stops within a few steps, and keeps a good checkpoint."""
+"""A run whose numbers are no longer finite stops, and keeps a checkpoint to go on from."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def folder_of(tmp_path: Path) -> ModelCheckpoint:
     )
 
 
-@pytest.mark.parametrize(("step", "kept"), [(9, None), (10, None), (11, 0), (19, 0), (20, 0), (21, 1)])
+@pytest.mark.parametrize(
+    ("step", "kept"), [(9, None), (10, None), (11, 0), (19, 0), (20, 0), (21, 1)]
+)
 def test_the_checkpoint_that_is_kept_is_one_that_training_went_on_from(
     tmp_path: Path, step: int, kept: int | None
 ) -> None:

@@ -141,4 +141,5 @@ def test_a_temporary_file_is_called_what_the_sweep_looks_for(
         monkeypatch.setattr(platform, "node", lambda host=host: host)
         name = durable._temporary(tmp_path / "last.ckpt").name
         found = durable._TEMPORARY.fullmatch(name)
-        assert found and (found["host"], found["pid"]) == (host, str(os.getpid()))
+        assert found
+        assert (found["host"], found["pid"]) == (host, str(os.getpid()))

@@ -164,7 +164,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_training_went_on_
 
     monkeypatch.setattr(Classification, "training_step", poisoned)
     cfg = compose(*short)
-    said = "nan in epoch %d, step %d .*; the checkpoint of epoch 0 is kept" % bad
+    said = f"nan in epoch {bad[0]}, step {bad[1]} .*; the checkpoint of epoch 0 is kept"
     with pytest.raises(FloatingPointError, match=said):
         run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
     assert all(torch.isfinite(x).all() for x in last_weights(cfg).values())
@@ -172,9 +172,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_training_went_on_
 
 
 def test_a_failure_is_told_also_where_its_traceback_cannot_be_kept(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"last\.ckpt cannot be written"):
-        with run.recorded_failure(tmp_path / "gone"):
-            raise OSError("last.ckpt cannot be written")
+    told = pytest.raises(OSError, match=r"last\.ckpt cannot be written")
+    with told, run.recorded_failure(tmp_path / "gone"):
+        raise OSError("last.ckpt cannot be written")
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
