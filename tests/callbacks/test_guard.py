@@ -96,7 +96,7 @@ def test_one_latent_weight_that_is_no_number_is_named(method: str) -> None:
     message = str(told.value)
     assert "no checkpoint is kept" in message
     if method in HIDING:
-        assert message.startswith("net.stages.1.0.conv1.weight is no longer finite, read in epoch")
+        assert "net.stages.1.0.conv1.weight" in message
     else:
         assert "is not finite in epoch 0, step 4" in message or "loss became nan" in message
 
