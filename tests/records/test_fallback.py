@@ -61,6 +61,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda file: file.write_bytes(file.read_bytes()[:2000]), "cannot be read as a checkpoint"),
     (lambda file: file.write_bytes(file.read_bytes()[:1000]), "cannot be read as a checkpoint"),
     (lambda file: file.write_bytes(file.read_bytes()[:300]), "cannot be read as a checkpoint"),
+    (lambda file: file.write_bytes(file.read_bytes()[:2000] + bytes(1500)), "cannot be read as"),
     (lambda file: file.write_bytes(b""), "cannot be read as a checkpoint"),
     (lambda file: file.write_text("a page of a proxy"), "cannot be read as a checkpoint"),
     (lambda file: torch.save([1], file), "holds no state_dict"),
