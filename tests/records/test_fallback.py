@@ -20,7 +20,7 @@ OWN = Signature("a", "f" * 64, None, {"seed": 0}, "sha256:aaaa", ["zero"], [0.5]
 
 def write(file: Path, epoch: int, value: float = 1.0, signature: Signature | None = OWN) -> None:
     """A checkpoint after ``epoch`` (from 0), of ten steps each."""
-    content: dict[str, Any] = {"state_dict": {"net.weight": torch.full((500,), value)}}
+    content: dict[str, Any] = {"state_dict": {"net.weight": torch.full((5000,), value)}}
     content |= {"epoch": epoch, "global_step": 10 * (epoch + 1), "optimizer_states": []}
     sign(content, signature)
     file.parent.mkdir(exist_ok=True)
@@ -58,10 +58,10 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (truncate, "cannot be read as a checkpoint"),
     (rot, "cannot be read|is damaged: 1 parts"),
     (no_number, r"state_dict/net\.weight holds values that are no finite numbers"),
-    (lambda file: file.write_bytes(file.read_bytes()[:2000]), "cannot be read as a checkpoint"),
+    (lambda file: file.write_bytes(file.read_bytes()[:9000]), "cannot be read as a checkpoint"),
     (lambda file: file.write_bytes(file.read_bytes()[:1000]), "cannot be read as a checkpoint"),
     (lambda file: file.write_bytes(file.read_bytes()[:300]), "cannot be read as a checkpoint"),
-    (lambda file: file.write_bytes(file.read_bytes()[:2000] + bytes(1500)), "cannot be read as"),
+    (lambda file: file.write_bytes(file.read_bytes()[:9000] + bytes(9000)), "cannot be read as"),
     (lambda file: file.write_bytes(b""), "cannot be read as a checkpoint"),
     (lambda file: file.write_text("a page of a proxy"), "cannot be read as a checkpoint"),
     (lambda file: torch.save([1], file), "holds no state_dict"),
