@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test test-all lint format bench reproduce-tables report docs clean
+.PHONY: help install test test-all chaos lint format bench reproduce-tables report docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -18,13 +18,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-test test-all: export OMP_NUM_THREADS = 1 # workers of two threads would wait for one another
+test test-all chaos: export OMP_NUM_THREADS = 1 # workers of two threads would wait for one another
 
 test: install ## run the quick tests, of every kind of behaviour: minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: install ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: export CHAOS_KILLS = 10
+chaos: install ## kill runs ten times at random moments and compare them with uncut ones: minutes
+	$(BIN)/python -m pytest tests/test_chaos.py
 
 lint: install ## ruff (lint and format) and pyright
 	$(BIN)/ruff check .

@@ -40,6 +40,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "records/test_fingerprint.py::test_the_command_of_a_committed_result_is_still_that_run": (
         "digits_*",
     ),
+    "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
     "runs/test_processes.py::test_two_processes_take_one_step_together": (),
     "runs/test_processes.py::test_terms_and_a_bar_end": (),
     "runs/test_teacher.py::test_a_frozen_teacher_never_changes": ("kd",),
@@ -82,6 +83,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "tasks/test_native.py::test_trains_two_steps": ("irnet_cifar10_resnet20",),
     "tasks/test_native.py::test_biper_trains_both_stages": (),
+    "test_chaos.py": (),
     "test_command_line.py": ("*adabin*",),
     "test_groups.py::test_trains_one_step": (
         *(f"quantizer={method}" for method in METHODS),

@@ -150,8 +150,9 @@ def test_checkpoints_load_without_pickled_code(compose: Compose, short: list[str
         assert torch.load(path, weights_only=True)["state_dict"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
-    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bad", [(1, 1), (1, 2), (2, 0)])
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_training_went_on_from(
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, bad: tuple[int, int]
 ) -> None:
     from bnnbench.tasks.classification import Classification
 
@@ -159,23 +160,44 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(
 
     def poisoned(self: Classification, batch: Any, batch_idx: int) -> torch.Tensor:
         loss = original(self, batch, batch_idx)
-        return loss * torch.nan if self.current_epoch == 1 else loss
+        return loss * torch.nan if (self.current_epoch, batch_idx) == bad else loss
 
     monkeypatch.setattr(Classification, "training_step", poisoned)
     cfg = compose(*short)
-    with pytest.raises(FloatingPointError, match="epoch 1"):
+    said = f"nan in epoch {bad[0]}, step {bad[1]} .*; the checkpoint of epoch 0 is kept"
+    with pytest.raises(FloatingPointError, match=said):
         run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
     assert all(torch.isfinite(x).all() for x in last_weights(cfg).values())
     assert "recipe.lr" in (Path(cfg.paths.output_dir) / "error.txt").read_text()
 
 
-def test_a_damaged_checkpoint_is_named(compose: Compose, short: list[str]) -> None:
+def test_a_failure_is_told_also_where_its_traceback_cannot_be_kept(tmp_path: Path) -> None:
+    told = pytest.raises(OSError, match=r"last\.ckpt cannot be written")
+    with told, run.recorded_failure(tmp_path / "gone"):
+        raise OSError("last.ckpt cannot be written")
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
+    compose: Compose, short: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     cfg = compose(*short)
     folder = Path(cfg.paths.output_dir)
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(BadCheckpoint, match="force=true"):
+    last = folder / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.write_bytes(b"not a checkpoint")
+    assert execute(cfg)["epochs"] == 3
+    assert f"{last} cannot be read as a checkpoint" in caplog.text
+
+
+def test_a_checkpoint_of_another_run_is_refused(compose: Compose, short: list[str]) -> None:
+    other, cfg = compose(*short, "seed=1"), compose(*short)
+    execute(other)
+    folder = Path(cfg.paths.output_dir)
+    for name in ("result.json", "identity.json"):
+        (folder / name).unlink()
+    with pytest.raises(BadCheckpoint, match="belongs to another run"):
         run.execute(cfg, folder, quiet=True)
+    assert (folder / "checkpoints" / "last.ckpt").exists()
 
 
 def test_a_binary_run_starts_from_full_precision(

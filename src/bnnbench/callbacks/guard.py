@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnnbench.records.fallback import keep_good
 
@@ -29,18 +29,21 @@ class FiniteLoss(L.Callback):
     check costs no synchronisation per step. Gradients of ``16-mixed`` may overflow: its scaler
     leaves out those steps.
 
-    A checkpoint is good once a step from its weights was finite, or an evaluation of them. As
-    training stops, ``last.ckpt`` gives way to the one before it where it is not yet known to be.
+    A checkpoint is good once a step from its weights was finite: of weights of 1e20 an evaluation
+    may be, and no training goes on from them. As training stops, ``last.ckpt`` gives way to the one
+    before it where it is not yet known to be good.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
         self._batch = 0
-        self._seen: list[tuple[int, bool, Tensor]] = []  # batch, whether gradients, their values
+        self._parameters: list[nn.Parameter] = []  # to find them anew costs as much as to sum them
+        self._seen: list[tuple[int, bool, list[Tensor]]] = []  # batch, whether gradients, values
         self._good = -1  # optimiser steps after which weights are known to be good
         self._look = True  # whether the next step says of a checkpoint that it is good
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._parameters = list(pl_module.parameters())
         self._seen, self._good, self._look = [], -1, True
 
     def on_train_batch_start(
@@ -52,13 +55,13 @@ class FiniteLoss(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
     ) -> None:
         if trainer.precision != "16-mixed":
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
             self._seen.append((self._batch, True, _sums(gradients)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        self._seen.append((i, False, outputs["loss"].detach().float().reshape(1)))
+        self._seen.append((i, False, [outputs["loss"].detach().float()]))
         if trainer.is_last_batch or self._look or (i + 1) % self.every_n_steps == 0:
             self._read(trainer, pl_module)
 
@@ -70,8 +73,6 @@ class FiniteLoss(L.Callback):
                 self._stop(
                     trainer, f"{name} became {_value(value)} in epoch {trainer.current_epoch}"
                 )
-        if any(name.startswith(("test/", "val/")) for name in losses):
-            self._good = max(self._good, trainer.global_step)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -84,8 +85,8 @@ class FiniteLoss(L.Callback):
         """One transfer of all that was kept, and of the weights as they are."""
         if not self._seen:
             return
-        weights = _sums(list(_state(pl_module).values()))
-        if not bool(torch.cat([*(values for *_, values in self._seen), weights]).isfinite().all()):
+        kept = [value for *_, values in self._seen for value in values]
+        if not bool(_flat(kept + _sums(list(_state(pl_module).values()))).isfinite().all()):
             self._diagnose(trainer, pl_module)
         self._seen, self._look = [], False
         self._good = max(self._good, trainer.global_step - 1)
@@ -96,14 +97,14 @@ class FiniteLoss(L.Callback):
         now = f"{_several(bad)} is no longer finite" if bad else ""
         for batch, gradients, values in sorted(self._seen, key=lambda seen: seen[:2]):
             where = f"in epoch {trainer.current_epoch}, step {batch} (from 0)"
-            if gradients and not bool(values.isfinite().all()):
+            finite = _flat(values).isfinite().tolist()
+            if gradients and not all(finite):
                 named = [n for n, p in pl_module.named_parameters() if p.grad is not None]
-                finite = values.isfinite().tolist()
                 found = [n for n, good in zip(named, finite, strict=False) if not good]
                 what = f"the gradient of {_several(found)} is not finite {where}"
                 self._stop(trainer, f"{what}; {now}" if now else what)
-            if not gradients and not bool(values.isfinite()):
-                what = f"the loss became {_value(values)} {where}"
+            if not gradients and not all(finite):
+                what = f"the loss became {_value(values[0])} {where}"
                 self._stop(trainer, f"{what}; {now}" if now else what)
         if bad:
             self._stop(trainer, f"{now}, read {where}")
@@ -119,16 +120,18 @@ class FiniteLoss(L.Callback):
         raise FloatingPointError(f"{what}; {rest}. {HELP}")
 
 
-def _sums(tensors: list[Tensor]) -> Tensor:
-    """A value of each tensor, shape (len(tensors),), that is finite where all its elements are.
+def _sums(tensors: list[Tensor]) -> list[Tensor]:
+    """Values of all tensors, in their order, each finite where all elements of its tensor are.
 
     A sum is the cheapest on a CPU; on a GPU all norms are one kernel.
     """
-    if not tensors:
-        return torch.zeros(0)
-    if tensors[0].is_cuda:
-        return torch.stack(torch._foreach_norm(tensors, math.inf)).float()  # pyright: ignore
-    return torch.stack([tensor.sum(dtype=torch.float32) for tensor in tensors])
+    if tensors and tensors[0].is_cuda:
+        return [torch.stack(torch._foreach_norm(tensors, math.inf)).float()]  # pyright: ignore
+    return [tensor.sum(dtype=torch.float32) for tensor in tensors]
+
+
+def _flat(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values]) if values else torch.zeros(0)
 
 
 def _state(module: L.LightningModule) -> dict[str, Tensor]:

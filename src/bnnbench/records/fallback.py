@@ -41,7 +41,8 @@ def start_of(folder: Path, signature: Signature) -> tuple[Start, list[str]]:
     """Where an interrupted run or stage in ``folder`` goes on, and what it has to be told.
 
     A damaged checkpoint gives way to the one before it, and that one to a start from the beginning,
-    with a line each. The one that is gone on from is, or becomes, ``last.ckpt``.
+    with a line each; it stays as ``damaged_<name>`` until the run has finished. The one that is
+    gone on from is, or becomes, ``last.ckpt``.
 
     Raises:
         BadCheckpoint: a whole one that is not this run's, or may not be read.
@@ -57,7 +58,7 @@ def start_of(folder: Path, signature: Signature) -> tuple[Start, list[str]]:
             content = check_signature(file, signature)
         except DamagedCheckpoint as error:
             warnings.append(f"{_reason(error)}: {then}")
-            _remove(file)
+            _move(file, file.with_name(f"damaged_{file.name}"))
             continue
         if file != last:
             _move(file, last)
@@ -73,7 +74,8 @@ def keep_good(folder: Path, steps: int) -> int | None:
         folder: of the checkpoints.
         steps: number of optimiser steps after which the weights are known to be good. A
             ``last.ckpt`` of more gives way to the one before it, which was good when the last one
-            was written.
+            was written. One of a later epoch with none before it has taken that one's place: it
+            is good, too.
 
     Returns:
         The epoch, from 0, of the checkpoint that is kept; None without one.
@@ -81,11 +83,21 @@ def keep_good(folder: Path, steps: int) -> int | None:
     last, previous = folder / "last.ckpt", folder / "previous.ckpt"
     found = _content(last)
     if found is None or found["global_step"] > steps:
-        _remove(last)
-        found = _content(previous)
-        if found is not None:
+        if (before := _content(previous)) is not None:
             _move(previous, last)
-    return None if found is None else int(found["epoch"])
+            found = before
+        elif found is None or found["epoch"] == 0:
+            last.unlink(missing_ok=True)
+            return None
+    return int(found["epoch"])
+
+
+@rank_zero_only
+def tidy(folder: Path) -> None:
+    """Delete what a finished run or stage does not need: it would double the disk of a sweep."""
+    last = last_weights(folder)
+    for file in (previous_weights(folder), *last.parent.glob("damaged_*.ckpt")):
+        file.unlink(missing_ok=True)
 
 
 def _content(file: Path) -> dict[str, Any] | None:
@@ -99,12 +111,6 @@ def _content(file: Path) -> dict[str, Any] | None:
 def _move(file: Path, place: Path) -> None:
     file.replace(place)
     sync_folder(place.parent)
-
-
-@rank_zero_only
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    sync_folder(file.parent)
 
 
 def _reason(error: DamagedCheckpoint) -> str:

@@ -7,7 +7,7 @@ import logging
 import math
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.durable import sweep
-from bnnbench.records.fallback import Start, start_of
+from bnnbench.records.fallback import Start, start_of, tidy
 from bnnbench.records.signature import Signature, full_config
 from bnnbench.records.stamps import remember
 from bnnbench.records.store import (
     last_weights,
     mark_logged,
-    previous_weights,
     read_record,
     score_of,
     write_identity,
@@ -57,7 +56,8 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         yield
     except Exception:
         signals.check()
-        file.write_text(traceback.format_exc())
+        with suppress(OSError):  # of a full disk, which is what the failure itself says
+            file.write_text(traceback.format_exc())
         raise
 
 
@@ -134,8 +134,8 @@ def _train(run: Run, quiet: bool) -> float:
     result = results.combined(records) | whole
     rank_zero_only(write_json)(run.folder / "result.json", result)
     rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
-    for stage in planned:  # nothing is gone on from any more: it would double the disk of a sweep
-        rank_zero_only(previous_weights(stage.folder).unlink)(missing_ok=True)
+    for stage in planned:
+        tidy(stage.folder)
     return score_of(result)
 
 
