@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "ckpt_path": TEXT | NULL,
     "init_from": TEXT | NULL,
     "*.name": TEXT,
+    "*._target_": TEXT,
     "recipe.optimizer": TEXT,
     "recipe.schedule": TEXT,
     "recipe.lr": RATE,
@@ -129,7 +130,6 @@ KINDS: dict[str, Kind] = {
     "trainer.sync_batchnorm": FLAG,
     "trainer.reload_dataloaders_every_n_epochs": COUNT,
     "trainer.profiler": TEXT | NULL,
-    "trainer._target_": TEXT,
     "callbacks.*": MAPPING | NULL,
     "callbacks.*._target_": TEXT,
     "callbacks.guard.every_n_steps": SIZE,
@@ -137,7 +137,6 @@ KINDS: dict[str, Kind] = {
     "logger.group": TEXT | NULL,
     "logger.project": TEXT,
     "logger.folder": TEXT,
-    "logger._target_": TEXT,
     "teacher.pretrained": FLAG,
     "teacher.*": TEXT | NULL,
     "allow_*": FLAG,  # of report.py, as what follows
