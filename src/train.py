@@ -32,7 +32,7 @@ from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
 from bnnbench.runs.errors import messages
-from bnnbench.runs.forced import finish_exchange
+from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.keys import check_added, check_added_to_hydra
 from bnnbench.runs.places import check_room, check_temporary
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode == RunMode.MULTIRUN:  # a job, checked by its sweep, which tells its failure
         return _run(cfg, in_sweep=True)
-    with messages(Path(cfg.paths.output_dir)):
+    with messages(cfg):
         check_added(cfg, task_overrides())
         check_added_to_hydra(hydra_cfg, hydra_cfg.overrides.hydra)  # pyright: ignore
         return _run(cfg, in_sweep=False)
@@ -59,7 +59,7 @@ def _run(cfg: DictConfig, in_sweep: bool) -> float:
     first = run = Run(cfg, Path(cfg.paths.output_dir))
     if cfg.train and not in_sweep:
         if not cfg.force:
-            finish_exchange(first.folder)
+            finish_cut_exchange(first.folder, first.fingerprint)
         run = settle(first)
     if run.folder != first.folder:
         _say(f"the data are not those that {first.name} was trained on: this is {run.name}")

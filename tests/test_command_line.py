@@ -63,6 +63,10 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
         (["-m", "quantizer=xnor,bnn", "dataset=cifar100"], "BNNBENCH_DATA"),
         (["-m", "quantizer=xnor,bnn", "init_from=nowhere.ckpt"], "nowhere.ckpt"),
         (["dataset=cifar10"], "BNNBENCH_DATA"),
+        (["init_from=nowhere.ckpt"], "nowhere.ckpt"),
+        (["teacher=run", "teacher.folder=nowhere"], "nowhere"),
+        (["seed=lucky"], "seed=lucky: give a whole number"),
+        (["-m", "quantizer=xnor,bnn", "compile=ture"], "compile=ture: give auto"),
         (["train=false"], "ckpt_path"),
     ],
 )
@@ -72,8 +76,33 @@ def test_a_mistake_is_explained_before_anything_is_trained(
     done = train(*arguments, logs=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "exception formatting" not in done.stderr
     assert not list(tmp_path.glob("runs/*/checkpoints/*.ckpt"))
+
+
+def test_a_mistake_ends_a_run_also_where_tracebacks_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra itself warns of what a callback raises, and goes on."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = train("backbone=resnet20", "tags=abc", "trainer.max_epochs=0", logs=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "tags=abc: give a list" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_forced_run_that_fails_keeps_the_result(tmp_path: Path) -> None:
+    counts = ["-m", "quantizer=xnor,dorefa", "backbone=resnet20", *SECONDS]
+    assert train(*counts, logs=tmp_path).returncode == 0
+    kept = {path: path.read_bytes() for path in tmp_path.glob("runs/*/result.json")}
+    assert len(kept) == 2
+    for mistake in ("compile=ture", "+trainer.profiler=nosuch"):
+        assert train(*counts, "force=true", mistake, logs=tmp_path).returncode == 1
+        assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/result.json")} == kept
+    again = train(*counts, logs=tmp_path)
+    assert "2 runs are finished, 0 to run" in again.stderr
 
 
 def test_a_sweep_over_image_files_decodes_them_in_processes_of_its_jobs(tmp_path: Path) -> None:

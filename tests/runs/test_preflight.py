@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
+from bnnbench.runs import preflight as checks
 from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]
@@ -26,3 +29,61 @@ def test_a_disk_without_room_for_a_run_is_told(
                 preflight([cfg])
         else:
             preflight([cfg])
+
+
+def test_what_a_trainer_cannot_be_built_with_is_told(compose: Compose) -> None:
+    """Of the second setting, too; the first alone is fine."""
+    counts = ["backbone=resnet20", "trainer.max_epochs=0"]
+    for bad, told in (
+        ("+trainer.profiler=nosuch", "profiler"),
+        ("+trainer.strategy=nosuch", "nosuch"),
+        ("callbacks.best.mode=up", "mode"),
+        ("+trainer.nosuch=1", "nosuch"),
+        ("compile=ture", "compile"),
+    ):
+        with pytest.raises(Exception, match=told):
+            preflight([compose(*counts), compose(*counts, bad)])
+
+
+def test_each_setting_is_built_once_and_leaves_nothing(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built: list[str] = []
+    build = checks.build_trainer
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        built.append(arguments[0].logger.name)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(checks, "build_trainer", spy)
+    counts = ["backbone=resnet20", "trainer.max_epochs=0"]
+    methods = [f"quantizer={name}" for name in ("xnor", "dorefa", "bnn")]
+    preflight([compose(*counts, method) for method in methods])
+    assert built == ["csv"]
+    preflight([compose(*counts, "logger=wandb")])
+    assert built == ["csv", "wandb"]
+    assert not list(tmp_path.rglob("wandb"))
+
+
+def test_the_folders_of_the_runs_are_probed(compose: Compose, tmp_path: Path) -> None:
+    cfg = compose("backbone=resnet20", "trainer.max_epochs=0")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").write_text("in the way")
+    preflight([cfg], [tmp_path / "one", tmp_path / "none"])
+    with pytest.raises(OSError, match=r"two cannot be written .*set paths\.log_dir"):
+        preflight([cfg], [tmp_path / "one", tmp_path / "two"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_temporary_folder_that_is_gone_is_told(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    with pytest.raises(OSError, match=r"^TMPDIR=.*gone cannot be written"):
+        preflight([compose("backbone=resnet20", "trainer.max_epochs=0")])
+
+
+def test_values_of_a_stage_are_checked(compose: Compose) -> None:
+    stages = "recipe.stages=[{name: a},{name: b,init_from: previous,set: {recipe.lr: fast}}]"
+    with pytest.raises(ValueError, match=r"recipe\.lr=fast: give a number"):
+        preflight([compose("backbone=resnet20", "trainer.max_epochs=1", stages)])

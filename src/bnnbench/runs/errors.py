@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 # What the messages of this suite, of the system and of the libraries' own checks are raised as.
@@ -42,11 +43,11 @@ def message(error: BaseException) -> str:
 
 
 @contextmanager
-def messages(folder: Path | None = None) -> Iterator[None]:
+def messages(cfg: DictConfig) -> Iterator[None]:
     """End the process with the message of what fails in the block, and exit code 1.
 
-    Args:
-        folder: where ``error.txt`` keeps the traceback of an error that may be a bug.
+    The folder of the run of ``cfg``, as it is then, keeps the traceback of an error that may be a
+    bug in its ``error.txt``.
     """
     try:
         yield
@@ -54,10 +55,11 @@ def messages(folder: Path | None = None) -> Iterator[None]:
         if full_error():
             raise
         line = message(error)
-        if folder is not None and not is_told(error):
+        if not is_told(error):
+            file = Path(cfg.paths.output_dir) / "error.txt"
             with suppress(OSError):
-                (folder / "error.txt").write_text(traceback.format_exc())
-            line += f"; the traceback is in {folder / 'error.txt'}"
+                file.write_text(traceback.format_exc())
+            line += f"; the traceback is in {file}"
         raise SystemExit(line) from error
 
 

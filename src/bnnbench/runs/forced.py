@@ -14,6 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bnnbench.records.lock import locked
+from bnnbench.records.ranks import rank
 from bnnbench.records.store import DamagedResult, read_identity, read_result
 from bnnbench.runs.reuse import Run, data_mark
 
@@ -29,8 +31,21 @@ def workspace(folder: Path) -> Path:
     return folder / FOLDER
 
 
+def finish_cut_exchange(folder: Path, fingerprint: str) -> None:
+    """What a start does first that does not force: the exchange goes on where it was cut.
+
+    It holds the folder's lock, which the caller may not have: another process may be at it.
+    """
+    if rank() == 0 and (workspace(folder) / "result.json").exists():
+        with locked(folder, fingerprint, replaces=True):
+            finish_exchange(folder)
+
+
 def finish_exchange(folder: Path) -> bool:
-    """Put a forced run that has its result in the place of the old one; False where none has."""
+    """Put a forced run that has its result in the place of the old one; False where none has.
+
+    The caller holds the folder's lock.
+    """
     new = workspace(folder)
     if not (new / "result.json").exists():
         return False

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.records.fingerprint import choice
 
@@ -53,9 +54,16 @@ class Mistakes:
 
 def labels(cfgs: Sequence[DictConfig]) -> list[str]:
     """The choices that tell each config from the others, such as ``quantizer=adabin``."""
-    rows = [{g: choice(cfg, g) for g in GROUPS if cfg.get(g)} for cfg in cfgs]
+    rows = [{g: _chosen(cfg, g) for g in GROUPS if cfg.get(g)} for cfg in cfgs]
     differing = [group for group in GROUPS if len({row.get(group) for row in rows}) > 1]
     return [" ".join(f"{g}={row.get(g)}" for g in differing) or "all runs" for row in rows]
+
+
+def _chosen(cfg: DictConfig, group: str) -> str:
+    try:
+        return choice(cfg, group)
+    except OmegaConfBaseException:  # a name that was not given is one of the mistakes
+        return "???"
 
 
 def _some(about: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.checks import check_config
 from bnnbench.runs.counted import counted
 from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.options import check_options
@@ -126,6 +127,7 @@ def check_stages(cfg: DictConfig) -> None:
     earlier: dict[str, DictConfig] = {}
     before: nn.Module | None = None
     for stage in stages(cfg):
+        check_config(stage.cfg)  # which has values of its own
         teacher = build_teacher(stage.cfg, earlier, untrained=True)
         task = build_task(stage.cfg, teacher=teacher)
         net = task.net.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.runs.checks import check_config
-from bnnbench.runs.errors import messages
+from bnnbench.runs.errors import full_error, is_told, message
 from bnnbench.runs.places import check_devices, check_writable
 from bnnbench.runs.reuse import check_start
 
@@ -19,13 +20,22 @@ class StartChecks(Callback):
     """Checks the config, its files and the run's folder; a sweep does so for each of its cells."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the process with the message of what is wrong."""
-        with messages():
-            check_config(config)
-            if "train" in config:  # not of report.py
-                check_start(config)
-                fingerprinted(
-                    config
-                )  # opens files, whose absence Hydra would hide in its own error
-                check_devices(config)
-            check_writable(Path(config.hydra.run.dir))
+        """End the process with the message of what is wrong.
+
+        An exception would not: Hydra warns of it and goes on.
+        """
+        try:
+            _check(config)
+        except Exception as error:
+            if full_error() or not is_told(error):
+                traceback.print_exc()
+            raise SystemExit(message(error)) from error
+
+
+def _check(config: DictConfig) -> None:
+    check_config(config)
+    if "train" in config:  # not of report.py
+        check_start(config)
+        fingerprinted(config)  # opens files, whose absence Hydra would hide in its own error
+        check_devices(config)
+    check_writable(Path(config.hydra.run.dir))

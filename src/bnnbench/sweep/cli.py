@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-from hydra._internal import utils
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,6 +42,9 @@ def short_errors() -> Iterator[None]:
 
     Hydra shortens errors of its own classes alone, not a ValueError of its composition.
     """
+    from hydra._internal import utils
+    from hydra.errors import CompactHydraException
+
     reported = utils.run_and_report
 
     def short(func: Callable[[], Any]) -> Any:

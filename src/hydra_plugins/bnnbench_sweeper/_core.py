@@ -16,7 +16,7 @@ from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
 from bnnbench.runs.errors import full_error, message
-from bnnbench.runs.forced import finish_exchange
+from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.devices import check_processes, jobs_at_once
 from bnnbench.sweep.progress import Progress, Watched
@@ -41,7 +41,7 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     """Run what is not finished, render the table, say what failed. Returns the exit code."""
     for planned in sweep.runs:
         if not planned.cfg.get("force"):
-            finish_exchange(sweep.runs_dir / planned.cell.run)
+            finish_cut_exchange(sweep.runs_dir / planned.cell.run, planned.cell.fingerprint)
     pending = sweep.pending()
     finished = [planned for planned in sweep.runs if planned not in pending]
     _say(f"sweep {sweep.name}: {len(finished)} runs are finished, {len(pending)} to run")

@@ -151,8 +151,8 @@ def _compose(
     cells = distinct(cells)
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
     compose = Composer(config, loader)
-    cfgs = [_composed(compose, typed) for typed in counted(words, "composing", "cells")]
-    _check_keys(cfgs, words)
+    cfgs = [compose(typed) for typed in counted(words, "composing", "cells")]
+    _check_cells(cfgs, words)
     _check_places(cfgs)
     identities = [fingerprinted(cfg) for cfg in counted(cfgs, "resolving", "cells")]
     names = [run_name(cfg, identity) for cfg, identity in zip(cfgs, identities, strict=True)]
@@ -165,25 +165,19 @@ def _compose(
     return [Planned(_cell(told, cfg, name, it), cfg, typed) for told, cfg, name, it, typed in rows]
 
 
-def _check_keys(cfgs: Sequence[DictConfig], words: Sequence[list[str]]) -> None:
-    """Refuse added keys that nothing reads, those of all cells at once."""
+def _check_cells(cfgs: Sequence[DictConfig], words: Sequence[list[str]]) -> None:
+    """Refuse values of a wrong kind and added keys that nothing reads, of all cells at once."""
     mistakes = Mistakes(cfgs)
     for number, (cfg, typed) in enumerate(zip(cfgs, words, strict=True)):
         with mistakes.of(number):
+            check_config(cfg)
+            if not cfg.train:
+                raise ValueError(
+                    "train=false evaluates one checkpoint, without a table: leave out -m"
+                )
+            check_start(cfg)
             check_added(cfg, typed)
     mistakes.tell()
-
-
-def _composed(compose: Composer, typed: list[str]) -> DictConfig:
-    cfg = compose(typed)
-    try:
-        check_config(cfg)
-    except ValueError as error:
-        raise ValueError(f"{error} (in {' '.join(typed)})") from error
-    if not cfg.train:
-        raise ValueError("train=false evaluates one checkpoint, without a table: leave out -m")
-    check_start(cfg)
-    return cfg
 
 
 def _cell(shown: dict[str, str], cfg: DictConfig, name: str, identity: dict[str, Any]) -> Cell:
