@@ -24,6 +24,8 @@ from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
 from bnnbench.runs import signals
 from bnnbench.sweep.cli import ensure_multirun, valid_keys
 
+VERSIONS = {"threads": "OMP_NUM_THREADS", "jobs": "BNNBENCH_JOBS"}  # told in a result
+
 
 class Unpicklable(Exception):
     """Cannot be rebuilt from its message: such an exception breaks a process pool."""
@@ -93,7 +95,7 @@ def result(cfg: DictConfig) -> dict[str, Any]:
         "ended": None,
         "world_size": 1,
         "operations": {},
-        "versions": {"threads": str(os.environ.get("OMP_NUM_THREADS"))},
+        "versions": {k: str(os.environ.get(v)) for k, v in VERSIONS.items()},
         "git": {"commit": None, "dirty": None},
     }
 
@@ -153,6 +155,7 @@ if __name__ == "__main__":
     stand_in("bnnbench.runs.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)
     stand_in("bnnbench.runs.loggers", replay=replay)
+    stand_in("bnnbench.runs.wandb", choose_mode=lambda folder: None)
     stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
     with signals.ending(), valid_keys():

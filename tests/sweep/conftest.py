@@ -35,6 +35,7 @@ ckpt_path: null
 init_from: null
 force: false
 tags: []
+callbacks: {history: {_target_: bnnbench.callbacks.history.History}}
 hydra:
   run: {dir: "${paths.runs_dir}/${run_name:}"}
   sweep: {dir: "${paths.runs_dir}", subdir: "${run_name:}"}
@@ -69,7 +70,7 @@ OPTIONS = {
     "loss/task": "name: task\nlabel_smoothing: 0.0",
     "backbone/resnet18": "name: resnet18\nshortcut: ${quantizer.shortcut}\nbetas: [0.9, 0.999]",
     "backbone/resnet20": "name: resnet20\nshortcut: ${quantizer.shortcut}\nbetas: [0.9, 0.999]",
-    "dataset/digits": "name: digits\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
+    "dataset/digits": "name: digits\nworkers: auto\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
     "dataset/cifar10": "name: cifar10\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
     "dataset/absent": "name: absent\nval_fraction: 0.0\ndata_dir: ${paths.data_dir}",
     "recipe/unified": "name: unified\nlr: 0.003\nepochs: {digits: 10, cifar10: 200, absent: 1}",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 
 from bnnbench.records.lock import locked
@@ -76,6 +77,7 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
     assert sorted(app.executed()) == [f"{q} 0 {name}" for q in ("adabin", "fp32", "xnor")]
     results = [json.loads(file.read_text()) for file in app.results()]
     assert {r["versions"]["threads"] for r in results} == {"1"}  # as many workers as cores
+    assert {r["versions"]["jobs"] for r in results} == {str(min(3, joblib.cpu_count()))}
     assert {tuple(r["overrides"][1:]) for r in results} == {("backbone=resnet20", CPU)}
     assert "chatter" not in first.stdout + first.stderr
     assert all("chatter" in (f.parent / "output.log").read_text() for f in app.results())
@@ -84,7 +86,7 @@ def test_a_sweep_ends_in_its_table_and_a_second_call_runs_nothing(app: App) -> N
     assert (second.returncode, table(second), len(app.executed())) == (0, ROWS, 3)
     assert "3 runs are finished, 0 to run" in second.stderr
     # A default spelled out, another order: still the same runs, and only the new one is trained.
-    third = app.run("-m", "trainer.max_epochs=10.0", "backbone=resnet20", "quantizer=xnor,adabin")
+    third = app.run("-m", "trainer.max_epochs=10", "backbone=resnet20", "quantizer=xnor,adabin")
     assert (third.returncode, len(app.executed())) == (0, 3)
     app.run("-m", BASIC, "backbone=resnet20", "quantizer=xnor,adabin", "seed=0,1", "force=false")
     assert sorted(line.split()[:2] for line in app.executed()[3:]) == [
@@ -148,7 +150,9 @@ def test_cells_that_were_told_apart_stay_apart(app: App) -> None:
     """Also where they turn out to be one run, which is trained once."""
     run = app.run("-m", BASIC, "quantizer=adabin", "backbone.shortcut=conv,block", "seed=0,0")
     assert len(table(run)) == len(app.executed()) == len(app.manifest()["cells"]) == 2
-    again = app.run("-m", BASIC, "quantizer=adabin", "trainer.max_epochs=10,10.0", "seed=1")
+    again = app.run(
+        "-m", BASIC, "quantizer=adabin", "trainer.max_epochs=10,${recipe.epochs.digits}", "seed=1"
+    )
     assert (len(table(again)), len(app.executed())) == (2, 3)
     workers = app.run("-m", BASIC, "quantizer=xnor", "+dataset.workers=0,4")
     assert (len(table(workers)), len(app.executed())) == (2, 4)

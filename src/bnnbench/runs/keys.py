@@ -117,7 +117,7 @@ def _check(cfg: DictConfig, key: str, word: str) -> None:
         return
     valid = _valid(cfg, parent)
     if valid is not None and name not in valid and not _referred(cfg, key):
-        raise _unread(word, _named(cfg, parent), name, valid)
+        raise _unread(word, _named(cfg, parent), name, set(valid).difference(SILENT))
 
 
 def _named(cfg: DictConfig, place: str) -> str:
@@ -140,7 +140,7 @@ def _check_named(cfg: DictConfig, parent: str, name: str, word: str) -> None:
 
 
 def _unread(word: str, parent: str, name: str, valid: Iterable[str]) -> ValueError:
-    shown = sorted(key for key in valid if key not in SILENT)
+    shown = sorted(valid)
     near = get_close_matches(name, shown, n=1)
     where = parent or "the top level"
     group = parent.partition("=")[0]
