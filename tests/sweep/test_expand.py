@@ -76,6 +76,15 @@ def test_a_fixed_column_leaves_no_duplicates() -> None:
     ]
 
 
+def test_a_choice_that_lines_have_keeps_those_lines_with_their_options() -> None:
+    table = TABLE | {"sweep": ["quantizer=irnet quantizer.t_min=1,2", "quantizer=fp32,adabin"]}
+    (cell,) = expand_table(table, DEMO, ["quantizer=adabin"], split)
+    assert cell["quantizer"] == "adabin"
+    assert "quantizer.t_min" not in cell
+    cells = expand_table(table, DEMO, ["quantizer=irnet"], split)
+    assert [c["quantizer.t_min"] for c in cells] == ["1", "2"]
+
+
 def test_repeated_cells_are_one_whatever_their_order() -> None:
     cells = [{"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "1"}, {"a": "1", "b": "2"}]
     assert [list(cell) for cell in distinct(cells)] == [["a", "b"], ["a"]]

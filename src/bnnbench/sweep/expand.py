@@ -43,7 +43,9 @@ def expand_table(
 ) -> list[dict[str, str]]:
     """The cells of a table at a scale, in the table's order; `arguments` is the user's line.
 
-    Raises ValueError for a key that a table or scale does not have and for a table without lines.
+    A choice (`quantizer=adabin`) that lines have keeps those lines, with their options; one that no
+    line has replaces that of every line. Raises ValueError for a key that a table or scale does
+    not have and for a table without lines.
     """
     check_keys(table, scale)
     own = (table.get("scales") or {}).get(scale["name"]) or {}
@@ -56,11 +58,25 @@ def expand_table(
     lines = own.get("sweep") or table.get("sweep")
     if not lines:
         raise ValueError(f"table {table['name']} has no lines: write them under `sweep:`")
+    common = split(table.get("common") or [])
+    expanded = [layered([common, split(shlex.split(line))]) for line in lines]
+    *between, typed = [split(layer) for layer in above]
+    every = [cell for line in expanded for cell in line]
     cells: list[dict[str, str]] = []
-    for line in lines:
-        layers = [table.get("common") or [], shlex.split(line), *above]
-        cells += layered([split(layer) for layer in layers])
-    return [_without(cell, *NOT_OF_A_JOB) for cell in cells]
+    for line in expanded:
+        for row, own_line in product(line, typed):
+            if _stays(row, own_line, every):
+                cells += layered([[row], *between, [own_line]])
+    return [_without(cell, *NOT_OF_A_JOB) for cell in distinct(cells)]
+
+
+def _stays(row: dict[str, str], typed: dict[str, str], every: list[dict[str, str]]) -> bool:
+    """Whether a row has each typed choice of a group that any row has; others are overrides."""
+    for key, value in typed.items():
+        held = "." not in key and any(other.get(key) == value for other in every)
+        if held and row.get(key) != value:
+            return False
+    return True
 
 
 def scale_notes(table: dict[str, Any], scale: dict[str, Any]) -> str | None:

@@ -196,6 +196,11 @@ def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, 
     def split(words: Sequence[str]) -> list[dict[str, str]]:
         overrides = parser.parse_overrides(list(words))
         for override in overrides:
+            if override.is_interval_sweep():
+                raise ValueError(
+                    f"{override.input_line}: list the values, {override.key_or_group}=<a>,<b>; "
+                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna"
+                )
             if override.is_sweep_override() and override.key_or_group in ("table", "scale"):
                 raise ValueError(f"{override.input_line}: one table at one scale a call")
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
