@@ -154,7 +154,7 @@ def test_cells_that_were_told_apart_stay_apart(app: App) -> None:
         "-m", BASIC, "quantizer=adabin", "trainer.max_epochs=10,${recipe.epochs.digits}", "seed=1"
     )
     assert (len(table(again)), len(app.executed())) == (2, 3)
-    workers = app.run("-m", BASIC, "quantizer=xnor", "+dataset.workers=0,4")
+    workers = app.run("-m", BASIC, "quantizer=xnor", "dataset.workers=0,4")
     assert (len(table(workers)), len(app.executed())) == (2, 4)
     (name,) = (f.parent.name for f in app.logs.glob("sweeps/*workers0-4*/sweep.json"))
     manifest = json.loads((app.logs / "sweeps" / name / "sweep.json").read_text())
