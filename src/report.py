@@ -15,11 +15,11 @@ import hydra
 from omegaconf import DictConfig, ListConfig
 
 from bnnbench import resolvers
+from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.report.markup import markdown
 from bnnbench.report.promote import promote
 from bnnbench.report.render import render
 from bnnbench.report.tables import Table
-from bnnbench.runs.errors import full_error, is_told, message
 from bnnbench.sweep.cli import short_errors
 
 resolvers.register()

@@ -26,15 +26,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
+from bnnbench.checks.errors import messages
+from bnnbench.checks.keys import check_added, check_added_to_hydra
+from bnnbench.checks.places import check_room, check_temporary
 from bnnbench.records.lock import locked
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
-from bnnbench.runs.errors import messages
 from bnnbench.runs.forced import finish_cut_exchange
-from bnnbench.runs.keys import check_added, check_added_to_hydra
-from bnnbench.runs.places import check_room, check_temporary
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import ensure_multirun, short_errors, valid_keys
 from bnnbench.sweep.devices import claim_gpu

@@ -41,7 +41,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "digits_*",
     ),
     "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
-    "runs/test_checks.py::test_every_value_of_every_option_has_its_type": (
+    "checks/test_values.py::test_every_value_of_every_option_has_its_type": (
         "recipe=unified",
         "dataset=digits",
         "trainer=default",

@@ -28,6 +28,7 @@ ORDER = (
     "plots",
     "records",
     "resolvers",
+    "checks",
     "callbacks",
     "tasks",
     "runs",

@@ -15,6 +15,7 @@ from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
 from bnnbench.callbacks.together import Together
+from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
@@ -26,7 +27,6 @@ from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
-from bnnbench.runs.options import on_gpu
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher

@@ -13,14 +13,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from bnnbench.checks.mistakes import Mistakes
+from bnnbench.checks.options import check_options
+from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
+from bnnbench.checks.values import check_config
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
-from bnnbench.runs.checks import check_config
 from bnnbench.runs.counted import counted
-from bnnbench.runs.mistakes import Mistakes
-from bnnbench.runs.options import check_options
-from bnnbench.runs.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 

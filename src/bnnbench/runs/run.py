@@ -16,6 +16,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from bnnbench.checks.options import check_evaluation, check_options
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
@@ -38,7 +39,6 @@ from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.metrics_file import MetricsFile
-from bnnbench.runs.options import check_evaluation, check_options
 from bnnbench.runs.preflight import check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages

@@ -9,10 +9,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.checks.places import check_devices, check_writable
+from bnnbench.checks.values import check_config
 from bnnbench.records.fingerprint import fingerprinted
-from bnnbench.runs.checks import check_config
-from bnnbench.runs.errors import full_error, is_told, message
-from bnnbench.runs.places import check_devices, check_writable
 from bnnbench.runs.reuse import check_start
 
 

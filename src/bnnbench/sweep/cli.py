@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.runs.errors import full_error, is_told, message
+from bnnbench.checks.errors import full_error, is_told, message
 
 # Hydra's other commands, which do not go together with --multirun.
 _COMMANDS = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help")

@@ -11,11 +11,11 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
 
+from bnnbench.checks.errors import full_error, message
 from bnnbench.data.known import JOBS
 from bnnbench.records.lock import holder
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
-from bnnbench.runs.errors import full_error, message
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.devices import check_processes, jobs_at_once

@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench import resolvers
+from bnnbench.checks.keys import check_added, check_added_to_hydra
+from bnnbench.checks.mistakes import Mistakes
+from bnnbench.checks.values import check_config
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
-from bnnbench.runs.checks import check_config
 from bnnbench.runs.counted import counted
-from bnnbench.runs.keys import check_added, check_added_to_hydra
-from bnnbench.runs.mistakes import Mistakes
 from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bnnbench.runs.kinds import (
+from bnnbench.checks.kinds import (
     FLAG,
     LIST,
     MAPPING,

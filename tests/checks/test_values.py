@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.runs.checks import check_config
+from bnnbench.checks.values import check_config
 
 Compose = Callable[..., DictConfig]
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import DictConfig
 
-from bnnbench.runs import places
+from bnnbench.checks import places
 
 Compose = Callable[..., DictConfig]
 

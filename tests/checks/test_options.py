@@ -11,9 +11,9 @@ import pytest
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
+from bnnbench.checks.options import check_options
 from bnnbench.runs import run
 from bnnbench.runs.build import build_trainer
-from bnnbench.runs.options import check_options
 from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]

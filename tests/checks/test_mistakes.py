@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.runs.mistakes import Mistakes, labels
+from bnnbench.checks.mistakes import Mistakes, labels
 
 
 def runs(*quantizers: str) -> list[DictConfig]:

@@ -16,8 +16,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.runs.kinds import FLAG, LIST, MAPPING, NULL, TEXT, Kind, listed, number, shown, whole
-from bnnbench.runs.stated import KINDS, LENGTH
+from bnnbench.checks.kinds import (
+    FLAG,
+    LIST,
+    MAPPING,
+    NULL,
+    TEXT,
+    Kind,
+    listed,
+    number,
+    shown,
+    whole,
+)
+from bnnbench.checks.stated import KINDS, LENGTH
 
 BY_EXAMPLE = ("quantizer", "loss", "backbone", "dataset", "callbacks")
 

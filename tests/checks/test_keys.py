@@ -12,8 +12,9 @@ import pytest
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.runs import build, keys
-from bnnbench.runs.keys import arguments, check_added, check_added_to_hydra
+from bnnbench.checks import keys
+from bnnbench.checks.keys import arguments, check_added, check_added_to_hydra
+from bnnbench.runs import build
 
 Compose = Callable[..., DictConfig]
 STOPPING = "_target_: lightning.pytorch.callbacks.EarlyStopping"
@@ -125,7 +126,8 @@ def test_what_is_known_by_heart_is_what_the_code_reads() -> None:
 
 def test_the_usual_keys_cost_no_import() -> None:
     code = (
-        "import sys; from omegaconf import OmegaConf; from bnnbench.runs.keys import check_added\n"
+        "import sys; from omegaconf import OmegaConf\n"
+        "from bnnbench.checks.keys import check_added\n"
         "cfg = OmegaConf.create({'trainer': {'limit_train_batches': 2}})\n"
         "check_added(cfg, ['+trainer.limit_train_batches=2'])\n"
         "assert 'torch' not in sys.modules"

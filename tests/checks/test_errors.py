@@ -9,10 +9,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.checks.errors import is_told, message, messages
 from bnnbench.data.known import DatasetMissing
 from bnnbench.records.checkpoints import BadCheckpoint
 from bnnbench.records.store import DamagedResult
-from bnnbench.runs.errors import is_told, message, messages
 
 
 @pytest.fixture
