@@ -31,7 +31,7 @@ REFUSED = {
     added("BackboneFinetuning"): "recipe=two_step",
     added("StochasticWeightAveraging", ", swa_lrs: 0.1"): "EMAWeightAveraging",
     added("GradientAccumulationScheduler", ", scheduling: {0: 2}"): "accumulate_grad_batches",
-    added("LearningRateMonitor"): "logger=csv",
+    added("LearningRateMonitor", ", logging_interval: epoch"): "logger=csv",
     added("DeviceStatsMonitor"): "logger=csv",
     added("LambdaCallback", ", on_train_start: {_target_: builtins.print}"): "on_train_start",
     added("Nothing"): "callbacks.mine._target_=",
@@ -136,8 +136,8 @@ def test_the_bar_is_the_one_that_was_asked_for(
     [
         (
             [added("EarlyStopping", ", monitor: val/acc")],
-            r"^callbacks\.mine\.monitor=val/acc: nothing is held out; set dataset\.val_fraction=0\.1 "
-            r"\(monitor=test/acc would choose on test data\)$",
+            r"^callbacks\.mine\.monitor=val/acc: nothing is held out; set "
+            r"dataset\.val_fraction=0\.1 \(monitor=test/acc would choose on test data\)$",
         ),
         (["callbacks.best.monitor=val/loss"], "nothing is held out"),
         ([added("EarlyStopping", ", monitor: val_loss")], "choose from test/acc, test/loss, train"),
@@ -175,7 +175,11 @@ def test_what_nothing_logs_is_not_monitored(
         ["callbacks.best.monitor=train/teacher", "loss=kd", "teacher=joint"],
         ["callbacks.best.monitor=step"],
         ["callbacks.best.monitor=null"],
-        ["logger=csv", added("LearningRateMonitor"), "callbacks.best.monitor=lr-Adam"],
+        [
+            "logger=csv",
+            added("LearningRateMonitor", ", logging_interval: epoch"),
+            "callbacks.best.monitor=lr-Adam",
+        ],
     ],
 )
 def test_what_is_logged_is_monitored(

@@ -182,9 +182,7 @@ def test_another_network_is_refused_before_any_training(compose: Compose) -> Non
         (["loss.label_smoothing=0.1"], "loss: bonn", "loss.label_smoothing"),
         (["loss=bonn", "~loss.terms.feature"], "loss: bonn", "~loss.terms.feature"),
         (
-            [
-                "+loss.terms.mine={_target_: bnnbench.losses.kurtosis.Kurtosis, weight: 1, target: 1}"
-            ],
+            ["+loss.terms.mine={_target_: bnnbench.losses.mcn.FilterLoss, weight: 1}"],
             "loss.terms: {}",
             "loss.terms={}, so loss.terms.mine would",
         ),

@@ -138,7 +138,8 @@ def _typed(cfg: DictConfig, group: str) -> list[str]:
         OmegaConf.to_container(node, resolve=False)
         for node in (load_option(group, name, {}), cfg[group])
     )
-    assert isinstance(own, dict) and isinstance(given, dict)
+    assert isinstance(own, dict)
+    assert isinstance(given, dict)
     return list(_differences(own, given, group))
 
 
