@@ -126,7 +126,7 @@ def check_terms(terms: Mapping[str, Any], recipe: Recipe, loss: str) -> None:
     for name, term in terms.items():
         if isinstance(term, OVER_WEIGHTS) and term.weight:
             raise ValueError(
-                f"loss={loss}: loss.terms.{name} takes latent weights for values, and those of "
+                f"loss.terms.{name} of loss={loss} takes latent weights for values, and those of "
                 f"recipe={LATENT[recipe.optimizer].recipe} are natural parameters of a "
                 "distribution over -1 and +1: choose loss=task, or another quantizer and recipe"
             )
