@@ -16,6 +16,8 @@ from bnnbench.layers import binary_layers
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
+from bnnbench.runs.checks import check_config
+from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]
 ONE_STEP = [
@@ -159,6 +161,47 @@ def test_ssd_recipes_count_in_iterations(compose: Compose) -> None:
 def test_a_method_that_is_an_optimizer_needs_its_recipe(compose: Compose, choice: str) -> None:
     with pytest.raises(ValueError, match="need each other"):
         run.build_task(compose("backbone=resnet20", choice))
+
+
+BAYESIAN = ["quantizer=bayesbinn", "recipe=bayesbinn"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "loss=bonn",
+        "loss=kurtosis",
+        "loss=biper",
+        "+loss.terms.mine={_target_: bnnbench.losses.kurtosis.Kurtosis, weight: 1, target: 1}",
+    ],
+)
+def test_natural_parameters_have_no_loss_of_values(compose: Compose, loss: str) -> None:
+    cfg = compose("backbone=resnet20", *BAYESIAN, "trainer.max_epochs=0", loss)
+    with pytest.raises(ValueError, match=r"recipe=bayesbinn are natural parameters"):
+        run.build_task(cfg)
+    with pytest.raises(ValueError, match=r"choose loss=task"):
+        preflight([cfg])
+
+
+@pytest.mark.parametrize("loss", ["loss=task", "loss=sse", "loss=bonn loss.lambda=0"])
+def test_other_losses_train_natural_parameters(compose: Compose, loss: str) -> None:
+    run.build_task(compose("backbone=resnet20", *BAYESIAN, *loss.split()))
+
+
+@pytest.mark.parametrize("name", ["voc_folder", "mine"])
+def test_a_posterior_needs_the_number_of_images(compose: Compose, name: str) -> None:
+    data = ["dataset=voc_folder", f"dataset.name={name}", "trainer.max_epochs=1"]
+    cfg = compose(*SSD[:1], *BAYESIAN, *data, "dataset.batch_size=4")
+    with pytest.raises(ValueError, match=rf"give \+recipe\.effective_size\.{name}=<10 times"):
+        check_config(cfg)
+    check_config(
+        compose(*BAYESIAN, *data, "dataset.batch_size=4", f"+recipe.effective_size.{name}=50")
+    )
+
+
+def test_a_data_set_that_no_recipe_knows_needs_a_length(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"\+recipe\.epochs\.mine=<epochs>; .*batch_size\.mine="):
+        check_config(compose("dataset=digits", "dataset.name=mine"))
 
 
 @pytest.mark.parametrize("name", options("dataset"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from omegaconf import DictConfig
 
 from bnnbench.checks.options import check_options
@@ -31,7 +31,7 @@ REFUSED = {
     added("BackboneFinetuning"): "recipe=two_step",
     added("StochasticWeightAveraging", ", swa_lrs: 0.1"): "EMAWeightAveraging",
     added("GradientAccumulationScheduler", ", scheduling: {0: 2}"): "accumulate_grad_batches",
-    added("LearningRateMonitor"): "logger=csv",
+    added("LearningRateMonitor", ", logging_interval: epoch"): "logger=csv",
     added("DeviceStatsMonitor"): "logger=csv",
     added("LambdaCallback", ", on_train_start: {_target_: builtins.print}"): "on_train_start",
     added("Nothing"): "callbacks.mine._target_=",
@@ -129,3 +129,72 @@ def test_the_bar_is_the_one_that_was_asked_for(
 ) -> None:
     trainer: Any = build_trainer(compose("logger=none", *overrides), tmp_path, quiet)
     assert sum(isinstance(callback, ProgressBar) for callback in trainer.callbacks) == bars
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [added("EarlyStopping", ", monitor: val/acc")],
+            r"^callbacks\.mine\.monitor=val/acc: nothing is held out; set "
+            r"dataset\.val_fraction=0\.1 \(monitor=test/acc would choose on test data\)$",
+        ),
+        (["callbacks.best.monitor=val/loss"], "nothing is held out"),
+        ([added("EarlyStopping", ", monitor: val_loss")], "choose from test/acc, test/loss, train"),
+        ([added("EarlyStopping", ", monitor: test/nll")], "choose from test/acc"),
+        ([added("EarlyStopping", ", monitor: test/acc"), "dataset.val_fraction=0.1"], "val/acc,"),
+        (["callbacks.best.monitor=train/kernel"], "train/loss, epoch, step$"),
+        (["loss=bonn", "loss.lambda=0", "callbacks.best.monitor=train/kernel"], "train/feature"),
+        (["dataset=shapes", added("EarlyStopping", ", monitor: test/acc")], "test/map"),
+        (
+            [
+                "recipe.stages=[{name: a}, {name: b, set: {loss: kurtosis}}]",
+                "callbacks.best.monitor=train/kurtosis",
+            ],
+            "nothing logs it",
+        ),
+    ],
+)
+def test_what_nothing_logs_is_not_monitored(
+    compose: Compose, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_options(compose(*overrides))
+    counts = ["backbone=resnet20", "trainer.max_epochs=0"]
+    with pytest.raises(ValueError, match=message):
+        preflight([compose(*counts, *overrides)])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [added("EarlyStopping", ", monitor: val/acc"), "dataset.val_fraction=0.1"],
+        [added("EarlyStopping", ", monitor: train/kernel"), "quantizer=bonn", "loss=bonn"],
+        ["callbacks.best.monitor=kernel/sigma", "quantizer=bonn", "loss=bonn"],
+        ["callbacks.best.monitor=train/kd", "loss=distributional", "teacher=joint"],
+        ["callbacks.best.monitor=train/teacher", "loss=kd", "teacher=joint"],
+        ["callbacks.best.monitor=step"],
+        ["callbacks.best.monitor=null"],
+        [
+            "logger=csv",
+            added("LearningRateMonitor", ", logging_interval: epoch"),
+            "callbacks.best.monitor=lr-Adam",
+        ],
+    ],
+)
+def test_what_is_logged_is_monitored(
+    compose: Compose, short: list[str], overrides: list[str]
+) -> None:
+    cfg = compose(*short[:-1], "logger=none", "trainer.max_epochs=1", *overrides)
+    run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+
+
+def test_what_somebody_s_own_callback_logs_is_not_known(compose: Compose) -> None:
+    own = f"+callbacks.own={{_target_: {__name__}.Own}}"
+    check_options(compose(own, "callbacks.best.monitor=mine"))
+    with pytest.raises(ValueError, match="nothing is held out"):
+        check_options(compose(own, "callbacks.best.monitor=val/mine"))
+
+
+class Own(Callback):
+    """Somebody's own."""

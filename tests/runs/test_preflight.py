@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +88,11 @@ def test_values_of_a_stage_are_checked(compose: Compose) -> None:
     stages = "recipe.stages=[{name: a},{name: b,init_from: previous,set: {recipe.lr: fast}}]"
     with pytest.raises(ValueError, match=r"recipe\.lr=fast: give a number"):
         preflight([compose("backbone=resnet20", "trainer.max_epochs=1", stages)])
+
+
+def test_what_lightning_says_of_a_machine_is_not_repeated(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    preflight([compose("backbone=resnet20", "trainer.max_epochs=0")])
+    assert not [each for each in caplog.records if each.name.startswith("lightning")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,58 @@ def test_another_network_is_refused_before_any_training(compose: Compose) -> Non
     with pytest.raises(ValueError, match="other shape"):
         preflight([compose("backbone=wrn22", f"recipe.stages={shape}")])
     preflight([compose("backbone=resnet20", "recipe.stages=[{name: a}, {name: b}]")])
+
+
+@pytest.mark.parametrize(
+    ("typed", "change", "key"),
+    [
+        (["loss=bonn", "loss.lambda=0.1"], "loss: bonn", "loss=bonn, so loss.lambda"),
+        (["loss=bonn", "loss.terms.kernel.error=magnitude"], "loss: bonn", "loss.terms.kernel.err"),
+        (["+loss.task_weight=0.5"], "loss: bonn", "loss.task_weight"),
+        (["loss.label_smoothing=0.1"], "loss: bonn", "loss.label_smoothing"),
+        (["loss=bonn", "~loss.terms.feature"], "loss: bonn", "~loss.terms.feature"),
+        (
+            ["+loss.terms.mine={_target_: bnnbench.losses.mcn.FilterLoss, weight: 1}"],
+            "loss.terms: {}",
+            "loss.terms={}, so loss.terms.mine would",
+        ),
+        (
+            ["loss=bonn", "loss.terms.kernel.nu=1"],
+            "loss.terms.kernel: {_target_: bnnbench.losses.bayesian_kernel.BayesianKernel}",
+            "loss.terms.kernel.nu",
+        ),
+        (["teacher=joint", "teacher.nonlinearity=hardtanh"], "teacher: joint", "teacher.nonlin"),
+    ],
+)
+def test_a_stage_that_replaces_part_of_what_was_typed_is_refused(
+    compose: Compose, typed: list[str], change: str, key: str
+) -> None:
+    """By what a run and a sweep check first."""
+    change = f"recipe.stages=[{{name: a}}, {{name: b, set: {{{change}}}}}]"
+    counts = ["quantizer=bonn", "backbone=resnet20", "trainer.max_epochs=0", "logger=none"]
+    cfg = compose(*counts, change, *typed)
+    with pytest.raises(ValueError, match=re.escape(key)):
+        run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    with pytest.raises(ValueError, match=re.escape(key)):
+        preflight([cfg])
+    with pytest.raises(ValueError, match=r"^recipe\.stages, b: this stage has"):
+        stages(cfg)
+
+
+def test_a_key_that_every_stage_sets_is_not_typed(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"every stage sets loss\.theta"):
+        stages(compose(*ARGUMENTS, "loss.theta=0.5"))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["recipe=finetune", "loss=bonn", "loss.lambda=1e-4", "loss.theta=1e-2"],
+        ["recipe=two_step", "loss=bonn", "loss.theta=1e-2", "trainer.max_epochs=2"],
+        ["loss=bonn", "loss.theta=1", "recipe.stages=[{name: a}, {name: b, set: {loss: task}}]"],
+    ],
+)
+def test_what_some_stage_has_of_a_typed_loss_is_kept(compose: Compose, typed: list[str]) -> None:
+    planned = stages(compose("quantizer=bonn", *typed))
+    thetas = [stage.cfg.loss.get("theta", 0.0) for stage in planned]
+    assert compose("quantizer=bonn", *typed).loss.theta in thetas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import lightning as L
@@ -10,9 +11,10 @@ import torch
 from lightning.pytorch import callbacks as pl
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.config import target
+from bnnbench.config import target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.data.sharding import count_batches
+from bnnbench.runs.stages import stages
 
 _SEARCH = "the config would no longer say what was trained: sweep over"
 _NAMES = "renames parameters, which binary layers and checkpoints know by their names"
@@ -38,6 +40,7 @@ OPTIONS = {
     "barebones": "it logs nothing, so that there would be no result; logger=none and "
     "callbacks.progress_bar=null leave out what costs time",
 }
+OURS = ("bnnbench.", "lightning.")  # what these packages log is known
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
@@ -59,6 +62,8 @@ def check_options(cfg: DictConfig) -> None:
     if len(bars) > 1:
         raise ValueError(f"{' and '.join(bars)} are progress bars: set all but one to null")
     _check_stages(cfg, options)
+    for stage in stages(cfg):
+        _check_monitors(stage.cfg, kinds)
 
 
 def callback_kinds(cfg: DictConfig) -> dict[str, type]:
@@ -111,6 +116,54 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
             f"callbacks.{key}: {kind.__name__} writes to a logger: choose logger=csv or wandb, or "
             f"leave it out with callbacks.{key}=null"
         )
+
+
+def _check_monitors(cfg: DictConfig, kinds: Mapping[str, type]) -> None:
+    """What a callback decides by has to be logged while a run, or a stage of it, trains."""
+    terms = _terms(cfg)
+    logged = _logged(cfg, terms, kinds)
+    # somebody's own callback or loss term may log anything
+    known = all(kind.__module__.startswith(OURS) for kind in [*kinds.values(), *terms.values()])
+    for key, kind in kinds.items():
+        monitor = OmegaConf.select(cfg, f"callbacks.{key}.monitor")
+        if not isinstance(monitor, str):
+            continue
+        if monitor.startswith("val/") and cfg.dataset.val_fraction == 0:
+            raise ValueError(
+                f"callbacks.{key}.monitor={monitor}: nothing is held out; set "
+                f"dataset.val_fraction=0.1 (monitor=test/{monitor[4:]} would choose on test data)"
+            )
+        names = [*logged, *(("epoch", "step") if issubclass(kind, pl.ModelCheckpoint) else ())]
+        if known and not any(fnmatchcase(monitor, name) for name in names):
+            raise ValueError(
+                f"callbacks.{key}.monitor={monitor}: nothing logs it while a run trains; choose "
+                f"from {', '.join(names)}"
+            )
+
+
+def _terms(cfg: DictConfig) -> dict[str, Any]:
+    """The classes of the loss terms with a weight, by the names that these are logged under."""
+    found: dict[str, Any] = {}
+    for key, node in to_dict(cfg.loss).get("terms", {}).items():
+        kind: Any = target({"_target_": node["_target_"]}).func
+        if node.get("weight", 1) != 0:
+            found[getattr(kind, "name", key)] = kind
+    return found
+
+
+def _logged(cfg: DictConfig, terms: Mapping[str, Any], kinds: Mapping[str, type]) -> list[str]:
+    """What is logged in every epoch; a star stands for part of a name."""
+    part = "val" if cfg.dataset.val_fraction > 0 else "test"
+    if cfg.dataset.get("task") == "detection":
+        names = [f"{part}/map", f"{part}/loss", f"{part}/ap/*"]
+        names += ["train/loss", "train/classification", "train/localization"]
+    else:
+        names = [f"{part}/acc", f"{part}/loss", "train/acc", "train/loss"]
+    for term in (*terms, *(["teacher"] if cfg.teacher.name == "joint" else [])):
+        names += [f"train/{term}"]
+    names += [f"{term}/*" for term in terms if term in ("kernel", "feature")]
+    rates = any(issubclass(kind, pl.LearningRateMonitor) for kind in kinds.values())
+    return names + (["lr-*"] if rates else [])
 
 
 def _check_stages(cfg: DictConfig, options: Mapping[str, Any]) -> None:

@@ -31,6 +31,15 @@ from bnnbench.checks.kinds import (
 from bnnbench.checks.stated import KINDS, LENGTH
 
 BY_EXAMPLE = ("quantizer", "loss", "backbone", "dataset", "callbacks")
+# Keys that a recipe has by data set, where they are looked up, and what to give for another one.
+BY_DATASET = {
+    "epochs": ("trainer.max_epochs", "<epochs>"),
+    "batch_size": ("dataset.batch_size", "<images>"),
+    "effective_size": (
+        "recipe.groups.latent.effective_size",
+        "<10 times the number of training images>",
+    ),
+}
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -41,7 +50,8 @@ def check_config(cfg: DictConfig) -> None:
     """
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
-    wrong = [*_misfits(raw)] or [*_without_end(cfg), *_without_history(raw)]
+    wrong = [*_misfits(raw)] or [*_without_entry(cfg, raw)]
+    wrong = wrong or [*_without_end(cfg), *_without_history(raw)]
     if wrong:
         raise ValueError("; ".join(wrong))
 
@@ -54,6 +64,18 @@ def _misfits(raw: Mapping[Any, Any]) -> Iterator[str]:
         kind = _kind(key, raw)
         if kind is not None and not kind.holds(value):
             yield f"{key}={shown(value)}: give {kind.advice}"
+
+
+def _without_entry(cfg: DictConfig, raw: Mapping[Any, Any]) -> Iterator[str]:
+    """What is looked up by the name of a data set that the recipe does not know."""
+    for key, (place, value) in BY_DATASET.items():
+        node: Any = raw
+        for part in place.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node == f"${{recipe.{key}.${{dataset.name}}}}":
+            name = cfg.dataset.name
+            if name not in (raw["recipe"].get(key) or {}):
+                yield f"recipe.{key} has none for {name}: give +recipe.{key}.{name}={value}"
 
 
 def _without_end(cfg: DictConfig) -> Iterator[str]:

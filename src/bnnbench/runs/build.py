@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from bnnbench.config import backbone_from_config, quantizer_from_config, target,
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_kernel import BayesianKernel
+from bnnbench.losses.kurtosis import Kurtosis
+from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import run_name
@@ -32,6 +36,7 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.teacher import Teacher
 
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
+OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -54,6 +59,7 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
     recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
+    check_terms(terms, recipe, cfg.loss.name)
     module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
@@ -107,6 +113,23 @@ def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
             f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
             f"quantizer={method} and recipe={LATENT[method].recipe} need each other"
         )
+
+
+def check_terms(terms: Mapping[str, Any], recipe: Recipe, loss: str) -> None:
+    """Refuse losses over latent weights that are natural parameters.
+
+    Raises:
+        ValueError: the message names the term.
+    """
+    if "effective_size" not in recipe.groups.get("latent", {}):
+        return  # no optimizer of a posterior over them
+    for name, term in terms.items():
+        if isinstance(term, OVER_WEIGHTS) and term.weight:
+            raise ValueError(
+                f"loss.terms.{name} of loss={loss} takes latent weights for values, and those of "
+                f"recipe={LATENT[recipe.optimizer].recipe} are natural parameters of a "
+                "distribution over -1 and +1: choose loss=task, or another quantizer and recipe"
+            )
 
 
 def start_small(net: nn.Module, std: float) -> None:

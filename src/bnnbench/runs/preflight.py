@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
@@ -40,6 +41,7 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         ValueError: a damaged file, an option or a combination that makes no sense; of several runs
             all mistakes, one a line.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
     check_temporary()
     for folder in folders:
         if folder.exists():
@@ -54,7 +56,7 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
-            (check_options, [cfg.trainer, *options, cfg.recipe.stages]),
+            (check_options, [cfg.trainer, *options, *groups]),
             (trainer, [cfg.trainer, cfg.compile, *options]),
             (_check_data, [cfg.dataset]),
             (check_stages, groups),

@@ -8,6 +8,7 @@ folder of its own inside the run's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.config import load_option
+from bnnbench.config import load_option, options
 from bnnbench.records.names import check_name
 from bnnbench.records.store import stage_folder
+from bnnbench.runs.kinds import shown
 from bnnbench.runs.reuse import Run
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
@@ -57,8 +59,8 @@ def stages(cfg: DictConfig) -> list[Stage]:
 
     Raises:
         ValueError: an unknown key, a stage without a name or twice the same, ``init_from`` that is
-            not ``previous``, the first stage asking for one, or a loss or teacher that was chosen
-            although a stage has its own.
+            not ``previous``, the first stage asking for one, or a loss or teacher that was chosen,
+            or typed in part, although a stage has its own.
     """
     nodes = OmegaConf.to_container(cfg.recipe.stages, resolve=True)
     assert isinstance(nodes, list)
@@ -67,7 +69,18 @@ def stages(cfg: DictConfig) -> list[Stage]:
     names = [node.get("name") for node in nodes]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f"recipe.stages: every stage needs a name of its own, got {names}")
+    _check_overruled(cfg, nodes)
     return [_stage(cfg, nodes, number) for number in range(1, 1 + len(nodes))]
+
+
+def _check_overruled(cfg: DictConfig, nodes: list[dict[str, Any]]) -> None:
+    """Refuse a typed key of a loss or a teacher that every stage has a value of its own for."""
+    own = set.intersection(*(set(node.get("set") or {}) for node in nodes))
+    for key in (key for group in PLAIN for key in _typed(cfg, group) if key in own):
+        raise ValueError(
+            f"recipe.stages: every stage sets {key}, so that what was typed for it would be "
+            "without effect; leave it out, or change the stages"
+        )
 
 
 def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
@@ -94,9 +107,51 @@ def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
                 f"{where}: this stage has {group}={wanted}, so {group}={cfg[group].name} "
                 "would be without effect; leave it out, or change the stage"
             )
+        _check_typed(cfg, group, changes, where)
     for key, value in changes.items():
         _override(staged, key, value, where)
     return Stage(node["name"], staged, continues=bool(start))
+
+
+def _check_typed(cfg: DictConfig, group: str, changes: Mapping[str, Any], where: str) -> None:
+    """Refuse changes that replace what a loss or a teacher has beside its own file.
+
+    A key with a value of its own in a stage stays: the stages in between have what was typed.
+    """
+    for typed in _typed(cfg, group):
+        for key, value in changes.items():
+            if key == group and PLAIN[group] == value != cfg[group].name:
+                continue  # this stage goes without, and without its parts
+            if typed.removeprefix("~").startswith(f"{key}."):
+                raise ValueError(
+                    f"{where}: this stage has {key}={shown(value)}, so {typed} would be without "
+                    "effect in it; leave it out, or change the stage"
+                )
+
+
+def _typed(cfg: DictConfig, group: str) -> list[str]:
+    """Keys of a group's option that are not as its own file has them; ~ before one left out."""
+    name = cfg[group].get("name")
+    if name not in options(group):  # a file of somebody's own
+        return []
+    own, given = (
+        OmegaConf.to_container(node, resolve=False)
+        for node in (load_option(group, name, {}), cfg[group])
+    )
+    assert isinstance(own, dict)
+    assert isinstance(given, dict)
+    return list(_differences(own, given, group))
+
+
+def _differences(own: Mapping[Any, Any], given: Mapping[Any, Any], place: str) -> Iterator[str]:
+    yield from (f"~{place}.{key}" for key in own if key not in given)
+    for key, value in given.items():
+        if key not in own:
+            yield f"{place}.{key}"
+        elif isinstance(value, dict) and isinstance(own[key], dict):
+            yield from _differences(own[key], value, f"{place}.{key}")
+        elif value != own[key]:
+            yield f"{place}.{key}"
 
 
 def _override(cfg: DictConfig, key: str, value: Any, where: str) -> None:
