@@ -199,7 +199,8 @@ def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, 
             if override.is_interval_sweep():
                 raise ValueError(
                     f"{override.input_line}: list the values, {override.key_or_group}=<a>,<b>; "
-                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna"
+                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna after "
+                    "pip install hydra-optuna-sweeper"
                 )
             if override.is_sweep_override() and override.key_or_group in ("table", "scale"):
                 raise ValueError(f"{override.input_line}: one table at one scale a call")
