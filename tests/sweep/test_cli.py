@@ -35,6 +35,15 @@ def test_a_table_sweeps_without_m(arguments: str, sweeps: bool) -> None:
     assert ensure_multirun(argv) == expected
 
 
+def start(word: str) -> None:
+    """Compose as Hydra does within `main()`, and end as it ends: within the handler."""
+    with valid_keys(), initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            compose("train", [word], return_hydra_config=True)
+        except MissingConfigException:
+            raise SystemExit(1)  # noqa: B904
+
+
 @pytest.mark.parametrize(
     ("word", "package"),
     [
@@ -52,15 +61,8 @@ def test_a_table_sweeps_without_m(arguments: str, sweeps: bool) -> None:
 def test_a_missing_plugin_names_its_package(
     word: str, package: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (
-        pytest.raises(SystemExit),
-        valid_keys(),
-        initialize_config_dir(str(CONF), version_base="1.3"),
-    ):
-        try:
-            compose("train", [word], return_hydra_config=True)
-        except MissingConfigException:
-            raise SystemExit(1)  # noqa: B904 -- as Hydra ends, within its handler
+    with pytest.raises(SystemExit):
+        start(word)
     told = capsys.readouterr().err
     assert told.endswith(f"pip install {package}\n") if package else not told
 
