@@ -85,6 +85,34 @@ def test_a_choice_that_lines_have_keeps_those_lines_with_their_options() -> None
     assert [c["quantizer.t_min"] for c in cells] == ["1", "2"]
 
 
+def test_a_line_that_leaves_a_group_alone_has_its_default() -> None:
+    table = TABLE | {"sweep": ["quantizer=rad loss=rad", "quantizer=fp32,adabin"]}
+    usual = {"loss": "task", "dataset": "digits", "recipe": "unified"}
+    for word, kept in (
+        ("loss=task", ["fp32", "adabin"]),
+        ("loss=rad", ["rad"]),
+        ("loss=kd", ["rad", "fp32", "adabin"]),
+        ("recipe=unified", ["rad", "fp32", "adabin"]),
+        ("recipe=native", ["rad", "fp32", "adabin"]),
+        ("dataset=digits", ["rad", "fp32", "adabin"]),
+    ):
+        cells = expand_table(table, FULL | {"seeds": [0]}, [word], split, usual)
+        assert [c["quantizer"] for c in cells] == kept, word
+
+
+def test_what_a_scale_sets_is_what_its_lines_have() -> None:
+    table = TABLE | {
+        "sweep": ["quantizer=fp32 recipe=ssd", "quantizer=adabin recipe=long"],
+        "scales": {"full": {"common": ["recipe=unified"]}},
+    }
+    for word in ("recipe=ssd", "recipe=unified"):  # no line has the first at this scale, each this
+        cells = expand_table(table, FULL | {"seeds": [0]}, [word], split)
+        assert [(c["quantizer"], c["recipe"]) for c in cells] == [
+            ("fp32", word.removeprefix("recipe=")),
+            ("adabin", word.removeprefix("recipe=")),
+        ]
+
+
 def test_repeated_cells_are_one_whatever_their_order() -> None:
     cells = [{"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "1"}, {"a": "1", "b": "2"}]
     assert [list(cell) for cell in distinct(cells)] == [["a", "b"], ["a"]]

@@ -14,6 +14,17 @@ from bnnbench.checks.errors import full_error, is_told, message
 # Hydra's other commands, which do not go together with --multirun.
 _COMMANDS = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help")
 _COMMANDS += ("-sc", "--shell-completion", "--shell_completion", "--hydra-help")
+# Hydra's launchers and sweepers that come in packages of their own.
+_PACKAGES = {
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher/ray": "hydra-ray-launcher",
+    "hydra/launcher/ray_aws": "hydra-ray-launcher",
+    "hydra/launcher/rq": "hydra-rq-launcher",
+    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper/ax": "hydra-ax-sweeper",
+    "hydra/sweeper/nevergrad": "hydra-nevergrad-sweeper",
+}
 
 
 def ensure_multirun(argv: list[str]) -> list[str]:
@@ -25,13 +36,30 @@ def ensure_multirun(argv: list[str]) -> list[str]:
     return [argv[0], "-m", *argv[1:]]
 
 
+def check_sweeper(argv: list[str]) -> None:
+    """Refuse `hydra.sweeper.params`, which the default sweeper does not read, with a SystemExit."""
+    sweepers = [word for word in argv[1:] if word.startswith("hydra/sweeper=")]
+    if sweepers and sweepers[-1] != "hydra/sweeper=bnnbench":
+        return
+    for word in argv[1:]:
+        key = word.partition("=")[0].lstrip("+~")
+        if key == "hydra.sweeper.params" or key.startswith("hydra.sweeper.params."):
+            raise SystemExit(
+                f"{word}: the sweeper bnnbench has no params: type the values on the command line, "
+                "-m <key>=<a>,<b>, or write them into a table, conf/table/<name>.yaml"
+            )
+
+
 @contextmanager
 def valid_keys() -> Iterator[None]:
-    """Around `main()`: where Hydra refused a key, add the keys that stand in its place."""
+    """Around `main()`: where Hydra refused a key, add the keys that stand in its place.
+
+    Where it has not found a launcher or sweeper, add the package that brings it.
+    """
     try:
         yield
     except SystemExit as stop:  # Hydra has printed its error and exits while handling it
-        if hint := _valid_keys(stop.__context__):
+        if hint := _package(stop.__context__) or _valid_keys(stop.__context__):
             print(hint, file=sys.stderr)
         raise
 
@@ -62,6 +90,14 @@ def short_errors() -> Iterator[None]:
         yield
     finally:
         utils.run_and_report = reported
+
+
+def _package(error: BaseException | None) -> str | None:
+    missing = str(getattr(error, "missing_cfg_file", None)).removesuffix(".yaml")
+    if (package := _PACKAGES.get(missing)) is None:
+        return None
+    group, _, option = missing.rpartition("/")
+    return f"{group}={option} comes with a package of its own: pip install {package}"
 
 
 def _valid_keys(error: BaseException | None) -> str | None:

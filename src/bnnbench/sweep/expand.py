@@ -6,7 +6,7 @@ table.scales.<scale>.common < the user's own command line.
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -39,35 +39,45 @@ def expand_plain(arguments: Sequence[str], split: Split) -> list[dict[str, str]]
 
 
 def expand_table(
-    table: dict[str, Any], scale: dict[str, Any], arguments: Sequence[str], split: Split
+    table: dict[str, Any],
+    scale: dict[str, Any],
+    arguments: Sequence[str],
+    split: Split,
+    defaults: Mapping[str, str] | None = None,
 ) -> list[dict[str, str]]:
     """The cells of a table at a scale, in the table's order; `arguments` is the user's line.
 
     A choice (`quantizer=adabin`) that lines have keeps those lines, with their options; one that no
-    line has replaces that of every line. Raises ValueError for a key that a table or scale does
-    not have and for a table without lines.
+    line has replaces that of every line. A line has what it, `common` and the scale set, and the
+    `defaults` of the groups that these leave alone. Raises ValueError for a key that a table or
+    scale does not have and for a table without lines.
     """
+    rows, typed, usual = table_rows(table, scale, split), split(arguments), dict(defaults or {})
+    every = [usual | cell for row in rows for cell in row]
+    cells: list[dict[str, str]] = []
+    for row, own_line in product(rows, typed):
+        kept = [cell for cell in row if _stays(usual | cell, own_line, every)]
+        cells += layered([kept, [own_line]])
+    return [_without(cell, *NOT_OF_A_JOB) for cell in distinct(cells)]
+
+
+def table_rows(
+    table: dict[str, Any], scale: dict[str, Any], split: Split
+) -> list[list[dict[str, str]]]:
+    """For each row of the table its cells at the scale, several where the scale sweeps."""
     check_keys(table, scale)
     own = (table.get("scales") or {}).get(scale["name"]) or {}
     seeds = [f"seed={','.join(map(str, scale['seeds']))}"] if scale.get("seeds") else []
-    above = [
-        [*(scale.get("overrides") or []), *seeds],
-        own.get("common") or [],
-        list(arguments),
+    between = [
+        split([*(scale.get("overrides") or []), *seeds]),
+        split(own.get("common") or []),
     ]
     lines = own.get("sweep") or table.get("sweep")
     if not lines:
         raise ValueError(f"table {table['name']} has no lines: write them under `sweep:`")
     common = split(table.get("common") or [])
-    expanded = [layered([common, split(shlex.split(line))]) for line in lines]
-    *between, typed = [split(layer) for layer in above]
-    every = [cell for line in expanded for cell in line]
-    cells: list[dict[str, str]] = []
-    for line in expanded:
-        for row, own_line in product(line, typed):
-            if _stays(row, own_line, every):
-                cells += layered([[row], *between, [own_line]])
-    return [_without(cell, *NOT_OF_A_JOB) for cell in distinct(cells)]
+    rows = [row for line in lines for row in layered([common, split(shlex.split(line))])]
+    return [layered([[row], *between]) for row in rows]
 
 
 def _stays(row: dict[str, str], typed: dict[str, str], every: list[dict[str, str]]) -> bool:

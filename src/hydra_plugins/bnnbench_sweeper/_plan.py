@@ -1,5 +1,6 @@
 """What a sweep will do: its cells, composed and named before anything runs."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -117,12 +119,43 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
             planned = _compose(config, loader, overrides)
             cells = [p.cell for p in planned]
             return Sweep(config, planned, manifest(sweep_name(telling(overrides)), cells))
-        overrides, usual = (expand_table(table, scale, words, split) for words in (arguments, []))
-        planned = _compose(config, loader, overrides)
+        defaults = _defaults(config, loader)
+        overrides, usual = (
+            expand_table(table, scale, words, split, defaults) for words in (arguments, [])
+        )
+        with _choices_told(table["name"], arguments, usual):
+            planned = _compose(config, loader, overrides)
         cells = [p.cell for p in planned]
         name = table_name(table["name"], scale["name"], telling(overrides), telling(usual))
         notes = scale_notes(table, scale)
         return Sweep(config, planned, manifest(name, cells, table, scale["name"], notes))
+
+
+def _defaults(config: DictConfig, loader: ConfigLoader) -> dict[str, str]:
+    """The option of each group that a command line without a word chooses."""
+    name = config.hydra.job.config_name
+    choices = loader.load_configuration(name, [], RunMode.RUN).hydra.runtime.choices
+    return {str(group): str(option) for group, option in choices.items()}
+
+
+@contextmanager
+def _choices_told(
+    table: str, arguments: Sequence[str], usual: Sequence[dict[str, str]]
+) -> Iterator[None]:
+    """Where a typed choice lacks an option that the table types, tell the table's choices."""
+    try:
+        yield
+    except CompactHydraException as error:
+        found = re.match(r"Could not override '(([^.']+)\.[^']+)'", str(error))
+        key, group = found.groups() if found else ("", "")
+        typed = [word for word in arguments if word.startswith(f"{group}=")]
+        if not typed or any(word.startswith(f"{key}=") for word in arguments):
+            raise
+        choices = sorted({cell[group] for cell in usual if group in cell})
+        raise ValueError(
+            f"{typed[-1]} has no {key}, which table={table} types; that table's choices of "
+            f"{group}: {', '.join(choices)}"
+        ) from error
 
 
 def _check_folders(config: DictConfig, arguments: list[str]) -> None:
@@ -199,7 +232,8 @@ def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, 
             if override.is_interval_sweep():
                 raise ValueError(
                     f"{override.input_line}: list the values, {override.key_or_group}=<a>,<b>; "
-                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna"
+                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna after "
+                    "pip install hydra-optuna-sweeper"
                 )
             if override.is_sweep_override() and override.key_or_group in ("table", "scale"):
                 raise ValueError(f"{override.input_line}: one table at one scale a call")
