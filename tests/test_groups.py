@@ -10,13 +10,13 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from bnnbench.checks.values import check_config
 from bnnbench.config import options
 from bnnbench.data.shapes import CLASSES, Shapes
 from bnnbench.layers import binary_layers
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
-from bnnbench.runs.checks import check_config
 from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]

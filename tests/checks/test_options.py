@@ -11,10 +11,9 @@ import pytest
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from omegaconf import DictConfig
 
-from bnnbench.checks.options import check_options
 from bnnbench.runs import run
 from bnnbench.runs.build import build_trainer
-from bnnbench.runs.preflight import preflight
+from bnnbench.runs.preflight import check_settings, preflight
 
 Compose = Callable[..., DictConfig]
 LIGHTNING = "lightning.pytorch.callbacks"
@@ -58,13 +57,13 @@ def test_what_a_run_cannot_have_is_refused_at_once(
 
 
 def test_a_sweep_s_cells_are_checked_before_their_folders_are_known(compose: Compose) -> None:
-    check_options(compose("paths.output_dir=${hydra:runtime.output_dir}"))
+    check_settings(compose("paths.output_dir=${hydra:runtime.output_dir}"))
 
 
 def test_two_bars_are_refused(compose: Compose) -> None:
     bar = f"callbacks.progress_bar={{_target_: {LIGHTNING}.RichProgressBar}}"
     with pytest.raises(ValueError, match=r"callbacks.progress_bar and callbacks.mine"):
-        check_options(compose(bar, added("TQDMProgressBar")))
+        check_settings(compose(bar, added("TQDMProgressBar")))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_two_bars_are_refused(compose: Compose) -> None:
 )
 def test_stages_need_the_checkpoint_of_the_one_before(compose: Compose, override: str) -> None:
     with pytest.raises(ValueError, match="which the next stage starts from"):
-        check_options(compose("recipe=two_step", "trainer.max_epochs=2", override))
+        check_settings(compose("recipe=two_step", "trainer.max_epochs=2", override))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_what_nothing_logs_is_not_monitored(
     compose: Compose, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        check_options(compose(*overrides))
+        check_settings(compose(*overrides))
     counts = ["backbone=resnet20", "trainer.max_epochs=0"]
     with pytest.raises(ValueError, match=message):
         preflight([compose(*counts, *overrides)])
@@ -191,9 +190,9 @@ def test_what_is_logged_is_monitored(
 
 def test_what_somebody_s_own_callback_logs_is_not_known(compose: Compose) -> None:
     own = f"+callbacks.own={{_target_: {__name__}.Own}}"
-    check_options(compose(own, "callbacks.best.monitor=mine"))
+    check_settings(compose(own, "callbacks.best.monitor=mine"))
     with pytest.raises(ValueError, match="nothing is held out"):
-        check_options(compose(own, "callbacks.best.monitor=val/mine"))
+        check_settings(compose(own, "callbacks.best.monitor=val/mine"))
 
 
 class Own(Callback):

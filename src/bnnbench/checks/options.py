@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from bnnbench.config import target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.data.sharding import count_batches
-from bnnbench.runs.stages import stages
 
 _SEARCH = "the config would no longer say what was trained: sweep over"
 _NAMES = "renames parameters, which binary layers and checkpoints know by their names"
@@ -62,8 +61,6 @@ def check_options(cfg: DictConfig) -> None:
     if len(bars) > 1:
         raise ValueError(f"{' and '.join(bars)} are progress bars: set all but one to null")
     _check_stages(cfg, options)
-    for stage in stages(cfg):
-        _check_monitors(stage.cfg, kinds)
 
 
 def callback_kinds(cfg: DictConfig) -> dict[str, type]:
@@ -118,9 +115,13 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
         )
 
 
-def _check_monitors(cfg: DictConfig, kinds: Mapping[str, type]) -> None:
-    """What a callback decides by has to be logged while a run, or a stage of it, trains."""
-    terms = _terms(cfg)
+def check_monitors(cfg: DictConfig) -> None:
+    """Refuse a callback that decides by what a run, or its stage of this config, does not log.
+
+    Raises:
+        ValueError: the message lists what is logged, or says how to hold data out.
+    """
+    kinds, terms = callback_kinds(cfg), _terms(cfg)
     logged = _logged(cfg, terms, kinds)
     # somebody's own callback or loss term may log anything
     known = all(kind.__module__.startswith(OURS) for kind in [*kinds.values(), *terms.values()])

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from bnnbench.checks.mistakes import Mistakes
-from bnnbench.checks.options import check_options
+from bnnbench.checks.options import check_monitors, check_options
 from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.checks.values import check_config
 from bnnbench.losses.distillation import MapTerm
@@ -56,7 +56,7 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
-            (check_options, [cfg.trainer, *options, *groups]),
+            (check_settings, [cfg.trainer, *options, *groups]),
             (trainer, [cfg.trainer, cfg.compile, *options]),
             (_check_data, [cfg.dataset]),
             (check_stages, groups),
@@ -67,6 +67,13 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
             if (error := seen[key]) is not None:
                 mistakes.add(number, error)
     mistakes.tell()
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse options and callbacks that a run, or a stage of it, cannot have. Raises ValueError."""
+    check_options(cfg)
+    for stage in stages(cfg):
+        check_monitors(stage.cfg)
 
 
 def _failure(check: Callable[[DictConfig], None], cfg: DictConfig) -> Exception | None:

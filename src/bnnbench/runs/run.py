@@ -16,7 +16,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from bnnbench.checks.options import check_evaluation, check_options
+from bnnbench.checks.options import check_evaluation
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
@@ -39,7 +39,7 @@ from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.metrics_file import MetricsFile
-from bnnbench.runs.preflight import check_stages
+from bnnbench.runs.preflight import check_settings, check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.teacher import build_teacher, check_classes
@@ -73,7 +73,7 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     gc.collect()  # a finished job's modules live on until collected
     try:
         with recorded_failure(folder):
-            check_options(cfg)
+            check_settings(cfg)
             if not cfg.train:
                 return evaluate(cfg, folder, quiet, typed)
             check_start(cfg)

@@ -18,10 +18,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.checks.kinds import shown
 from bnnbench.config import load_option, options
 from bnnbench.records.names import check_name
 from bnnbench.records.store import stage_folder
-from bnnbench.runs.kinds import shown
 from bnnbench.runs.reuse import Run
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "teacher")  # their files have no defaults
