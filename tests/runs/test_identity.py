@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -205,21 +206,24 @@ def test_checkpoints_hold_what_they_are(tiny: Any) -> None:
         assert (found.data_stamp or "").startswith("sha256:")
 
 
-def test_rot_in_a_checkpoint_ends_a_resume_and_an_evaluation(
-    tiny: Any, compose: Compose, tmp_path: Path
+def test_rot_in_a_checkpoint_is_neither_evaluated_nor_gone_on_from(
+    tiny: Any, compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = tiny(7)
     last = trained(cfg)
     content = torch.load(last, weights_only=True)
     content["state_dict"]["net.conv1.weight"][0, 0, 0, 0] += 1e-3
     torch.save(content, last)
-    (Path(cfg.paths.output_dir) / "result.json").unlink()
-    with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
-        run.execute(tiny(7), Path(cfg.paths.output_dir), quiet=True)
     with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
         run.execute(compose("train=false", f"ckpt_path={last}"), tmp_path, quiet=True)
     with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
         run.build_task(tiny(7, f"init_from={last}"))
+    result = Path(cfg.paths.output_dir) / "result.json"
+    before = json.loads(result.read_text())["metrics"]
+    result.unlink()
+    run.execute(tiny(7), Path(cfg.paths.output_dir), quiet=True)
+    assert "net.conv1.weight" in caplog.text
+    assert json.loads(result.read_text())["metrics"] == before  # trained anew, from the beginning
 
 
 def test_a_teacher_s_weights_are_its_folder_s_own(tiny: Any, tmp_path: Path) -> None:
