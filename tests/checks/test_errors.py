@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.checks.errors import is_told, message, messages
+from bnnbench.checks.mistakes import Several
 from bnnbench.data.known import DatasetMissing
 from bnnbench.records.checkpoints import BadCheckpoint
 from bnnbench.records.store import DamagedResult
@@ -87,3 +88,8 @@ def test_an_interpolation_that_fails_names_its_key() -> None:
         _ = broken.a.b
     assert message(error.value).startswith("a.b: ")
     assert "full_key" not in message(error.value)
+
+
+def test_mistakes_of_several_runs_have_a_line_each() -> None:
+    assert message(Several("quantizer=a: no\nquantizer=b: nor")).count("\n") == 1
+    assert message(ValueError("no\n  nor")) == "no nor"

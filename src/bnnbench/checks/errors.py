@@ -15,6 +15,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.checks.mistakes import Several
+
 # What the messages of this suite, of the system and of the libraries' own checks are raised as.
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
@@ -35,7 +37,9 @@ def is_told(error: BaseException) -> bool:
 
 
 def message(error: BaseException) -> str:
-    """An error in one line; the name of its class stands before one that may be a bug."""
+    """An error in one line, of several runs in one each; before a bug its class has its name."""
+    if isinstance(error, Several):
+        return str(error)
     text = " ".join(_text(error).split())
     if _is_memory(error):
         return f"{MEMORY}{f' ({text})' if text else ''}"

@@ -14,6 +14,10 @@ GROUPS = ("dataset", "backbone", "quantizer", "loss", "recipe", "teacher")
 SHOWN = 3  # runs that are named beside one message
 
 
+class Several(ValueError):
+    """What is wrong with several runs, a line each."""
+
+
 class Mistakes:
     """What is wrong with each of some runs.
 
@@ -49,7 +53,7 @@ class Mistakes:
         if self.found:
             lines = [f"{_some(about)}: {text}" for text, (_, about) in self.found.items()]
             bad = list(dict.fromkeys(label for _, about in self.found.values() for label in about))
-            raise ValueError("\n".join([*lines, *_without(bad, everyone)]))
+            raise Several("\n".join([*lines, *_without(bad, everyone)]))
 
 
 def labels(cfgs: Sequence[DictConfig]) -> list[str]:
