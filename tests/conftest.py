@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -189,3 +190,21 @@ def short() -> list[str]:
         "+trainer.limit_train_batches=3",
         "logger=none",
     ]
+
+
+@pytest.fixture
+def fail_at() -> Callable[[pytest.MonkeyPatch, int, BaseException], None]:
+    """Makes runs raise an error at the start of an epoch, for as long as the patch holds."""
+    from bnnbench.callbacks.progress import QuantizerProgress
+
+    def fail(monkeypatch: pytest.MonkeyPatch, epoch: int, error: BaseException) -> None:
+        original = QuantizerProgress.on_train_epoch_start
+
+        def hook(self: Any, trainer: Any, module: Any) -> None:
+            if trainer.current_epoch == epoch:
+                raise error
+            original(self, trainer, module)
+
+        monkeypatch.setattr(QuantizerProgress, "on_train_epoch_start", hook)
+
+    return fail

@@ -16,6 +16,7 @@ from bnnbench.runs import forced, run
 from bnnbench.runs.forced import finish_cut_exchange, finish_exchange, workspace
 
 Compose = Callable[..., DictConfig]
+FailAt = Callable[[pytest.MonkeyPatch, int, BaseException], None]
 
 
 class Cut(BaseException):
@@ -28,21 +29,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in kept if (folder / name).exists()}
 
 
-def fail_at(monkeypatch: pytest.MonkeyPatch, epoch: int, error: BaseException) -> None:
-    from bnnbench.callbacks.progress import QuantizerProgress
-
-    original = QuantizerProgress.on_train_epoch_start
-
-    def hook(self: Any, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == epoch:
-            raise error
-        original(self, trainer, module)
-
-    monkeypatch.setattr(QuantizerProgress, "on_train_epoch_start", hook)
-
-
 def test_a_failed_forced_run_costs_nothing_and_goes_on(
-    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, fail_at: FailAt
 ) -> None:
     cfg = compose(*short, "logger=csv", "trainer.max_epochs=2")
     folder = Path(cfg.paths.output_dir)
@@ -82,7 +70,7 @@ def test_options_that_cannot_be_built_cost_nothing(compose: Compose, short: list
 
 
 def test_a_forced_run_of_another_config_takes_no_checkpoint_of_it(
-    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
+    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, fail_at: FailAt
 ) -> None:
     one = compose(*short, "trainer.max_epochs=2", "force=true")
     folder = Path(one.paths.output_dir)

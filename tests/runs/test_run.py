@@ -36,22 +36,11 @@ def last_weights(cfg: DictConfig) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+FailAt = Callable[[pytest.MonkeyPatch, int, BaseException], None]
+
+
 class Cut(Exception):
     """Stands for a power failure."""
-
-
-def cut_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    """Make the next run die at the start of epoch ``epochs``."""
-    from bnnbench.callbacks.progress import QuantizerProgress
-
-    original = QuantizerProgress.on_train_epoch_start
-
-    def hook(self: Any, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == epochs:
-            raise Cut
-        original(self, trainer, module)
-
-    monkeypatch.setattr(QuantizerProgress, "on_train_epoch_start", hook)
 
 
 def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -> None:
@@ -106,7 +95,11 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(
 
 
 def test_a_cut_run_continues_bit_for_bit(
-    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    compose: Compose,
+    short: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fail_at: FailAt,
 ) -> None:
     arguments = ["quantizer=irnet", *short]  # its estimator follows the progress of the run
     whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
@@ -114,7 +107,7 @@ def test_a_cut_run_continues_bit_for_bit(
     expected = execute(whole)
     cfg = compose(*arguments)
     with monkeypatch.context() as patch:
-        cut_after(patch, epochs=2)
+        fail_at(patch, 2, Cut())
         with pytest.raises(Cut):
             run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
     assert read_result(cfg.paths.output_dir) is None
@@ -290,7 +283,11 @@ def test_loss_bonn_needs_binarized_layers(compose: Compose) -> None:
 
 
 def test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit(
-    compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    compose: Compose,
+    short: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fail_at: FailAt,
 ) -> None:
     arguments = ["quantizer=bonn", "loss=bonn", *short, "backbone=wrn22", "backbone.dropout=0.3"]
     whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
@@ -298,7 +295,7 @@ def test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit(
     expected = execute(whole)
     cfg = compose(*arguments)
     with monkeypatch.context() as patch:
-        cut_after(patch, epochs=1)
+        fail_at(patch, 1, Cut())
         with pytest.raises(Cut):
             run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
     resumed = execute(cfg)
