@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
 from bnnbench.runs import signals
-from bnnbench.sweep.cli import ensure_multirun, valid_keys
+from bnnbench.sweep.cli import ensure_multirun, left_to_cells, valid_keys
 
 VERSIONS = {"threads": "OMP_NUM_THREADS", "jobs": "BNNBENCH_JOBS"}  # told in a result
 
@@ -158,6 +158,6 @@ if __name__ == "__main__":
     stand_in("bnnbench.runs.wandb", choose_mode=lambda folder: None)
     stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
-    with signals.ending(), valid_keys():
+    with signals.ending(), valid_keys(), left_to_cells():
         main()
     assert "torch" not in sys.modules, "a sweep imported torch"

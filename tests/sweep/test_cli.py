@@ -1,14 +1,20 @@
 """Around Hydra: a table is a sweep."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.types import RunMode
 
-from bnnbench.sweep.cli import check_sweeper, ensure_multirun, valid_keys
+from bnnbench.sweep.cli import check_sweeper, ensure_multirun, left_to_cells, valid_keys
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
+
+App = Any  # the fixture's class stands in conftest.py, which is not to be imported
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -97,3 +103,57 @@ def test_an_interval_says_to_list_values_or_what_to_install(word: str) -> None:
         loader = GlobalHydra.instance().config_loader()
         with pytest.raises(ValueError, match=r"=<a>,<b>; .*pip install hydra-optuna-sweeper"):
             _splitter(loader)([word])
+
+
+@pytest.fixture
+def loader() -> Iterator[ConfigLoader]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+OWN = "dataset.train_difficult=false"  # a key of detection sets, which the usual one is none of
+
+
+def test_a_sweeps_line_may_hold_keys_of_its_cells_options(loader: ConfigLoader) -> None:
+    words = ["dataset=shapes,voc_folder", OWN, "seed=3"]
+    with pytest.raises(ConfigCompositionException):
+        loader.load_configuration("train", words, RunMode.MULTIRUN)
+    with left_to_cells():
+        line = loader.load_configuration("train", words, RunMode.MULTIRUN)
+        assert (line.dataset.name, line.seed) == ("digits", 3)
+        cell = loader.load_sweep_config(line, ["dataset=shapes", OWN])
+    assert cell.dataset.train_difficult is False
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ([OWN], RunMode.RUN),
+        (["hydra.verbos=true"], RunMode.MULTIRUN),
+        (["hydra.job.nam=x", OWN], RunMode.MULTIRUN),
+        (["quantizer=nosuch"], RunMode.MULTIRUN),
+    ],
+)
+def test_single_runs_and_hydras_own_keys_are_judged_at_once(
+    loader: ConfigLoader, words: list[str], mode: RunMode
+) -> None:
+    with left_to_cells(), pytest.raises((ConfigCompositionException, MissingConfigException)):
+        loader.load_configuration("train", words, mode)
+
+
+def test_a_key_that_no_cell_has_is_told_with_the_valid_ones(app: App) -> None:
+    run = app.run("-m", "quantizer=fp32,adabin", "recipe.lrr=1")
+    assert (run.returncode, app.executed()) == (1, [])
+    assert "Did you mean 'lr'? Valid keys of recipe: epochs, lr, name" in run.stderr
+
+
+def test_a_key_of_the_cells_own_option_is_theirs(app: App) -> None:
+    app.run("-m", "quantizer=choice(fp32)", "quantizer.weight.kind=sign").check_returncode()
+    (cell,) = app.manifest()["cells"]
+    assert cell["overrides"]["quantizer.weight.kind"] == "sign"
+
+
+def test_cells_without_a_typed_key_are_named(app: App) -> None:
+    run = app.run("-m", "quantizer=fp32,xnor,boom", "quantizer.weight.kind=sign")
+    assert (run.returncode, app.executed()) == (1, [])
+    assert "quantizer=xnor, quantizer=boom: no key quantizer.weight.kind" in run.stderr

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -90,6 +90,45 @@ def short_errors() -> Iterator[None]:
         yield
     finally:
         utils.run_and_report = reported
+
+
+@contextmanager
+def left_to_cells() -> Iterator[None]:
+    """Around `main()`: a sweep's cells judge typed values, not Hydra's composition of the line.
+
+    That has the usual option of each group that is swept or that a table chooses, so it would
+    refuse what the cells' own options have: `table=adabin_voc dataset.augmentation=flip`.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.types import Override
+    from hydra.errors import ConfigCompositionException
+    from hydra.types import RunMode
+
+    compose, apply = (
+        ConfigLoaderImpl._load_configuration_impl,
+        ConfigLoaderImpl._apply_overrides_to_config,
+    )
+
+    def lenient(overrides: list[Override], cfg: DictConfig) -> None:
+        for override in overrides:
+            with (
+                nullcontext()
+                if override.is_hydra_override()
+                else suppress(ConfigCompositionException)
+            ):
+                apply([override], cfg)
+
+    def composed(*args: Any, run_mode: RunMode, **options: Any) -> DictConfig:
+        rule = lenient if run_mode == RunMode.MULTIRUN else apply
+        ConfigLoaderImpl._apply_overrides_to_config = staticmethod(rule)
+        return compose(*args, run_mode=run_mode, **options)
+
+    ConfigLoaderImpl._load_configuration_impl = composed  # pyright: ignore
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl._load_configuration_impl = compose
+        ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply)
 
 
 def _package(error: BaseException | None) -> str | None:

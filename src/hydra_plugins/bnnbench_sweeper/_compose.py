@@ -6,6 +6,7 @@ composed once, and each cell is a copy of it in which Hydra's own function sets 
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,7 +15,11 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, open_dict
+
+from bnnbench.checks.mistakes import Mistakes, Several
+from bnnbench.runs.counted import counted
 
 
 class Composer:
@@ -43,6 +48,10 @@ class Composer:
         except Exception:  # as Hydra tells it
             return self._by_hydra(typed)
         return cfg
+
+    def chosen(self, typed: Sequence[str]) -> DictConfig:
+        """What the options among a cell's overrides make, without its values."""
+        return self._with_options(tuple(w for w in typed if self._is_option(self._override(w))))
 
     def _override(self, word: str) -> Override:
         if word not in self._parsed:
@@ -81,3 +90,32 @@ class Composer:
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg
+
+
+def composed(compose: Composer, words: Sequence[list[str]]) -> list[DictConfig]:
+    """The config of each cell; where only some lack a typed key, they are named by their options.
+
+    Raises:
+        ConfigCompositionException: no cell has a typed key, or one is typed wrongly.
+        Several: some cells lack a typed key.
+    """
+    cfgs, refused = [], {}
+    for number, typed in enumerate(counted(words, "composing", "cells")):
+        try:
+            cfgs.append(compose(typed))
+        except ConfigCompositionException as error:
+            refused[number] = error
+    if not refused:
+        return cfgs
+    first = next(iter(refused.values()))
+    if len(refused) == len(words):
+        raise first
+    mistakes = Mistakes([compose.chosen(typed) for typed in words])
+    for number, error in refused.items():
+        lacking = re.match(r"Could not override '([^']+)'", str(error))
+        mistakes.add(number, ValueError(f"no key {lacking[1]}") if lacking else error)
+    try:
+        mistakes.tell()
+    except Several as several:
+        raise several from first
+    raise first

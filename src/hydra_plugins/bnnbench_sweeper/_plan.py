@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench import resolvers
 from bnnbench.checks.keys import check_added, check_added_to_hydra
-from bnnbench.checks.mistakes import Mistakes
+from bnnbench.checks.mistakes import Mistakes, Several
 from bnnbench.checks.values import check_config
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
@@ -27,7 +27,7 @@ from bnnbench.runs.reuse import MARK, check_start, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
 
-from ._compose import Composer
+from ._compose import Composer, composed
 
 # Where one run lies, which a sweep works out for each.
 OF_EACH_RUN = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "paths.output_dir")
@@ -145,7 +145,8 @@ def _choices_told(
     """Where a typed choice lacks an option that the table types, tell the table's choices."""
     try:
         yield
-    except CompactHydraException as error:
+    except (CompactHydraException, Several) as told:
+        error = told.__cause__ or told
         found = re.match(r"Could not override '(([^.']+)\.[^']+)'", str(error))
         key, group = found.groups() if found else ("", "")
         typed = [word for word in arguments if word.startswith(f"{group}=")]
@@ -183,8 +184,7 @@ def _compose(
     """Every cell, in the folder of its run; cells that were told apart stay apart."""
     cells = distinct(cells)
     words = [[f"{key}={value}" for key, value in overrides.items()] for overrides in cells]
-    compose = Composer(config, loader)
-    cfgs = [compose(typed) for typed in counted(words, "composing", "cells")]
+    cfgs = composed(Composer(config, loader), words)
     _check_cells(cfgs, words)
     _check_places(cfgs)
     identities = [fingerprinted(cfg) for cfg in counted(cfgs, "resolving", "cells")]
