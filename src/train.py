@@ -36,7 +36,13 @@ from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
-from bnnbench.sweep.cli import check_sweeper, ensure_multirun, short_errors, valid_keys
+from bnnbench.sweep.cli import (
+    check_groups,
+    check_sweeper,
+    ensure_multirun,
+    short_errors,
+    valid_keys,
+)
 from bnnbench.sweep.devices import claim_gpu
 
 resolvers.register()
@@ -114,6 +120,7 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
 
 if __name__ == "__main__":
     check_sweeper(sys.argv)
+    check_groups(sys.argv, Path(__file__).parents[1] / "conf")
     sys.argv = ensure_multirun(sys.argv)
     with signals.ending(), valid_keys(), short_errors():
         main()

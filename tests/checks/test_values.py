@@ -64,6 +64,8 @@ BASE = ["backbone=resnet20", "dataset=digits"]
         "channels_last=3",
         "init_from=5",
         "quantizer.head_norm=perhaps",
+        "quantizer.padding_value=0.5",
+        "backbone.padding_value=2",
         "backbone.num_classes=ten",
     ],
 )
@@ -98,6 +100,8 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_key(compose: Compose, wor
         "+dataset.workers=auto",
         "dataset.val_fraction=0",
         "recipe.lr=1",
+        "quantizer.padding_value=1.0",
+        "backbone.padding_value=-1",
         "recipe.milestones=[]",
         "tags=[a,b]",
         "compile=true",

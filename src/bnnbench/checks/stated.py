@@ -41,6 +41,7 @@ DEVICES = Kind(
         or (isinstance(value, str) and value.replace(",", "").replace(" ", "").isdecimal())
     ),
 )
+PADDING = Kind("-1, 0 or 1", lambda value: number().holds(value) and value in (-1, 0, 1))
 TIME = Kind(
     "a time as DD:HH:MM:SS",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
@@ -82,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "recipe.batch_size.*": whole(2),
     "recipe.effective_size": MAPPING,
     "recipe.effective_size.*": RATE,
+    "*.padding_value": PADDING,
     "dataset.num_classes": SIZE,
     "dataset.in_channels": SIZE,
     "dataset.image_size": SIZE,
