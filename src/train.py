@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
+from bnnbench.checks.deleted import check_deleted
 from bnnbench.checks.errors import messages
 from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.places import check_room, check_temporary
@@ -123,4 +124,5 @@ if __name__ == "__main__":
     check_groups(sys.argv, Path(__file__).parents[1] / "conf")
     sys.argv = ensure_multirun(sys.argv)
     with signals.ending(), valid_keys(), short_errors():
+        check_deleted(sys.argv[1:])
         main()

@@ -70,6 +70,8 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
         (["train=false"], "ckpt_path"),
         (["+debug=fdr"], "+debug=fdr: the config has debug already: type debug=fdr"),
         (["-m", "++quantizer=xnor,bnn"], "type quantizer=xnor,bnn"),
+        (["~recipe"], "give recipe=<value>"),
+        (["-m", "~tags", "seed=0,1"], "give tags=<value>"),
         (["+recipe=native"], "type recipe=native"),
         (["-m", "quantizer=xnor,bnn", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
     ],

@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     "trainer.precision": choice(*PRECISIONS, "64", "32", "16", "bf16", 64, 32, 16, None),
     "trainer.devices": DEVICES,
     "trainer.num_nodes": SIZE,
-    "trainer.accelerator": TEXT,
+    "trainer.accelerator": choice("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.strategy": TEXT,
     "trainer.enable_*": FLAG | NULL,
     "trainer.deterministic": FLAG | choice("warn", None),
