@@ -74,14 +74,19 @@ def check_sweeper(argv: list[str]) -> None:
 
 
 def check_groups(argv: list[str], conf: Path) -> None:
-    """Refuse `+<group>=<option>` of a group of `conf`, with a SystemExit: it has a place already.
+    """Refuse `+<group>=<option>` and `<group>=null` of a group of `conf`, with a SystemExit.
 
-    Hydra would speak of several values, or of an interpolation that it cannot resolve.
+    Hydra would speak of several values, or of a NoneType, and not name the group.
     """
     for word in argv[1:]:
         group, _, option = word.lstrip("+").partition("=")
-        if word.startswith("+") and option[:1] not in ("", "{") and (conf / group).is_dir():
+        if option[:1] in ("", "{") or not (conf / group).is_dir():
+            continue
+        if word.startswith("+"):
             raise SystemExit(f"{word}: the config has {group} already: type {group}={option}")
+        if option == "null":
+            options = ", ".join(sorted(file.stem for file in (conf / group).glob("*.yaml")))
+            raise SystemExit(f"{word}: leave it out, or choose one of {options}")
 
 
 @contextmanager
