@@ -108,7 +108,7 @@ KINDS: dict[str, Kind] = {
     "trainer.min_steps": COUNT | NULL,
     "trainer.max_time": TIME | MAPPING | NULL,
     "trainer.limit_*_batches": PART | NULL,
-    "trainer.overfit_batches": FACTOR,
+    "trainer.overfit_batches": choice(0, 0.0) | PART,
     "trainer.fast_dev_run": FLAG | COUNT,
     "trainer.val_check_interval": RATE | TIME | MAPPING | NULL,
     "trainer.check_val_every_n_epoch": SIZE | NULL,
