@@ -47,6 +47,11 @@ TIME = Kind(
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
 )
 
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isidentifier()
+
+
 # The first that fits; a star stands for part of one word of a key.
 KINDS: dict[str, Kind] = {
     "seed": whole(0, 2**32 - 1),
@@ -55,6 +60,7 @@ KINDS: dict[str, Kind] = {
     "channels_last": FLAG,
     "compile": choice("auto", True, False),
     "tags": LIST,
+    "trust": listed(Kind("the name of a package, such as mypkg", _is_name)),
     "ckpt_path": TEXT | NULL,
     "init_from": TEXT | NULL,
     "*.name": TEXT,
@@ -84,6 +90,8 @@ KINDS: dict[str, Kind] = {
     "recipe.effective_size": MAPPING,
     "recipe.effective_size.*": RATE,
     "*.padding_value": PADDING,
+    "quantizer.weight": MAPPING,
+    "quantizer.activation": MAPPING,
     "dataset.num_classes": SIZE,
     "dataset.in_channels": SIZE,
     "dataset.image_size": SIZE,
