@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bnnbench import resolvers
+from bnnbench.checks.deleted import check_deleted
 from bnnbench.checks.errors import messages
 from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.places import check_room, check_temporary
@@ -37,6 +38,7 @@ from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import (
+    check_groups,
     check_sweeper,
     ensure_multirun,
     left_to_cells,
@@ -120,6 +122,8 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
 
 if __name__ == "__main__":
     check_sweeper(sys.argv)
+    check_groups(sys.argv, Path(__file__).parents[1] / "conf")
     sys.argv = ensure_multirun(sys.argv)
     with signals.ending(), valid_keys(), short_errors(), left_to_cells():
+        check_deleted(sys.argv[1:])
         main()

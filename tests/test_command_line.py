@@ -68,6 +68,13 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
         (["seed=lucky"], "seed=lucky: give a whole number"),
         (["-m", "quantizer=xnor,bnn", "compile=ture"], "compile=ture: give auto"),
         (["train=false"], "ckpt_path"),
+        (["+debug=fdr"], "+debug=fdr: the config has debug already: type debug=fdr"),
+        (["-m", "++quantizer=xnor,bnn"], "type quantizer=xnor,bnn"),
+        (["logger=null"], "leave it out, or choose one of csv, none, wandb"),
+        (["~recipe"], "give recipe=<value>"),
+        (["-m", "~tags", "seed=0,1"], "give tags=<value>"),
+        (["+recipe=native"], "type recipe=native"),
+        (["-m", "quantizer=xnor,bnn", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
     ],
 )
 def test_a_mistake_is_explained_before_anything_is_trained(

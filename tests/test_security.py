@@ -60,6 +60,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "nested": {"backbone": {"kwargs": {"block": [{"deep": {"_target_": "os.system"}}]}}},
     "no path": {"quantizer": {"weight": {"_target_": "system"}}},
     "no text": {"quantizer": {"weight": {"_target_": 7}}},
+    "a list of paths": {"quantizer": {"weight": {"_target_": ["os.system"]}}},
     "a look at this machine": {"backbone": {"name": "${oc.env:HOME}"}},
     "weights from elsewhere": {"backbone": {"kwargs": {"checkpoint_path": "/etc/passwd"}}},
 }

@@ -142,6 +142,23 @@ def test_pretrained_weights_are_binarized(monkeypatch):
         assert float(layer.output.scale.detach().mean()) == 0.25
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pretrained_weights_that_are_no_numbers_are_refused(monkeypatch, value):
+    create = timm.create_model
+
+    def broken(name: str, pretrained: bool = False, **options) -> nn.Module:
+        net = create(name, **options)
+        with torch.no_grad():
+            net.get_parameter("layer2.0.conv2.weight").view(-1)[3] = value
+        return net
+
+    monkeypatch.setattr(timm, "create_model", broken)
+    with pytest.raises(
+        ValueError, match=r"^pretrained=true: layer2\.0\.conv2\.weight of resnet10t "
+    ):
+        _build("resnet10t", "xnor", pretrained=True)
+
+
 @pytest.mark.parametrize("quantizer", ["adabin", "reactnet", "siman", "xnorpp", "fda"])
 def test_a_full_precision_run_s_checkpoint_starts_a_binary_one(quantizer, tmp_path):
     full = _build("resnet10t", "fp32")

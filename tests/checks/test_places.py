@@ -78,3 +78,19 @@ def test_gpus_are_counted_where_there_are_any(
     places.check_devices(compose("backbone=resnet20", "trainer.devices=2"))
     with pytest.raises(ValueError, match="there are 2 GPUs here"):
         places.check_devices(compose("backbone=resnet20", "trainer.devices=3"))
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cuda", "mps"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_kind_of_device_that_is_not_there(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, kind: str, there: bool
+) -> None:
+    monkeypatch.setattr(places, "visible_gpus", list)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there and kind != "mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: there and kind == "mps")
+    cfg = compose("backbone=resnet20", f"trainer.accelerator={kind}")
+    if there:
+        places.check_devices(cfg)
+    else:
+        with pytest.raises(ValueError, match=f"^trainer.accelerator={kind}: .* give cpu or auto"):
+            places.check_devices(cfg)

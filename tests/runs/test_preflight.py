@@ -46,6 +46,25 @@ def test_what_a_trainer_cannot_be_built_with_is_told(compose: Compose) -> None:
             preflight([compose(*counts), compose(*counts, bad)])
 
 
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        ("{_target_:lightning.pytorch.callbacks.EarlyStopping}", r"callbacks\.own: .*'monitor'"),
+        (
+            "{_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:test/acc,mode:up}",
+            r"callbacks\.own: .*got up",
+        ),
+        ("{_target_:builtins.dict}", r"callbacks\.own\._target_=builtins\.dict: .* no callback"),
+    ],
+)
+def test_a_callback_that_cannot_be_built_is_told_by_its_key(
+    compose: Compose, callback: str, message: str
+) -> None:
+    counts = ["backbone=resnet20", "trainer.max_epochs=0", "trainer.accelerator=cpu"]
+    with pytest.raises(ValueError, match=f"^{message}"):
+        preflight([compose(*counts, f"+callbacks.own={callback}")])
+
+
 def test_each_setting_is_built_once_and_leaves_nothing(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
@@ -39,6 +40,28 @@ def test_a_table_sweeps_without_m(arguments: str, sweeps: bool) -> None:
     argv = ["train.py", *arguments.split()]
     expected = ["train.py", "-m", *argv[1:]] if sweeps else argv
     assert ensure_multirun(argv) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("quantizer=a,b -m seed=0", "quantizer=a,b seed=0 -m"),
+        ("a=1 --cfg job b=2 --resolve c=3", "a=1 b=2 c=3 --cfg job --resolve"),
+        ("a=1 -m b=2 --config-dir x=y", "a=1 b=2 -m --config-dir x=y"),
+        ("a=1 --info b=2", "a=1 b=2 --info"),
+        ("a=1 --info all b=2", "a=1 b=2 --info all"),
+        ("--cfg job a=1 b=2", "--cfg job a=1 b=2"),
+        ("a=1 b=2 -m", "a=1 b=2 -m"),
+        ("table=x --package p seed=1", "-m table=x seed=1 --package p"),
+        ("-m", "-m"),
+        ("", ""),
+    ],
+)
+def test_flags_may_stand_between_overrides(typed: str, passed: str) -> None:
+    argv = ["train.py", *typed.split()]
+    assert ensure_multirun(argv) == ["train.py", *passed.split()]
+    parsed = get_args_parser().parse_args(ensure_multirun(argv)[1:])  # Hydra's own
+    assert len(parsed.overrides) == sum("=" in word for word in passed.replace("x=y", "").split())
 
 
 def start(word: str) -> None:

@@ -229,11 +229,25 @@ def test_a_failure_leaves_the_others_alone(app: App, launcher: str) -> None:
     assert [line.split()[0] for line in app.executed()[3:]] == ["boom"]
 
 
+def test_a_forced_sweep_that_fails_says_what_runs_again(app: App) -> None:
+    """All of it: the same command forces those again that it has renewed."""
+    run = app.run("-m", BASIC, "quantizer=boom,xnor", "force=true")
+    told = run.stderr.splitlines()[-1]
+    assert told.startswith("1 of 2 runs failed, 0 have no new result; the same command runs all")
+    assert "without force=true it runs only those that have no result" in told
+    app.run("-m", BASIC, "quantizer=boom,xnor", "force=true")
+    app.run("-m", BASIC, "quantizer=boom,xnor")
+    words = [line.split()[0] for line in app.executed()]
+    assert words == ["boom", "xnor", "boom", "xnor", "boom"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
         ("-m quantizer=adabin,xnorr", ["xnorr", "adabin\n\tboom\n\tfp32\n\txnor"]),
         ("-m quantiser=adabin,xnor", ["'quantiser'", "Did you mean 'quantizer'?", "recipe, scale"]),
+        ("-m quantizer=glob(zz*)", ["quantizer=glob(zz*): it stands for no value"]),
+        ("-m seed=range(3,3) quantizer=xnor", ["seed=range(3,3): it stands for no value"]),
         ("-m seed=0,1 trainer.max_epoch=3", ["max_epochs'? Valid keys of trainer: accelerator"]),
         ("table=smal", ["smal", "none\n\tsmall"]),
         ("table=small scale=huge", ["huge", "demo\n\tfull"]),

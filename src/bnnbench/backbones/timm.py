@@ -105,9 +105,21 @@ def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any
     if not pretrained:
         return timm.create_model(name, **options)
     try:
-        return timm.create_model(name, pretrained=True, **options)
+        net = timm.create_model(name, pretrained=True, **options)
     except Exception as error:
         raise OSError(
             f"pretrained=true: the weights of {name} cannot be had ({error}); they come "
             "from the Hugging Face hub or its local cache; pretrained=false starts at random"
         ) from error
+    _check_finite(net, name)
+    return net
+
+
+def _check_finite(net: nn.Module, name: str) -> None:
+    """Refuse weights that came broken: a binary layer would hide them, the sign of NaN is +1."""
+    for key, value in net.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(
+                f"pretrained=true: {key} of {name} holds values that are no finite numbers: "
+                "delete timm's copy in the Hugging Face cache, or take pretrained=false"
+            )

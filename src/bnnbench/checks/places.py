@@ -49,9 +49,14 @@ def check_temporary() -> None:
 
 
 def check_devices(cfg: DictConfig) -> None:
-    """Refuse more devices than this machine has. Raises ValueError."""
+    """Refuse devices that this machine does not have. Raises ValueError."""
     devices, kind = cfg.trainer.get("devices", 1), cfg.trainer.get("accelerator", "auto")
     gpus = 0 if kind == "cpu" else len(visible_gpus())
+    if not gpus and kind in ("gpu", "cuda", "mps") and not _is_there(kind):
+        raise ValueError(
+            f"trainer.accelerator={kind}: torch sees no such device here (CUDA_VISIBLE_DEVICES may "
+            "hide it); give cpu or auto"
+        )
     there = gpus or os.cpu_count() or 1
     wanted = world_size(cfg) // cfg.trainer.get("num_nodes", 1)
     if kind in ("auto", "cpu", "gpu", "cuda") and wanted > there:
@@ -59,6 +64,14 @@ def check_devices(cfg: DictConfig) -> None:
         raise ValueError(
             f"trainer.devices={devices}: there are {there} {name} here; give at most as many"
         )
+
+
+def _is_there(kind: str) -> bool:
+    """Asks torch, which knows other vendors' devices too, and which takes seconds."""
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"cuda": cuda, "mps": mps, "gpu": cuda or mps}[kind]
 
 
 def _probe(folder: Path) -> None:

@@ -41,10 +41,16 @@ DEVICES = Kind(
         or (isinstance(value, str) and value.replace(",", "").replace(" ", "").isdecimal())
     ),
 )
+PADDING = Kind("-1, 0 or 1", lambda value: number().holds(value) and value in (-1, 0, 1))
 TIME = Kind(
     "a time as DD:HH:MM:SS",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
 )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isidentifier()
+
 
 # The first that fits; a star stands for part of one word of a key.
 KINDS: dict[str, Kind] = {
@@ -54,6 +60,7 @@ KINDS: dict[str, Kind] = {
     "channels_last": FLAG,
     "compile": choice("auto", True, False),
     "tags": LIST,
+    "trust": listed(Kind("the name of a package, such as mypkg", _is_name)),
     "ckpt_path": TEXT | NULL,
     "init_from": TEXT | NULL,
     "*.name": TEXT,
@@ -82,6 +89,9 @@ KINDS: dict[str, Kind] = {
     "recipe.batch_size.*": whole(2),
     "recipe.effective_size": MAPPING,
     "recipe.effective_size.*": RATE,
+    "*.padding_value": PADDING,
+    "quantizer.weight": MAPPING,
+    "quantizer.activation": MAPPING,
     "dataset.num_classes": SIZE,
     "dataset.in_channels": SIZE,
     "dataset.image_size": SIZE,
@@ -106,7 +116,7 @@ KINDS: dict[str, Kind] = {
     "trainer.min_steps": COUNT | NULL,
     "trainer.max_time": TIME | MAPPING | NULL,
     "trainer.limit_*_batches": PART | NULL,
-    "trainer.overfit_batches": FACTOR,
+    "trainer.overfit_batches": choice(0, 0.0) | PART,
     "trainer.fast_dev_run": FLAG | COUNT,
     "trainer.val_check_interval": RATE | TIME | MAPPING | NULL,
     "trainer.check_val_every_n_epoch": SIZE | NULL,
@@ -118,7 +128,7 @@ KINDS: dict[str, Kind] = {
     "trainer.precision": choice(*PRECISIONS, "64", "32", "16", "bf16", 64, 32, 16, None),
     "trainer.devices": DEVICES,
     "trainer.num_nodes": SIZE,
-    "trainer.accelerator": TEXT,
+    "trainer.accelerator": choice("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.strategy": TEXT,
     "trainer.enable_*": FLAG | NULL,
     "trainer.deterministic": FLAG | choice("warn", None),

@@ -85,7 +85,9 @@ def _values(node: object, place: str, source: str) -> Iterator[tuple[str, object
         if not waiting or len(place) > LONGEST_KEY:
             break
         place, value = waiting.pop()
-        if isinstance(value, Mapping):
+        if place.endswith("._target_"):  # a list of them would hide what it names
+            yield place, value
+        elif isinstance(value, Mapping):
             if wrong := [key for key in value if not isinstance(key, str)]:
                 raise Untrusted(f"{source}: {place} has the key {wrong[0]!r}, which is no text")
             waiting += [(f"{place}.{key}", inner) for key, inner in value.items()]

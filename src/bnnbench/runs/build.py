@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, ProgressBar
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch import nn
 
@@ -149,10 +150,9 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
 
     ``name`` is what the logger and an end by a signal call it; by default the run's.
     """
-    nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
     name = name or run_name(cfg)
     own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
-    callbacks = [*own, *(target(node)() for node in nodes)]
+    callbacks = [*own, *_callbacks(cfg)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
     options = to_dict(cfg.trainer)
@@ -171,6 +171,23 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)
+
+
+def _callbacks(cfg: DictConfig) -> Iterator[L.Callback]:
+    """Those of the group. Raises ValueError, which names the key, where one cannot be built."""
+    for key, node in (cfg.callbacks or {}).items():
+        if not node:
+            continue
+        try:
+            callback = target(to_dict(node))()
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ValueError(f"callbacks.{key}: {error}") from error
+        if not isinstance(callback, L.Callback):
+            raise ValueError(
+                f"callbacks.{key}._target_={node._target_}: what it makes is no callback; give a "
+                "class that inherits from lightning.Callback"
+            )
+        yield callback
 
 
 def _adapt_to_cpu(options: dict[str, Any]) -> None:

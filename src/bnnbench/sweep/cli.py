@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,6 +15,10 @@ from bnnbench.checks.errors import full_error, is_told, message
 # Hydra's other commands, which do not go together with --multirun.
 _COMMANDS = ("-m", "--multirun", "-r", "--run", "-c", "--cfg", "-i", "--info", "-h", "--help")
 _COMMANDS += ("-sc", "--shell-completion", "--shell_completion", "--hydra-help")
+# Those of Hydra's flags that have a word of their own behind them; --info may have one.
+_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name")
+_WITH_VALUE += ("-cd", "--config-dir", "--experimental-rerun")
+_INFO = ("-i", "--info")
 # Hydra's launchers and sweepers that come in packages of their own.
 _PACKAGES = {
     "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
@@ -28,12 +33,30 @@ _PACKAGES = {
 
 
 def ensure_multirun(argv: list[str]) -> list[str]:
-    """`argv` with `-m` where it asks for `table=<name>`: a table sweeps with or without -m."""
+    """`argv` with `-m` where it asks for `table=<name>`: a table sweeps with or without -m.
+
+    Overrides that stand before and behind a flag stand together: Hydra takes those of one place.
+    """
+    argv = _gathered(argv)
     tables = [word for word in argv[1:] if word.startswith("table=")]
     commanded = any(word.split("=")[0] in _COMMANDS for word in argv[1:])
     if not tables or tables[-1] == "table=none" or commanded:
         return argv
     return [argv[0], "-m", *argv[1:]]
+
+
+def _gathered(argv: list[str]) -> list[str]:
+    """`argv` with its overrides first, where flags stand between them."""
+    flags: list[int] = []
+    for number, word in enumerate(argv[1:], start=1):
+        before = argv[number - 1]
+        value = before in _WITH_VALUE or (before in _INFO and "=" not in word)
+        if word.startswith("-") or value:
+            flags.append(number)
+    rest = [number for number in range(1, len(argv)) if number not in flags]
+    if "--" in argv or not rest or rest[-1] - rest[0] < len(rest):
+        return argv
+    return [argv[0], *(argv[number] for number in (*rest, *flags))]
 
 
 def check_sweeper(argv: list[str]) -> None:
@@ -48,6 +71,22 @@ def check_sweeper(argv: list[str]) -> None:
                 f"{word}: the sweeper bnnbench has no params: type the values on the command line, "
                 "-m <key>=<a>,<b>, or write them into a table, conf/table/<name>.yaml"
             )
+
+
+def check_groups(argv: list[str], conf: Path) -> None:
+    """Refuse `+<group>=<option>` and `<group>=null` of a group of `conf`, with a SystemExit.
+
+    Hydra would speak of several values, or of a NoneType, and not name the group.
+    """
+    for word in argv[1:]:
+        group, _, option = word.lstrip("+").partition("=")
+        if option[:1] in ("", "{") or not (conf / group).is_dir():
+            continue
+        if word.startswith("+"):
+            raise SystemExit(f"{word}: the config has {group} already: type {group}={option}")
+        if option == "null":
+            options = ", ".join(sorted(file.stem for file in (conf / group).glob("*.yaml")))
+            raise SystemExit(f"{word}: leave it out, or choose one of {options}")
 
 
 @contextmanager
@@ -88,6 +127,10 @@ def short_errors() -> Iterator[None]:
     utils.run_and_report = lambda func: reported(lambda: short(func))
     try:
         yield
+    except ValueError as error:  # of flags that exclude each other
+        if full_error():
+            raise
+        raise SystemExit(message(error)) from error
     finally:
         utils.run_and_report = reported
 

@@ -25,6 +25,12 @@ from ._launch import Launch, Launches
 from ._plan import Planned, Sweep, clear_errors
 
 ENVIRONMENT = "BNNBENCH_SWEEP"  # names the sweep to its jobs
+# What the same command does next, by whether it forces.
+_AGAIN = {
+    False: "the same command runs only these again and resumes what was cut",
+    True: "the same command runs all of them again and resumes what was cut; "
+    "without force=true it runs only those that have no result",
+}
 
 
 @dataclass
@@ -194,10 +200,10 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
             _say(text)
     if outcome.stopped:
         _say(f"the launcher stopped: {outcome.stopped}")
-    left = (
-        f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no result yet;"
-        " the same command runs only these again and resumes what was cut"
-    )
+    forced = any(planned.cfg.get("force") for planned in sweep.runs)
+    left = f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no "
+    left += "new result; " if forced else "result yet; "
+    left += _AGAIN[forced]
     if outcome.ended is not None:
         signals.tell(left)
     elif failed or missing:

@@ -235,6 +235,11 @@ def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, 
                     "intervals are searched by other sweepers, such as hydra/sweeper=optuna after "
                     "pip install hydra-optuna-sweeper"
                 )
+            if override.is_sweep_override() and not [*override.sweep_iterator()]:
+                raise ValueError(
+                    f"{override.input_line}: it stands for no value at all, so that "
+                    "there is nothing to run"
+                )
             if override.is_sweep_override() and override.key_or_group in ("table", "scale"):
                 raise ValueError(f"{override.input_line}: one table at one scale a call")
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
