@@ -3,24 +3,26 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+_TOP = PACKAGE.parents[1]  # of a checkout; above site-packages where a wheel is installed
 
 
 def conf_dir() -> Path:
     """The folder of the config groups: a checkout's ``conf``, or the wheel's copy of it.
 
-    In a checkout ``bnnbench/conf`` is a link to it, which a file system may not have.
+    ``bnnbench/conf`` is a link to the checkout's, so that wheels hold it and Hydra can import it.
     """
-    inside = PACKAGE / "conf"
-    return inside.resolve() if inside.is_dir() else PACKAGE.parents[1] / "conf"
+    return _TOP / "conf" if _in_checkout() else PACKAGE / "conf"
 
 
 def checkout() -> Path:
     """The checkout's top, or the working folder where the package is installed without one."""
-    top = PACKAGE.parents[1]
-    return top if (top / "conf").is_dir() else Path.cwd()
+    return _TOP if _in_checkout() else Path.cwd()
 
 
 def program() -> str:
     """What a training is typed as: in a checkout its script, else the installed command."""
-    in_checkout = (PACKAGE.parents[1] / "src" / "train.py").is_file()
-    return "python src/train.py" if in_checkout else "bnnbench train"
+    return "python src/train.py" if _in_checkout() else "bnnbench train"
+
+
+def _in_checkout() -> bool:
+    return (_TOP / "conf" / "train.yaml").is_file()
