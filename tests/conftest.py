@@ -41,6 +41,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "records/test_fingerprint.py::test_the_command_of_a_committed_result_is_still_that_run": (
         "digits_*",
     ),
+    "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
     "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
     "checks/test_values.py::test_every_value_of_every_option_has_its_type": (
         "recipe=unified",

@@ -17,6 +17,7 @@ PACKAGE = SOURCE / "bnnbench"
 # Lowest first; a room imports none that stands behind it. A loose file is a room of its own, and
 # `__init__` the package itself, the front door.
 ORDER = (
+    "paths",
     "quantizers",
     "layers",
     "config",
@@ -36,6 +37,8 @@ ORDER = (
     "sweep",
     "__init__",
     "hydra_plugins",
+    "commands",
+    "__main__",
     "train",
     "report.py",
 )

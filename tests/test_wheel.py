@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -17,24 +20,55 @@ net = bnnbench.build_backbone("resnet20", quantizer="irnet", num_classes=7)
 assert net.fc.out_features == 7
 print(len(bnnbench.config.options("quantizer")))
 """
+RUN = "quantizer=xnor backbone=resnet20 trainer.max_epochs=1 +trainer.limit_train_batches=2"
 
 
-def test_quantizers_load_from_the_built_wheel_in_an_empty_folder(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
-    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(ROOT)], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    site, empty = tmp_path / "site", tmp_path / "empty"
-    zipfile.ZipFile(wheel).extractall(site)
-    empty.mkdir()
-    assert (site / "hydra_plugins" / "bnnbench_sweeper" / "__init__.py").exists()
-    assert not (site / "hydra_plugins" / "__init__.py").exists()  # would hide other plugins
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
-        cwd=empty,
+    subprocess.run([*build, "--wheel-dir", str(folder), str(ROOT)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def run(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_quantizers_load_from_the_built_wheel_in_an_empty_folder(
+    site: Path, tmp_path: Path
+) -> None:
+    assert (site / "hydra_plugins" / "bnnbench_sweeper" / "__init__.py").exists()
+    assert not (site / "hydra_plugins" / "__init__.py").exists()  # would hide other plugins
+    done = run(site, tmp_path, "-c", PROGRAM)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(list((ROOT / "conf" / "quantizer").glob("*.yaml")))
+
+
+def test_the_wheel_holds_the_configs_once(site: Path) -> None:
+    own = {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
+    conf = site / "bnnbench" / "conf"
+    assert {file.relative_to(conf) for file in conf.rglob("*.yaml")} == own
+    assert (site.glob("*.dist-info/entry_points.txt").__next__()).read_text() == (
+        "[console_scripts]\nbnnbench = bnnbench.commands:main\n"
+    )
+
+
+def test_the_installed_command_trains_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
+    done = run(site, tmp_path, "-m", "bnnbench", "train", *RUN.split())
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("logs/runs/*/result.json")
+    command = json.loads(file.read_text())["command"]
+    assert command == " ".join(["bnnbench train", *sorted(RUN.split())])
+    again = run(site, tmp_path, "-m", "bnnbench", "train", *RUN.split())
+    assert "force=true runs it again" in again.stdout, again.stderr

@@ -9,18 +9,20 @@ if TYPE_CHECKING:
     from bnnbench.backbones.convert import binarize
     from bnnbench.config import build_backbone, load_quantizer
     from bnnbench.layers import set_progress
+    from bnnbench.runs.trained import load
 
 # Imported on first use: the sweeper's plugin runs at every start and must not load torch.
 _PUBLIC = {
     "load_quantizer": "bnnbench.config",
     "build_backbone": "bnnbench.config",
     "binarize": "bnnbench.backbones.convert",
+    "load": "bnnbench.runs.trained",
     "set_progress": "bnnbench.layers",
     "losses": "bnnbench.losses",
     "metrics": "bnnbench.metrics",
 }
 
-__all__ = ["__version__", "binarize", "build_backbone", "load_quantizer", "set_progress"]
+__all__ = ["__version__", "binarize", "build_backbone", "load", "load_quantizer", "set_progress"]
 
 
 def __getattr__(name: str) -> Any:

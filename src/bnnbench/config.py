@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,15 +11,9 @@ from omegaconf.errors import ConfigKeyError
 from torch import nn
 
 from bnnbench.layers import QuantizerSpec
+from bnnbench.paths import conf_dir
 
 IMAGE_DEFAULTS = {"in_channels": 3, "image_size": 32}
-
-
-def conf_dir() -> Path:
-    """The folder of the config groups: inside an installed wheel, else at the checkout's top."""
-    package = Path(__file__).resolve().parent
-    bundled = package / "conf"
-    return bundled if bundled.is_dir() else package.parents[1] / "conf"
 
 
 def options(group: str) -> list[str]:

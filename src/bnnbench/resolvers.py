@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.paths import checkout
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
-
-
-def _checkout() -> str:
-    """The checkout's top, or the working folder where the package is installed without one."""
-    top = Path(__file__).resolve().parents[2]
-    return str(top if (top / "conf").is_dir() else Path.cwd())
 
 
 def _is_detection(root: DictConfig) -> bool:
@@ -47,7 +41,7 @@ def register() -> None:
     and b for detection, ``${length:list}`` counts; ``${part:total,fraction}`` epochs are the first
     part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
     """
-    OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
+    OmegaConf.register_new_resolver("checkout", lambda: str(checkout()), replace=True)
     OmegaConf.register_new_resolver("headline", headline, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)

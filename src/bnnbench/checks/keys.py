@@ -20,6 +20,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.paths import conf_dir
+
 # Groups, and arguments of Lightning's trainer, that are added to most: these cost no import.
 USUAL = {
     "": ("trainer", "callbacks", "dataset", "backbone", "quantizer", "loss", "recipe", "paths"),
@@ -230,8 +232,6 @@ def _parameters(function: Any, first: int) -> tuple[set[str], bool]:
 
 def _top() -> set[str]:
     """What conf/train.yaml holds: its own keys, and the groups of its defaults."""
-    from bnnbench.config import conf_dir  # with torch
-
     own: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "train.yaml"), resolve=False)
     entries = [entry for entry in own["defaults"] if entry != "_self_"]
     groups = {str(key) for entry in entries for key, option in entry.items() if option is not None}
@@ -241,8 +241,6 @@ def _top() -> set[str]:
 
 def _stated(cfg: DictConfig, place: str) -> set[str] | None:
     """The keys of a mapping in the file of the group's option; None where that has none there."""
-    from bnnbench.config import conf_dir  # with torch
-
     group, _, inside = place.partition(".")
     node = _at(cfg, group)
     name = node.get("name", "default") if isinstance(node, DictConfig) else "default"

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +28,7 @@ from bnnbench.checks.kinds import (
     whole,
 )
 from bnnbench.checks.stated import KINDS, LENGTH
+from bnnbench.paths import conf_dir
 
 BY_EXAMPLE = ("quantizer", "loss", "backbone", "dataset", "callbacks")
 # Keys that a recipe has by data set, where they are looked up, and what to give for another one.
@@ -183,9 +183,5 @@ def _option(group: str, node: Mapping[Any, Any]) -> str:
 @cache
 def _example(group: str, option: str) -> Any:
     """The yaml of an option; None for one that is not the suite's own."""
-    package = Path(__file__).resolve().parents[1]
-    for conf in (package / "conf", package.parents[1] / "conf"):
-        file = conf / group / f"{option}.yaml"
-        if file.is_file():
-            return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    return None
+    file = conf_dir() / group / f"{option}.yaml"
+    return OmegaConf.to_container(OmegaConf.load(file), resolve=False) if file.is_file() else None

@@ -13,6 +13,7 @@ from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
+from bnnbench.paths import program
 from bnnbench.records import provenance
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.schema import finite
@@ -47,7 +48,7 @@ def identity(run: Run, task: Task) -> dict[str, Any]:
         "bases": _bases(task),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
+        "command": " ".join([program(), *provenance.task_overrides()]),
         "tags": OmegaConf.to_container(cfg.tags),
     }
 

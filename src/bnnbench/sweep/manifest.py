@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnnbench.paths import program
 from bnnbench.records.fingerprint import is_outside
 from bnnbench.records.names import check_name
 from bnnbench.records.store import SCHEMA, Cell
@@ -93,7 +94,7 @@ def manifest(
     return {
         "schema": SCHEMA,
         "name": name,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": f"{program()} {shlex.join(sys.argv[1:])}",
         "table": table,
         "scale": scale,
         "scale_notes": notes,

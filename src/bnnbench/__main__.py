@@ -1,0 +1,5 @@
+"""``python -m bnnbench`` is the command ``bnnbench``."""
+
+from bnnbench.commands import main
+
+main()

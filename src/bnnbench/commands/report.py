@@ -1,0 +1,95 @@
+"""Render every table and figure again from the results on disk, or promote a sweep.
+
+bnnbench report                          # logs/sweeps/*, results/sweeps/*
+bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ first
+bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
+bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import hydra
+from omegaconf import DictConfig, ListConfig
+
+from bnnbench import resolvers
+from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.paths import conf_dir
+from bnnbench.report.markup import markdown
+from bnnbench.report.promote import promote
+from bnnbench.report.render import render
+from bnnbench.report.tables import Table
+from bnnbench.sweep.cli import short_errors
+
+resolvers.register()
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="report")
+def main(cfg: DictConfig) -> None:
+    """Promote what is asked for, then render all sweeps of the logs and of results/.
+
+    A sweep that cannot be rendered is named and costs the exit code, not the others.
+    """
+    results, sweeps, runs = (
+        Path(cfg.paths[key]) for key in ("results_dir", "sweeps_dir", "runs_dir")
+    )
+    failed: list[Path] = []
+    try:
+        promote_all(cfg, sweeps, runs, results)
+        for manifest in sorted(sweeps.glob("*/sweep.json")):
+            where = [runs], manifest.parent, results / "published"
+            if rendered(failed, manifest, *where, names=cfg.figures):
+                print(manifest.parent / "table.md")
+        render_results(results, failed, cfg.figures)
+    except Exception as error:
+        if full_error() or not is_told(error):
+            raise
+        raise SystemExit(f"error: {message(error)}") from None
+    if failed:
+        raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
+
+
+def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:
+    """Promote the sweeps that `promote=` names."""
+    named = cfg.promote if isinstance(cfg.promote, ListConfig) else [cfg.promote]
+    names = list(filter(None, named))
+    stored_as = None if cfg["as"] is None else str(cfg["as"])
+    if len(names) != 1 and (stored_as or cfg.title):
+        raise ValueError("as= and title= are of one sweep: promote=<sweep> as=<name>")
+    for name in names:
+        allowed = cfg.allow_dirty, cfg.allow_partial
+        copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
+        results_of = sum(path.parent == results / "runs" for path in copied)
+        print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
+
+
+def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
+    """Render every promoted sweep into results/tables and results/figures, with an index."""
+    tables, index = results / "tables", []
+    for manifest in sorted((results / "sweeps").glob("*.json")):
+        name = manifest.stem
+        where = [results / "runs"], tables, results / "published", name, results / "figures" / name
+        if table := rendered(failed, manifest, *where, formats=("png",), names=names):
+            title = markdown(table.title).replace("[", r"\[").replace("]", r"\]")
+            index.append(f"- [{title}]({quote(name)}.md)\n")
+            print(tables / f"{name}.md")
+    if index:
+        (tables / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")
+
+
+def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
+    """The rendered table; where that fails, None, a line on stderr and an entry in failed."""
+    try:
+        return render(manifest, *where, **how)
+    except Exception as error:  # whatever is wrong with one sweep, the others have their tables
+        print(f"not rendered: {manifest}: {type(error).__name__}: {error}", file=sys.stderr)
+        failed.append(manifest)
+        return None
+
+
+def run() -> None:
+    """The command with the arguments of ``sys.argv``."""
+    with short_errors():
+        main()

@@ -1,0 +1,88 @@
+"""A trained network rebuilt from its checkpoint alone, to be used and not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from bnnbench.config import backbone_from_config, quantizer_from_config
+from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.foreign import taken
+from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+
+
+class Trained(nn.Module):
+    """A trained network with what its images need; it begins in eval mode, on the CPU.
+
+    Args:
+        net: normalised images (N, C, S, S) to logits (N, K), or a detector.
+        signature: whose it is, and on what it was trained.
+        dataset: the data set's part of the run's config.
+
+    Attributes:
+        name: the run's.
+        task: ``classification`` or ``detection``.
+        class_names: in the order of the logits; a detector's labels count them from 1.
+        in_channels, image_size: C and S.
+        mean, std: per channel, of pixels scaled to [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, signature: Signature, dataset: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.name, self.class_names = signature.name, list(signature.classes)
+        self.task = str(dataset.get("task", "classification"))
+        self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
+        self.register_buffer("mean", torch.tensor(signature.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(signature.std).view(-1, 1, 1))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Any:
+        """What the network says of images uint8, or float in [0, 1], (N, C, S, S).
+
+        Logits float (N, K); of a detector class logits (N, A, K + 1) and offsets (N, A, 4).
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        shape = self.in_channels, self.image_size, self.image_size
+        if images.dim() != 4 or tuple(images.shape[1:]) != shape:
+            raise ValueError(
+                f"{self.name} takes images (N, {', '.join(map(str, shape))}), not "
+                f"{tuple(images.shape)}"
+            )
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+        return self.net((scaled - self.mean) / self.std)
+
+
+def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
+    """The network of a checkpoint of this suite, with its normalisation and class names.
+
+    Args:
+        path: a checkpoint that a run has written.
+        trust: packages whose classes the checkpoint may name beside this one.
+
+    Raises:
+        BadCheckpoint: no such file, a damaged one, or one that does not say what network it is.
+        Untrusted: it names code of packages that ``trust`` does not.
+    """
+    signature = signature_of(read_checkpoint(path))
+    if signature is None:
+        raise BadCheckpoint(
+            f"{path} does not say what network it is: build that with bnnbench.build_backbone and "
+            "load its state_dict, or evaluate it with bnnbench evaluate quantizer=... backbone=... "
+            "dataset=..."
+        )
+    config = taken(signature.config, ("quantizer", "backbone", "dataset"), str(path), trust)
+    quantizer = quantizer_from_config(OmegaConf.create(config["quantizer"]))
+    net = backbone_from_config(OmegaConf.create(config["backbone"]), quantizer)
+    load_weights(net, path)
+    return Trained(net, signature, config["dataset"])
