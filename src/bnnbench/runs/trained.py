@@ -82,7 +82,7 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
             "dataset=..."
         )
     config = taken(signature.config, ("quantizer", "backbone", "dataset"), str(path), trust)
-    quantizer = quantizer_from_config(OmegaConf.create(config["quantizer"]))
-    net = backbone_from_config(OmegaConf.create(config["backbone"]), quantizer)
+    quantizer = quantizer_from_config(OmegaConf.create(dict(config["quantizer"])))
+    net = backbone_from_config(OmegaConf.create(dict(config["backbone"])), quantizer)
     load_weights(net, path)
     return Trained(net, signature, config["dataset"])
