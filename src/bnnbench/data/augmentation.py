@@ -2,9 +2,9 @@
 
 ``none``, ``crop_flip``, ``inception`` (GoogLeNet's random part of the image, arXiv 1409.4842),
 ``randaugment`` (arXiv 1909.13719) and ``trivialaugment`` (arXiv 2103.10158), with random erasing
-(arXiv 1708.04896), mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): torchvision's v2 with its
-own defaults. As in torchvision's references the policies follow crop and flip, erasing comes last,
-and of mixup and CutMix together each batch gets one. ``resident`` does the same to arrays.
+(arXiv 1708.04896), mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): torchvision's v2 with
+its own defaults. As in torchvision's references the policies follow crop and flip, erasing comes
+last, and of mixup and CutMix together each batch gets one. ``resident`` does the same to arrays.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from bnnbench.config import backbone_from_config, quantizer_from_config, target,
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_feature import BayesianFeature
 from bnnbench.losses.bayesian_kernel import BayesianKernel
 from bnnbench.losses.kurtosis import Kurtosis
+from bnnbench.losses.mcn import Compactness
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
@@ -37,6 +39,7 @@ from bnnbench.tasks.teacher import Teacher
 
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
+OVER_CLASSES = (BayesianFeature, Compactness)  # terms of the one class that an image has
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -60,6 +63,7 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
     check_terms(terms, recipe, cfg.loss.name)
+    check_mixing(cfg, terms)
     module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
@@ -130,6 +134,26 @@ def check_terms(terms: Mapping[str, Any], recipe: Recipe, loss: str) -> None:
                 f"recipe={LATENT[recipe.optimizer].recipe} are natural parameters of a "
                 "distribution over -1 and +1: choose loss=task, or another quantizer and recipe"
             )
+
+
+def check_mixing(cfg: DictConfig, terms: Mapping[str, Any]) -> None:
+    """Refuse mixed images with a loss that wants one class an image.
+
+    Raises:
+        ValueError: the message names the loss, or its term.
+    """
+    keys = [key for key in ("mixup", "cutmix") if cfg.dataset.get(key)]
+    if not keys:
+        return
+    of_one = [f".terms.{n}" for n, t in terms.items() if isinstance(t, OVER_CLASSES) and t.weight]
+    if cfg.loss.get("kind") == "sse":
+        of_one.insert(0, ".kind=sse")
+    if of_one:
+        raise ValueError(
+            f"dataset.{keys[0]}={cfg.dataset[keys[0]]} gives images shares in two classes, and "
+            f"loss{of_one[0]} of loss={cfg.loss.name} wants one class an image: set dataset."
+            f"{'=0 dataset.'.join(keys)}=0, or choose loss=task"
+        )
 
 
 def start_small(net: nn.Module, std: float) -> None:
