@@ -248,6 +248,18 @@ def test_mixing_is_torchvisions_of_a_documented_seed(kind: str, channels_last: b
         assert found.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("alpha", [1, 1e-3, 1e-8, 1e4])
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_any_alpha_gives_shares(key: str, alpha: float) -> None:
+    mix = mixing(**{"mixup": 0.0, "cutmix": 0.0} | {key: alpha}, num_classes=5, seed=0)
+    assert mix is not None
+    for index in range(50):
+        found, shares = mix(torch.rand(5, 1, 8, 8), torch.arange(5), 0, index, 0)
+        assert bool(found.isfinite().all())
+        assert torch.allclose(shares.sum(1), torch.ones(5))
+        assert bool(((shares >= 0) & (shares <= 1)).all())
+
+
 def test_of_mixup_and_cutmix_each_batch_gets_one() -> None:
     mix = Mixing(1.0, 1.0, 10, 0)
     pixels, labels = torch.rand(4, 3, 16, 16) + 1, torch.arange(4)

@@ -91,7 +91,7 @@ class Mixing:
             if alpha < 0:
                 raise ValueError(f"dataset.{key}={alpha}: give an alpha above 0, or 0 for none")
         kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
-        chosen = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
+        chosen = [kind(alpha=float(a), num_classes=num_classes) for kind, a in kinds if a]
         self.transform = chosen[0] if len(chosen) == 1 else v2.RandomChoice(chosen)
         self.seed = seed
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.loading import LoadingTime
 from bnnbench.callbacks.together import Together
 from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
@@ -28,7 +29,7 @@ from bnnbench.losses.mcn import Compactness
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.fingerprint import run_name
+from bnnbench.records.fingerprint import is_neutral, run_name
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger
@@ -176,6 +177,8 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     nodes = [to_dict(node) for node in (cfg.callbacks or {}).values() if node]
     name = name or run_name(cfg)
     own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
+    if what := augmented(cfg.dataset):
+        own.append(LoadingTime(what))
     callbacks = [*own, *(target(node)() for node in nodes)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
@@ -195,6 +198,19 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)
+
+
+def augmented(dataset: DictConfig) -> str:
+    """How a classification set is augmented, as it is typed; empty where it is as usual."""
+    if dataset.get("task", "classification") != "classification":
+        return ""
+    kind = str(dataset.get("_target_"))
+    chosen = {key: dataset.get(key) for key in ("augmentation", "mixup", "cutmix", "erasing")}
+    return " ".join(
+        f"dataset.{key}={value}"
+        for key, value in chosen.items()
+        if value and not is_neutral(f"dataset.{key}", value, kind)
+    )
 
 
 def _adapt_to_cpu(options: dict[str, Any]) -> None:
