@@ -130,16 +130,18 @@ def hooks(net: nn.Module, name: str) -> Step:
     return call
 
 
-def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    steps: dict[str, Step], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each step, measured round by round in turn."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
     for _ in range(rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return times
 
 
@@ -358,8 +360,8 @@ MIXED: dict[str, dict[str, float]] = {
 
 
 def bench_augmentation(arguments: argparse.Namespace) -> None:
-    """Images a second of both loaders alone, one thread, no worker: an epoch each in turn."""
-    print("\nImages/s of the loaders alone on one thread, and time over the set's own augmentation")
+    """Images of both loaders alone a second of one core's time: an epoch each in turn."""
+    print("\nImages a core-second of the loaders alone, and time over the set's own augmentation")
     with TemporaryDirectory() as folder:
         for name, images, build, usual in (
             ("resident, 32 x 32", 8192, resident_loader, "crop_flip"),
@@ -367,7 +369,7 @@ def bench_augmentation(arguments: argparse.Namespace) -> None:
         ):
             steps = {kind: _epoch_of(build(kind)) for kind in KINDS}
             steps |= {key: _epoch_of(build(usual, **value)) for key, value in MIXED.items()}
-            times = interleaved(steps, max(3, arguments.rounds // 2))
+            times = interleaved(steps, max(3, arguments.rounds // 2), time.process_time)
             print(f"  {name}")
             for key, seconds in times.items():
                 ratio = statistics.median(seconds) / statistics.median(times[usual])

@@ -216,6 +216,14 @@ def test_pad_and_flip_are_of_the_kinds_that_crop_and_mirror() -> None:
         assert not Augmentation(ZERO, ONE, 2, False, kind).mirrors
 
 
+def test_a_part_of_a_white_image_is_white_and_a_crop_of_it_has_the_padding() -> None:
+    white = torch.full((64, 3, 16, 16), 255, dtype=torch.uint8)
+    for kind in ("none", "inception", "crop_flip"):
+        augmentation = Augmentation(ZERO, ONE, 4, True, kind)
+        pixels, _ = next(iter(DeviceLoader(white, torch.arange(64), augmentation, 64, True)))
+        assert bool((pixels < 200).any()) is (kind == "crop_flip")
+
+
 def test_evaluation_is_not_augmented() -> None:
     augmentation = Augmentation(ZERO, ONE, 2, True, "trivialaugment", 1.0)
     source = DeviceLoader(images(20), torch.arange(20), augmentation, 8, False)

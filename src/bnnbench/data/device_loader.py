@@ -80,6 +80,7 @@ class DeviceLoader:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._passes = 0
         self._batches = sharding.count_batches(len(labels), batch_size, world_size, train)
+        self._crops = bool(augmentation.padding or augmentation.mirrors)
         self._windows = self._crop_windows().to(images.device)
         self._library, self._erasing = _steps(augmentation, images) if train else (None, None)
         scale = torch.tensor(augmentation.std, device=images.device).view(1, -1, 1, 1) * 255
@@ -110,10 +111,13 @@ class DeviceLoader:
             last = min(first + together, self._batches)
             chunk = drawn.part(first * size, last * size)
             images = self._augmented(chunk)
+            if together == 1:
+                yield self._batch(images, chunk, epoch, first)
+                continue
             for index in range(last - first):
                 ends = index * size, (index + 1) * size
-                batch = self._batch(images[slice(*ends)], chunk.part(*ends))
-                yield self._mixed(*batch, epoch, first + index)
+                part = images[slice(*ends)], chunk.part(*ends)
+                yield self._batch(*part, epoch, first + index)
 
     def _draw(self, epoch: int) -> Drawn:
         """Of this rank; drawn on the CPU, once an epoch: the same on every device, and nothing to
@@ -135,24 +139,21 @@ class DeviceLoader:
     def _augmented(self, drawn: Drawn) -> Tensor:
         """The images that are drawn, with all that is done to uint8."""
         images = self.images.index_select(0, drawn.order)
-        if self.augmentation.padding or self.augmentation.mirrors:
+        if self._crops:
             images = self._cropped(images, drawn.starts, drawn.flips)
         if self._library is None or drawn.operations is None:
             return images
         return self._library(images, drawn.operations)
 
-    def _batch(self, images: Tensor, drawn: Drawn) -> Batch:
-        """Augmented images normalised, some with a part erased, and their labels."""
-        floats = self._normalised(images)
+    def _batch(self, images: Tensor, drawn: Drawn, epoch: int, index: int) -> Batch:
+        """Augmented images normalised, some with a part erased, or mixed; and their labels."""
+        floats, labels = self._normalised(images), self.labels.index_select(0, drawn.order)
         if self._erasing is not None and drawn.erased is not None:
             floats = self._erasing(floats, drawn.erased)
-        return floats, self.labels.index_select(0, drawn.order)
-
-    def _mixed(self, images: Tensor, labels: Tensor, epoch: int, index: int) -> Batch:
         if self.mixing is None:
-            return images, labels
-        images, labels = self.mixing(images, labels, epoch, index, self.rank)
-        return images.contiguous(memory_format=self.memory_format), labels
+            return floats, labels
+        floats, labels = self.mixing(floats, labels, epoch, index, self.rank)
+        return floats.contiguous(memory_format=self.memory_format), labels
 
     def _crop_windows(self) -> Tensor:
         """Pixel numbers (2, H * W) of a padded image's first crop, and of that crop mirrored."""
