@@ -16,6 +16,7 @@ class LoadingTime(L.Callback):
 
     Only the waiting between steps is timed, so that nothing is loaded twice. Where worker processes
     load, it is what they do not hide; on a GPU, what launching the work of resident images takes.
+    The epoch that it is compared with has its evaluation in it.
 
     Args:
         what: how the images are augmented, for the line.
