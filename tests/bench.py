@@ -16,17 +16,24 @@ import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchvision.io import write_jpeg
 
 import bnnbench
 from bnnbench.config import options
-from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.data import FolderDataModule
+from bnnbench.data.augmentation import KINDS, Augmentation, mixing
+from bnnbench.data.device_loader import DeviceLoader
+from bnnbench.data.file_loader import FileLoader
 from bnnbench.layers import binary_layers
 from bnnbench.losses.bayesian_feature import BayesianFeature
 from bnnbench.losses.bayesian_kernel import BayesianKernel
@@ -123,16 +130,18 @@ def hooks(net: nn.Module, name: str) -> Step:
     return call
 
 
-def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    steps: dict[str, Step], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each step, measured round by round in turn."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
     for _ in range(rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return times
 
 
@@ -343,6 +352,71 @@ def bench_teachers(arguments: argparse.Namespace) -> None:
         row(name, times[name], times["none"])
 
 
+MIXED: dict[str, dict[str, float]] = {
+    "erasing 0.25": {"erasing": 0.25},
+    "mixup 0.2": {"mixup": 0.2},
+    "cutmix 1.0": {"cutmix": 1.0},
+}
+
+
+def bench_augmentation(arguments: argparse.Namespace) -> None:
+    """Images of both loaders alone a second of one core's time: an epoch each in turn."""
+    print("\nImages a core-second of the loaders alone, and time over the set's own augmentation")
+    with TemporaryDirectory() as folder:
+        for name, images, build, usual in (
+            ("resident, 32 x 32", 8192, resident_loader, "crop_flip"),
+            ("files, 500 x 375 to 224 x 224", 64, partial(file_loader, Path(folder)), "inception"),
+        ):
+            steps = {kind: _epoch_of(build(kind)) for kind in KINDS}
+            steps |= {key: _epoch_of(build(usual, **value)) for key, value in MIXED.items()}
+            times = interleaved(steps, max(3, arguments.rounds // 2), time.process_time)
+            print(f"  {name}")
+            for key, seconds in times.items():
+                ratio = statistics.median(seconds) / statistics.median(times[usual])
+                speed = images / statistics.median(seconds)
+                print(f"    {key:<16} {speed:9,.0f} images/s  {ratio:5.2f}", flush=True)
+
+
+def resident_loader(kind: str, erasing: float = 0.0, **mixed: float) -> DeviceLoader:
+    """8192 random images of CIFAR's size in batches of 128."""
+    images = torch.randint(0, 256, (8192, 3, 32, 32), dtype=torch.uint8)
+    augmentation = Augmentation((0.5,) * 3, (0.25,) * 3, 4, True, kind, erasing)
+    mix = mixing(**{"mixup": 0.0, "cutmix": 0.0} | mixed, num_classes=10, seed=0)
+    labels = torch.randint(10, (8192,))
+    return DeviceLoader(images, labels, augmentation, 128, train=True, mixing=mix)
+
+
+def file_loader(folder: Path, kind: str, **options: float) -> FileLoader:
+    """64 JPEG files of the size of a photograph, in batches of 32."""
+    for split in ("train", "val"):
+        if not (folder / split).is_dir():
+            write_photographs(folder / split)
+    data = FolderDataModule(
+        str(folder), "", kind, name="bench", num_classes=2, in_channels=3, image_size=224,
+        mean=[0.5] * 3, std=[0.25] * 3, batch_size=32, seed=0, workers=0, **options,
+    )  # fmt: skip
+    data.setup()
+    return data.train_dataloader()
+
+
+def write_photographs(folder: Path) -> None:
+    """Smooth noise in two classes."""
+    random = torch.Generator().manual_seed(0)
+    for number in range(64):
+        coarse = torch.rand(1, 3, 24, 32, generator=random)
+        pixels = F.interpolate(coarse, size=(375, 500), mode="bicubic").clamp(0, 1)[0] * 255
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        write_jpeg(pixels.to(torch.uint8), str(folder / "ab"[number % 2] / f"{number}.jpg"))
+
+
+def _epoch_of(loader: Iterable[object]) -> Step:
+    def step() -> None:
+        for _ in loader:
+            pass
+
+    return step
+
+
 def _seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
     work()
@@ -378,7 +452,7 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
-    parts += ("regularizers", "teachers")
+    parts += ("regularizers", "teachers", "augmentation")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--methods", type=methods, default="all", help="a,b,...")
     parser.add_argument("--batch", type=int, default=128)
@@ -399,6 +473,7 @@ def main() -> None:
         "loop": lambda: bench_loop(arguments),
         "regularizers": lambda: bench_regularizers(arguments),
         "teachers": lambda: bench_teachers(arguments),
+        "augmentation": lambda: bench_augmentation(arguments),
     }
     for part, function in work.items():
         if part == "compiled" and shutil.which("g++") is None:

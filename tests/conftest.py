@@ -59,6 +59,9 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": (),
     "runs/test_signals.py::test_the_processes_of_a_run_end_with_its_first": (),
     "runs/test_signals.py::test_two_sweeps_at_once_train_each_run_once": (),
+    "runs/test_run.py::test_a_cut_run_goes_on_bit_for_bit_with_every_augmentation": (
+        "trivialaugment",
+    ),
     "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),
     "sweep/test_compose.py::test_every_cell_of_every_table": ("kernel_search-demo",),
     "sweep/test_compose.py::test_random_lines": (),

@@ -114,6 +114,32 @@ def epochs(data: FolderDataModule, count: int = 2) -> list[tuple[Tensor, Tensor]
     return [tuple(torch.cat(part) for part in zip(*batches, strict=True)) for batches in passes]  # type: ignore[misc]
 
 
+CHOICES: list[dict[str, Any]] = [
+    {},
+    {"augmentation": "none", "mixup": 0.2},
+    {"augmentation": "crop_flip", "cutmix": 1.0},
+    {"augmentation": "randaugment", "erasing": 0.5},
+    {"augmentation": "trivialaugment", "erasing": 1.0, "mixup": 0.2, "cutmix": 1.0},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES[1:], ids=lambda choice: choice["augmentation"])
+def test_every_augmentation_follows_seed_and_epoch_but_not_workers(tree, choice):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    alone = epochs(module(tree, **choice))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    shared = epochs(module(tree, workers=2, **choice))
+    assert all(map(torch.equal, sum(alone, ()), sum(shared, ())))
+    assert not torch.equal(alone[0][0], alone[1][0])
+    plain = epochs(module(tree), 1)[0][0]
+    assert not torch.equal(alone[0][0], plain)
+    if choice.get("mixup") or choice.get("cutmix"):
+        assert alone[0][1].shape == (16, 3)
+        assert torch.allclose(alone[0][1].sum(1), torch.ones(16))
+
+
 def test_images_follow_seed_and_epoch_but_not_workers_or_the_global_generator(tree):
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -178,7 +204,7 @@ class Recorder(L.LightningModule):
         self.seen: list[Tensor] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        self.seen.append(batch[0])
+        self.seen += batch
         return self.weight * batch[0].mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None: ...
@@ -187,23 +213,26 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(tree: Path, epochs: int, ckpt_path: Path | None = None) -> tuple[Recorder, L.Trainer]:
+def fit(
+    tree: Path, epochs: int, ckpt_path: Path | None = None, **choice: Any
+) -> tuple[Recorder, L.Trainer]:
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
     task = Recorder()
-    trainer.fit(task, unread(tree, workers=1), ckpt_path=ckpt_path)
+    trainer.fit(task, unread(tree, workers=1, **choice), ckpt_path=ckpt_path)
     return task, trainer
 
 
-def test_a_resumed_training_sees_what_an_uninterrupted_one_sees(tree, tmp_path):
-    whole, _ = fit(tree, 3)
-    _, first = fit(tree, 2)
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.get("augmentation"))
+def test_a_resumed_training_sees_what_an_uninterrupted_one_sees(tree, tmp_path, choice):
+    whole, _ = fit(tree, 3, **choice)
+    _, first = fit(tree, 2, **choice)
     first.save_checkpoint(tmp_path / "last.ckpt")
-    rest, _ = fit(tree, 3, tmp_path / "last.ckpt")
-    assert len(rest.seen) == 4
-    assert all(map(torch.equal, whole.seen[8:], rest.seen))
+    rest, _ = fit(tree, 3, tmp_path / "last.ckpt", **choice)
+    assert len(rest.seen) == 8  # images and labels of four batches
+    assert all(map(torch.equal, whole.seen[16:], rest.seen))
 
 
 def remove(path: str) -> Callable[[Path], object]:
@@ -269,6 +298,8 @@ def test_grey_and_cmyk_images_become_rgb(tree, mode):
         ({"batch_size": 1}, "batch_size=1: batch norm"),
         ({"seed": -1}, "seed=-1"),
         ({"val_fraction": 1.0}, "val_fraction=1.0 must be in"),
+        ({"augmentation": "ssd"}, "augmentation=ssd: choose one of none, crop_flip, inception"),
+        ({"mixup": -0.1}, "mixup=-0.1: give an alpha"),
     ],
 )
 def test_arguments_are_checked(tree, options, message):

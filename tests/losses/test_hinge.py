@@ -25,6 +25,18 @@ def test_gradient() -> None:
     torch.testing.assert_close(logits.grad, -2 * targets * MARGINS / 6)
 
 
+def test_of_shares_is_the_mean_over_their_labels() -> None:
+    shares = torch.tensor([[0.75, 0.0, 0.25], [0.0, 0.5, 0.5]], dtype=torch.float64)
+    loss = SquaredHinge()
+    rows = [
+        sum(share * loss(row[None], torch.tensor([label])) for label, share in enumerate(part))
+        for row, part in zip(LOGITS, shares.tolist(), strict=True)
+    ]
+    assert float(loss(LOGITS, shares)) == pytest.approx(float(sum(rows)) / 2)
+    hard = torch.eye(3, dtype=torch.float64)[LABELS]
+    assert float(loss(LOGITS, hard)) == pytest.approx(float(loss(LOGITS, LABELS)))
+
+
 def test_replaces_cross_entropy(compose) -> None:
     task = run.build_task(compose("backbone=resnet20", "loss=squared_hinge"))
     assert isinstance(task.loss, SquaredHinge)

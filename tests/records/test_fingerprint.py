@@ -167,6 +167,49 @@ def test_a_key_added_later_renames_nothing_at_its_neutral_value(
     assert fingerprint(composed("+dataset.new_option=old")) != plain
 
 
+AUGMENTED = ("none", "crop_flip", "inception", "randaugment", "trivialaugment")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "usual", "bare"),
+    [
+        ("cifar10", "crop_flip", "9e4a8329"),
+        ("digits", "crop_flip", ""),
+        ("imagenet", "inception", ""),
+    ],
+)
+def test_augmentation_counts_unless_it_is_the_set_s_own(
+    composed: Compose, dataset: str, usual: str, bare: str
+) -> None:
+    line = ["quantizer=xnor", "backbone=resnet20", f"dataset={dataset}", "seed=1"]
+    plain = fingerprint(composed(*line))
+    assert plain.startswith(bare)
+    prints = {a: fingerprint(composed(*line, f"dataset.augmentation={a}")) for a in AUGMENTED}
+    assert prints.pop(usual) == plain
+    more = ("mixup=0.2", "mixup=1", "cutmix=1.0", "cutmix=0.2", "erasing=0.25", "mixup=0.1")
+    found = [fingerprint(composed(*line, f"dataset.{word}")) for word in more]
+    assert len({plain, *prints.values(), *found}) == 1 + 4 + len(more)
+    off = ["dataset.mixup=0", "dataset.cutmix=0.0", "dataset.erasing=0"]
+    assert fingerprint(composed(*line, *off)) == plain
+    if dataset == "imagenet":
+        assert fingerprint(composed(*line, "dataset.flip=true")) == plain
+    assert fingerprint(composed(*line, f"dataset.flip={dataset == 'digits'}")) != plain
+
+
+def test_augmentation_of_detectors_always_counts(composed: Compose) -> None:
+    """There ``flip`` and the like were chosen before: nothing of theirs is left out."""
+    line = ["dataset=shapes", "backbone=ssd300_resnet18"]
+    for choice in ("ssd", "flip", "none"):
+        config = fingerprinted(composed(*line, f"dataset.augmentation={choice}"))
+        assert canonical(config)["dataset"]["augmentation"] == choice
+
+
+def test_what_is_not_set_is_neutral_nowhere(composed: Compose, plain: str) -> None:
+    assert fingerprint(composed("dataset=cifar10", "+dataset.new=null")) != fingerprint(
+        composed("dataset=cifar10")
+    )
+
+
 def test_a_class_may_move(composed: Compose) -> None:
     config = fingerprinted(composed("loss=bonn", "backbone=wrn22"))
     moved = {

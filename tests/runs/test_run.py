@@ -301,3 +301,67 @@ def test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit(
     resumed = execute(cfg)
     assert resumed["history"] == expected["history"]
     assert resumed["statistics"] == expected["statistics"]
+
+
+AUGMENTED = {
+    "none": ["dataset.augmentation=none", "dataset.mixup=0.2"],
+    "inception": ["dataset.augmentation=inception", "dataset.cutmix=1"],
+    "randaugment": ["dataset.augmentation=randaugment", "dataset.erasing=0.5"],
+    "trivialaugment": [
+        "dataset.augmentation=trivialaugment",
+        "loss=squared_hinge",
+        "dataset.mixup=1",
+        "dataset.cutmix=1",
+    ],
+}
+
+
+@pytest.mark.parametrize("choice", AUGMENTED)
+def test_a_cut_run_goes_on_bit_for_bit_with_every_augmentation(
+    compose: Compose,
+    short: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fail_at: FailAt,
+    caplog: pytest.LogCaptureFixture,
+    choice: str,
+) -> None:
+    caplog.set_level("INFO")
+    arguments = [*short, *AUGMENTED[choice], "quantizer=xnor", "trainer.max_epochs=2"]
+    whole = compose(*arguments, f"paths.output_dir={tmp_path}/whole")
+    Path(whole.paths.output_dir).mkdir()
+    expected = execute(whole)
+    lines = [line for line in caplog.messages if "waiting for images" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"dataset.augmentation={choice} dataset.")
+    cfg = compose(*arguments)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 1, Cut())
+        with pytest.raises(Cut):
+            run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    assert execute(cfg)["history"] == expected["history"]
+    found, right = last_weights(cfg), last_weights(whole)
+    assert all(torch.equal(found[key], right[key]) for key in right)
+
+
+def test_the_usual_augmentation_is_not_talked_about(
+    compose: Compose, short: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    execute(compose(*short, "quantizer=xnor", "trainer.max_epochs=1", "dataset.mixup=0"))
+    assert not [line for line in caplog.messages if "waiting for images" in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dataset.mixup=0.2 loss=sse", "loss.kind=sse of loss=sse wants one class an image"),
+        ("dataset.cutmix=1 loss=bonn quantizer=bonn", "loss.terms.feature of loss=bonn wants one"),
+        ("dataset.cutmix=1 loss=mcn quantizer=mcn", "loss.terms.* of loss=mcn wants one class"),
+    ],
+)
+def test_mixed_images_and_a_loss_of_one_class_are_refused(
+    compose: Compose, words: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"dataset\..*gives images shares in two.*{message}"):
+        run.build_task(compose("backbone=resnet20", *words.split()))

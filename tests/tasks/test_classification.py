@@ -113,3 +113,20 @@ def test_an_epochs_loss_is_the_mean_of_its_images_and_not_of_its_batches() -> No
     expected = float(nn.functional.nll_loss(p.log(), labels))
     for name in ("train/loss", "test/loss"):
         assert float(trainer.callback_metrics[name]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_on_shares_is_cross_entropy_by_share_and_counts_the_larger() -> None:
+    """Two images, said to be of class 0 and class 1 with 0.7; shares 0.8 and 0.1 in class 0."""
+    said = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
+    shares = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
+    task, loader = task_and_loader(said, shares, label_smoothing=0.1)
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(task, loader)
+    smoothed = 0.9 * shares + 0.1 / 2
+    expected = -(smoothed * said.log()).sum(1).mean()
+    assert float(trainer.logged_metrics["train/loss"]) == pytest.approx(float(expected), abs=1e-6)
+    assert float(trainer.logged_metrics["train/acc"]) == 1.0
+    task, loader = task_and_loader(said, shares.flip(0))
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(task, loader)
+    assert float(trainer.logged_metrics["train/acc"]) == 0.0

@@ -22,6 +22,9 @@ from bnnbench.checks.kinds import (
 
 COUNT, SIZE = whole(0), whole(1)
 RATE, FACTOR = number(above=0), number(least=0)
+PROBABILITY = Kind(
+    "a number from 0 to 1", lambda value: type(value) in (int, float) and 0 <= value <= 1
+)
 LENGTH = Kind(
     "a whole number from 0 on, or null or -1 where recipe.steps or trainer.max_steps is the limit",
     lambda value: value is None or (type(value) is int and value >= -1),
@@ -99,6 +102,9 @@ KINDS: dict[str, Kind] = {
     "dataset.std": listed(RATE),
     "dataset.pad": COUNT,
     "dataset.flip": FLAG,
+    "dataset.mixup": FACTOR,
+    "dataset.cutmix": FACTOR,
+    "dataset.erasing": PROBABILITY,
     "dataset.train_difficult": FLAG,
     "dataset.val_fraction": number(least=0, below=1),
     "dataset.batch_size": whole(2),

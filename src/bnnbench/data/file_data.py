@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bnnbench.data.augmentation import Mixing
 from bnnbench.data.base import ImageData
 from bnnbench.data.file_loader import FileLoader, ImageFiles
 from bnnbench.data.spec import FileSpec
@@ -12,9 +13,13 @@ class FileData(ImageData):
 
     Args:
         spec: what is known of the set before it is read.
+
+    Attributes:
+        mixing: mixes the training images of a batch, where that is chosen.
     """
 
     spec: FileSpec
+    mixing: Mixing | None = None
 
     def __init__(self, spec: FileSpec) -> None:
         super().__init__(spec)
@@ -48,6 +53,7 @@ class FileData(ImageData):
     def _loader(self, part: str, train: bool) -> FileLoader:
         if (before := self._loaders.pop((part, train), None)) is not None:
             before.close()  # the trainer reloads it
-        loader = FileLoader(self.files(part, train), self.spec, train, self.trainer)
+        mixing = self.mixing if train else None
+        loader = FileLoader(self.files(part, train), self.spec, train, self.trainer, mixing)
         self._loaders[part, train] = loader
         return loader

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
+from bnnbench.data.augmentation import Mixing
 from bnnbench.data.headers import check_image
 from bnnbench.data.known import JOBS, DatasetDamaged
 from bnnbench.data.spec import FileSpec
@@ -114,6 +115,7 @@ class FileLoader:
         train: shuffle, drop the last short batch (unless it is the only one).
         trainer: knows the device, the ranks and the epoch; without one each pass over the loader is
             the next epoch, on one CPU.
+        mixing: mixes images of a batch, whose labels are then shares (B, classes).
 
     Raises:
         ValueError: fewer images than the ranks need to get one a batch.
@@ -125,9 +127,10 @@ class FileLoader:
         spec: FileSpec,
         train: bool,
         trainer: L.Trainer | None,
+        mixing: Mixing | None = None,
     ) -> None:
         ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        self.images, self.trainer = images, trainer
+        self.images, self.trainer, self.mixing = images, trainer, mixing
         batch_size = spec.batch_size if train else spec.eval_batch_size
         self.plan = Plan(len(images), batch_size, train, images.seed, *ranks)
         self.device = trainer.strategy.root_device if trainer else torch.device("cpu")
@@ -148,10 +151,16 @@ class FileLoader:
         """Images float (B, 3, size, size) and what is known of them, labels int64 (B,) say."""
         # Read with the first batch: a resumed trainer makes its iterator before it knows its epoch,
         # and worker processes read ahead from the moment they have an iterator.
-        self.plan.epoch = sharding.epoch_of(self.trainer) if self.trainer else self._passes
+        self.plan.epoch = epoch = sharding.epoch_of(self.trainer) if self.trainer else self._passes
         self._passes += 1
-        for images, truths in self.loader:
-            yield self._normalised(images), self._moved(truths)
+        for index, (images, truths) in enumerate(self.loader):
+            batch = self._normalised(images), self._moved(truths)
+            yield batch if self.mixing is None else self._mixed(*batch, epoch, index)
+
+    def _mixed(self, images: Tensor, labels: Tensor, epoch: int, index: int) -> Batch:
+        assert self.mixing is not None
+        images, labels = self.mixing(images, labels, epoch, index, self.plan.rank)
+        return images.contiguous(memory_format=self.memory_format), labels
 
     def close(self) -> None:
         """End the worker processes; a later pass starts new ones.

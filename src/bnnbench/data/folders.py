@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from bnnbench.data import stamp
+from bnnbench.data.augmentation import (
+    Augmentation,
+    evaluation_transform,
+    mixing,
+    training_transform,
+)
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
@@ -26,6 +31,9 @@ class FolderDataModule(FileData, ClassificationData):
     Args:
         folder: sub-folder of ``data_dir``, or an absolute path.
         data_dir: where the sets are.
+        augmentation, flip, erasing: see ``Augmentation`` (whose ``kind`` is the first) and
+            ``training_transform``.
+        mixup, cutmix: see ``Mixing``.
         **spec: see ``FileSpec``. ``num_classes`` is checked against the class folders;
             ``image_size`` is the square crop: in training a random part of the image, in evaluation
             the centre of the image resized to 256 / 224 of it.
@@ -34,8 +42,21 @@ class FolderDataModule(FileData, ClassificationData):
         ValueError: an argument out of range, or one that does not fit the set.
     """
 
-    def __init__(self, folder: str, data_dir: str | Path, **spec: Any) -> None:
+    def __init__(
+        self,
+        folder: str,
+        data_dir: str | Path,
+        augmentation: str = "inception",
+        flip: bool = True,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        erasing: float = 0.0,
+        **spec: Any,
+    ) -> None:
         super().__init__(FileSpec(**spec))
+        mean, std = tuple(self.spec.mean), tuple(self.spec.std)
+        self.augmentation = Augmentation(mean, std, flip=flip, kind=augmentation, erasing=erasing)
+        self.mixing = mixing(mixup, cutmix, self.spec.num_classes, self.spec.seed)
         self.root = Path(data_dir).expanduser() / Path(folder).expanduser()
 
     def prepare_data(self) -> None:
@@ -80,14 +101,11 @@ class FolderDataModule(FileData, ClassificationData):
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their labels."""
-        return ImageFiles(*self.parts[part], transform(self.spec.image_size, train), self.spec.seed)
-
-
-def transform(size: int, train: bool) -> v2.Transform:
-    """A random part of an image, perhaps mirrored; in evaluation its centre. Square, uint8."""
-    if train:
-        return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
-    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+        size = self.spec.image_size
+        transform = (
+            training_transform(size, self.augmentation) if train else evaluation_transform(size)
+        )
+        return ImageFiles(*self.parts[part], transform, self.spec.seed)
 
 
 def class_names(folder: Path) -> list[str]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bnnbench.data import sharding, sources, stamp
+from bnnbench.data.augmentation import Augmentation, mixing
 from bnnbench.data.base import ClassificationData
-from bnnbench.data.device_loader import Augmentation, DeviceLoader
+from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.data.known import SOURCES, check_whole
 from bnnbench.data.spec import ImageSpec
 
@@ -20,7 +21,8 @@ class ImageDataModule(ClassificationData):
 
     Args:
         data_dir: where the set is read from and downloaded to.
-        pad, flip: see ``Augmentation``.
+        pad, flip, erasing: see ``Augmentation``, whose ``kind`` is ``augmentation``.
+        mixup, cutmix: see ``Mixing``.
         eval_batch_size, **spec: see ``ImageSpec``; ``name`` is ``digits``, ``cifar10``,
             ``cifar100`` or ``fashion_mnist``.
 
@@ -33,6 +35,10 @@ class ImageDataModule(ClassificationData):
         data_dir: str | Path,
         pad: int,
         flip: bool,
+        augmentation: str = "crop_flip",
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        erasing: float = 0.0,
         eval_batch_size: int = 1000,
         **spec: Any,
     ) -> None:
@@ -40,7 +46,9 @@ class ImageDataModule(ClassificationData):
         _check_set(self.spec)
         check_whole("pad", pad, 0, "use 0 for no random crop")
         self.data_dir = Path(data_dir).expanduser()
-        self.augmentation = Augmentation(tuple(self.spec.mean), tuple(self.spec.std), pad, flip)
+        mean, std = tuple(self.spec.mean), tuple(self.spec.std)
+        self.augmentation = Augmentation(mean, std, pad, flip, augmentation, erasing)
+        self.mixing = mixing(mixup, cutmix, self.spec.num_classes, self.spec.seed)
 
     def prepare_data(self) -> None:
         """Download the set unless it is there."""
@@ -73,6 +81,7 @@ class ImageDataModule(ClassificationData):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             channels_last=spec.channels_last,
+            mixing=self.mixing,
         )
 
     def train_dataloader(self) -> DeviceLoader:

@@ -40,9 +40,12 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(hashed(seed, epoch, stream))
 
 
-def hashed(seed: int, epoch: int, stream: int) -> int:
-    """A 32-bit seed; torch keeps no more, and neighbouring seeds and epochs must not share it."""
-    return int(np.random.SeedSequence((seed, epoch, stream)).generate_state(1)[0])
+def hashed(seed: int, epoch: int, stream: int, *more: int) -> int:
+    """A 32-bit seed; torch keeps no more, and neighbouring seeds and epochs must not share it.
+
+    ``more`` must not end in 0, which would be the seed without it.
+    """
+    return int(np.random.SeedSequence((seed, epoch, stream, *more)).generate_state(1)[0])
 
 
 def training_order(images: int, seed: int, epoch: int, rank: int, world_size: int) -> Tensor:

@@ -18,7 +18,8 @@ class StepContext:
     Attributes:
         logits: (N, classes); of a detector the ``HeadOutputs``.
         features: penultimate features (N, D); of a detector the list of its source maps.
-        targets: class of each image (N,); of a detector a list with one dictionary an image.
+        targets: class of each image (N,), or its shares in the classes (N, classes) where images
+            are mixed; of a detector a list with one dictionary an image.
         layers: names and modules of the binarized layers: ``weight`` is the latent weight,
             ``quantized`` the detached quantized weight of this forward.
         teacher: the teacher's logits (N, classes); None without a teacher.

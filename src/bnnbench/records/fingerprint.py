@@ -86,6 +86,9 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "callbacks": {},
     "backbone.stem": "auto",
+    "dataset.mixup": 0,
+    "dataset.cutmix": 0,
+    "dataset.erasing": 0,
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],
@@ -93,6 +96,11 @@ NEUTRAL: dict[str, Any] = {
     "recipe.groups": {},
     "recipe.init_std": None,
     "recipe.stages": [],
+}
+# The same for keys whose value of before follows from the class of the data.
+NEUTRAL_OF: dict[str, dict[str, Any]] = {
+    "FolderDataModule": {"dataset.augmentation": "inception", "dataset.flip": True},
+    "ImageDataModule": {"dataset.augmentation": "crop_flip"},
 }
 # In these arguments of Lightning's 1 is one batch and 1.0 is all of them.
 _TYPED = ("trainer.limit_*_batches", "trainer.overfit_batches", "trainer.val_check_interval")
@@ -156,6 +164,12 @@ def flattened(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
         else:
             flat[f"{place}{key}"] = value
     return flat
+
+
+def is_neutral(key: str, value: Any, target: str) -> bool:
+    """Whether a dotted key means what runs did before it was known; ``target``: of its mapping."""
+    neutrals = _neutrals(key, _class(target))
+    return any(value == known and type(value) is type(known) for known in neutrals)
 
 
 @lru_cache(maxsize=4096)
@@ -286,7 +300,7 @@ def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
     reduced = {}
     for key, value in node.items():
         where = f"{place}.{key}".lstrip(".")
-        if is_outside(where) or _is_neutral(where, value):
+        if is_outside(where) or is_neutral(where, value, str(node.get("_target_"))):
             continue
         if isinstance(value, Mapping):
             value = _reduced(value, where)
@@ -298,13 +312,11 @@ def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
     return reduced
 
 
-def _is_neutral(key: str, value: Any) -> bool:
-    return any(value == known and type(value) is type(known) for known in _neutrals(key))
-
-
 @lru_cache(maxsize=4096)
-def _neutrals(key: str) -> tuple[Any, ...]:
-    return tuple(neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
+def _neutrals(key: str, kind: str) -> tuple[Any, ...]:
+    own = NEUTRAL_OF.get(kind, {})
+    known = tuple(neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
+    return (*known, own[key]) if key in own else known
 
 
 def _class(target: str) -> str:

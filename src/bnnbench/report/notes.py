@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bnnbench.records.fingerprint import is_neutral
 from bnnbench.report.markup import MISSING
 from bnnbench.report.matching import entry_dataset
 from bnnbench.report.rows import CHOICES, Result, Row, lookup
@@ -27,13 +28,24 @@ _STRUCTURE = {
     "conv7": "conv7",
     "extras": "extra maps",
 }
-USUAL = {"norms": "batch", "norms start at": 1.0, "teacher": "none"}  # results leave it out
-
+# Results leave it out.
+USUAL = {
+    "norms": "batch",
+    "norms start at": 1.0,
+    "teacher": "none",
+    "augmentation": "the set's own",
+    "mixup": 0,
+    "CutMix": 0,
+    "erasing": 0,
+}
 
 # Settings that make rows incomparable where they differ, by their key in the config.
 _SETTINGS = {
     "backbone.stem": "stem",
     "dataset.augmentation": "augmentation",
+    "dataset.mixup": "mixup",
+    "dataset.cutmix": "CutMix",
+    "dataset.erasing": "erasing",
     "dataset.interpolation": "average precision",
     "dataset.train_difficult": "difficult objects trained on",
     "recipe.optimizer": "optimizer",
@@ -145,10 +157,19 @@ def _facts(options: list[str]) -> list[Fact]:
 
 def _settings(options: list[str]) -> list[Fact]:
     return [
-        (name, lambda r, key=key: lookup(r, "config", *key.split(".")))
+        (name, lambda r, key=key: _setting(r, key))
         for key, name in _SETTINGS.items()
         if key not in options
     ]
+
+
+def _setting(result: Result, key: str) -> Any:
+    """The value of a key; None at what results without the key, older ones, were trained with."""
+    value = lookup(result, "config", *key.split("."))
+    if not key.startswith("dataset."):
+        return value
+    kind = str(lookup(result, "config", "dataset", "_target_"))
+    return None if is_neutral(key, value, kind) else value
 
 
 def _stiffness(result: Result) -> str | None:

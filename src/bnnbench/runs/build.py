@@ -16,18 +16,21 @@ from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.loading import LoadingTime
 from bnnbench.callbacks.together import Together
 from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
+from bnnbench.losses.bayesian_feature import BayesianFeature
 from bnnbench.losses.bayesian_kernel import BayesianKernel
 from bnnbench.losses.kurtosis import Kurtosis
+from bnnbench.losses.mcn import Compactness
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.fingerprint import run_name
+from bnnbench.records.fingerprint import is_neutral, run_name
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger
@@ -38,6 +41,7 @@ from bnnbench.tasks.teacher import Teacher
 
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
+OVER_CLASSES = (BayesianFeature, Compactness)  # terms of the one class that an image has
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
@@ -61,6 +65,7 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
     check_terms(terms, recipe, cfg.loss.name)
+    check_mixing(cfg, terms)
     module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)
     layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     return module.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
@@ -133,6 +138,26 @@ def check_terms(terms: Mapping[str, Any], recipe: Recipe, loss: str) -> None:
             )
 
 
+def check_mixing(cfg: DictConfig, terms: Mapping[str, Any]) -> None:
+    """Refuse mixed images with a loss that wants one class an image.
+
+    Raises:
+        ValueError: the message names the loss, or its term.
+    """
+    keys = [key for key in ("mixup", "cutmix") if cfg.dataset.get(key)]
+    if not keys:
+        return
+    of_one = [f".terms.{n}" for n, t in terms.items() if isinstance(t, OVER_CLASSES) and t.weight]
+    if cfg.loss.get("kind") == "sse":
+        of_one.insert(0, ".kind=sse")
+    if of_one:
+        raise ValueError(
+            f"dataset.{keys[0]}={cfg.dataset[keys[0]]} gives images shares in two classes, and "
+            f"loss{of_one[0]} of loss={cfg.loss.name} wants one class an image: set dataset."
+            f"{'=0 dataset.'.join(keys)}=0, or choose loss=task"
+        )
+
+
 def start_small(net: nn.Module, std: float) -> None:
     """Start the latent weights of all binarized layers at N(0, std^2).
 
@@ -152,6 +177,8 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     """
     name = name or run_name(cfg)
     own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
+    if what := augmented(cfg.dataset):
+        own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]
     if quiet or not cfg.trainer.enable_progress_bar:
         callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
@@ -188,6 +215,19 @@ def _callbacks(cfg: DictConfig) -> Iterator[L.Callback]:
                 "class that inherits from lightning.Callback"
             )
         yield callback
+
+
+def augmented(dataset: DictConfig) -> str:
+    """How a classification set is augmented, as it is typed; empty where it is as usual."""
+    if dataset.get("task", "classification") != "classification":
+        return ""
+    kind = str(dataset.get("_target_"))
+    chosen = {key: dataset.get(key) for key in ("augmentation", "mixup", "cutmix", "erasing")}
+    return " ".join(
+        f"dataset.{key}={value}"
+        for key, value in chosen.items()
+        if value and not is_neutral(f"dataset.{key}", value, kind)
+    )
 
 
 def _adapt_to_cpu(options: dict[str, Any]) -> None:

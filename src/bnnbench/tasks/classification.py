@@ -16,7 +16,7 @@ from bnnbench.records.schema import finite
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.teacher import Teacher
 
-Batch = tuple[Tensor, Tensor]  # images and labels
+Batch = tuple[Tensor, Tensor]  # images and labels; in training perhaps shares in the classes
 
 
 class Classification(Task):
@@ -26,9 +26,11 @@ class Classification(Task):
     ``nll`` and ``brier`` (see ``ProbabilityScores``) and ``ece``, the expected calibration error:
     the mean difference of confidence and accuracy in 15 equal bins of the highest probability.
 
+    Labels of mixed training images are shares (N, classes): ``train/acc`` counts the larger one.
+
     Args:
         net: images (N, C, H, W) to logits (N, classes).
-        loss: logits and labels (N,) to a scalar.
+        loss: logits and labels (N,) to a scalar, and shares (N, classes) where images are mixed.
         recipe: optimiser and schedule.
         num_classes: length of the logits.
         evaluates_on: what the validation loop sees, ``test`` or a held-out ``val`` part.
@@ -74,7 +76,7 @@ class Classification(Task):
         mean_loss, accuracy = self._metrics(stage)
         # update, not forward: forward would compute the metric of every batch as well
         mean_loss.update(loss.detach(), weight=len(labels))
-        accuracy.update(logits.detach(), labels)
+        accuracy.update(logits.detach(), labels if labels.dim() == 1 else labels.argmax(1))
         total = loss if terms is None else self.task_weight * loss + terms
         return total, logits.detach()
 
