@@ -15,7 +15,6 @@ from bnnbench.data.sizing import batch_size_for, effective_size_for, epochs_for
 from bnnbench.data.survey import TEST_FRACTION, Survey, survey
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
 
-
 CLASS_FOLDERS = "bnnbench.data.ImageFolderDataModule"
 # What follows from the number of training images of a set that no recipe knows.
 SIZES = {
