@@ -31,6 +31,7 @@ from bnnbench.data.spec import AUTO, FileSpec
 from bnnbench.data.survey import check_classes, image_files, subfolders
 
 log = logging.getLogger(__name__)
+PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # with these a loader gives pixels as they are
 
 
 class FolderDataModule(FileData, ClassificationData):
@@ -59,10 +60,7 @@ class FolderDataModule(FileData, ClassificationData):
     ) -> None:
         given = {"mean": mean, "std": std}
         self._unmeasured = [key for key, value in given.items() if value == AUTO]
-        # with these a loader gives pixels as they are
-        plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
-        given |= {key: plain[key] for key in self._unmeasured}
-        super().__init__(FileSpec(**given, **spec))
+        super().__init__(FileSpec(**given | {k: PLAIN[k] for k in self._unmeasured}, **spec))
         self.folder, self.data_dir = folder, Path(data_dir).expanduser()
         self.root = data_folder(folder, data_dir)
 
@@ -124,7 +122,7 @@ class FolderDataModule(FileData, ClassificationData):
             return known
         seen = transform(self.spec.image_size, train=False)
         images = ImageFiles(files[chosen.numpy()], labels[chosen], seen, self.spec.seed)
-        loader = FileLoader(images, self.spec, train=False, trainer=None)
+        loader = FileLoader(images, replace(self.spec, **PLAIN), train=False, trainer=None)
         try:
             found = statistics.of_batches(images for images, _ in loader)
         finally:
