@@ -28,6 +28,7 @@ from bnnbench.tasks.base import Task
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
+_OF_THIS_MACHINE += ("dataset.test_fraction",)  # another folder has another layout
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
 _UNUSED = ("init_from", "teacher")
 _ANY_METHOD = ("recipe=native",)  # of the checkpoint's method, not of the one that is composed
@@ -120,7 +121,7 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.init_from = None
         if trained.dataset.get("workers"):
             trained.dataset.workers = "auto"  # the number was another machine's
-        for key in ("folder", "workers", "batch_size"):
+        for key in ("folder", "test_fraction", "workers", "batch_size"):
             if key in cfg.dataset and _same_set(cfg, trained):
                 trained.dataset[key] = cfg.dataset[key]
     return trained
