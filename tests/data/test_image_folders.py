@@ -23,6 +23,7 @@ from bnnbench.data import DatasetDamaged, ImageFolderDataModule, statistics
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.stamps import stamp_of
 from bnnbench.runs.build import build_datamodule
+from bnnbench.runs.reuse import settled_marks
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CLASSES = {"ant": 10, "bee": 7, "cat": 5}
@@ -238,6 +239,17 @@ def test_where_a_folder_lies_is_no_part_of_a_run(composed: Compose, tmp_path: Pa
     plain = compose("train", overrides=["dataset=imagenet", "dataset.folder=a"])
     other = compose("train", overrides=["dataset=imagenet", "dataset.folder=b"])
     assert fingerprint(plain) != fingerprint(other)  # as it always was
+
+
+def test_one_sweep_over_two_folders_of_one_name_has_two_runs(
+    composed: Compose, tmp_path: Path
+) -> None:
+    for seed, place in enumerate("ab"):
+        draw(tmp_path / "data" / place / "insects", CLASSES | {"ant": 10 + seed})
+    cfgs = [composed(f"{place}/insects", f"paths.log_dir={tmp_path}/logs") for place in "aab"]
+    same, again, other = settled_marks(cfgs, list(map(run_name, cfgs)))
+    assert (same, again) == (None, None)
+    assert other == module(cfgs[2]).stamp.removeprefix("sha256:")[:8]
 
 
 def test_a_stamp_follows_what_is_read_alone(composed: Compose, tmp_path: Path) -> None:
