@@ -15,8 +15,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.checks.mistakes import Several
-
 # What the messages of this suite, of the system and of the libraries' own checks are raised as.
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
@@ -25,6 +23,10 @@ RESOLVING = re.compile(r"^(ValueError|\w*NotFoundError) raised while resolving i
 # These name a folder: through which key it was looked at is of no interest.
 OF_DATA = re.compile(r"^Dataset(Missing|Damaged) raised while resolving interpolation: ")
 MEMORY = "out of memory: lower dataset.batch_size, or choose a smaller backbone"
+
+
+class Several(ValueError):
+    """What is wrong with several runs, a line each."""
 
 
 def full_error() -> bool:
