@@ -210,13 +210,14 @@ def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: s
     voc = [*small, "backbone=ssd300_resnet18"]
     options = {
         "imagenet": [*small, "dataset.num_classes=2"],
+        "image_folder": [*small, "dataset.folder=image_folder"],
         "shapes": SSD,
         "voc0712": voc,
         "voc_folder": [*voc, f"dataset.classes=[{','.join(CLASSES)}]"],
     }
     cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}", *options.get(name, []))
     data = tmp_path / "data"
-    if name == "imagenet":
+    if name in ("imagenet", "image_folder"):
         write_folders(data / name)
     elif name == "voc_folder":
         Shapes(8, 4, 64).write(data / name)

@@ -9,8 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.checks.errors import is_told, message, messages
-from bnnbench.checks.mistakes import Several
+from bnnbench.checks.errors import Several, is_told, message, messages
 from bnnbench.data.known import DatasetMissing
 from bnnbench.records.checkpoints import BadCheckpoint
 from bnnbench.records.store import DamagedResult

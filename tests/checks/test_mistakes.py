@@ -6,6 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.checks.mistakes import Mistakes, labels
+from bnnbench.data.known import DatasetMissing
 
 
 def runs(*quantizers: str) -> list[DictConfig]:
@@ -51,3 +52,18 @@ def test_many_runs_are_counted() -> None:
         mistakes.add(number, ValueError("no"))
     with pytest.raises(ValueError, match="quantizer=a, quantizer=b, quantizer=c and 2 more: no"):
         mistakes.tell()
+
+
+def test_what_does_not_resolve_is_a_line_as_well() -> None:
+    """Without OmegaConf's own lines of key and type."""
+
+    def refused() -> None:
+        raise DatasetMissing("there is no /x: give another")
+
+    OmegaConf.register_new_resolver("refused", refused, replace=True)
+    mistakes = Mistakes(runs("a", "b"))
+    with mistakes.of(1):
+        _ = OmegaConf.create({"x": "${refused:}"}).x
+    with pytest.raises(ValueError, match="there is no /x") as error:
+        mistakes.tell()
+    assert str(error.value) == "quantizer=b: there is no /x: give another"

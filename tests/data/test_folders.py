@@ -270,6 +270,15 @@ def test_a_tree_that_cannot_be_used_is_refused(tree, name):
         module(tree)
 
 
+def test_a_set_may_lie_where_its_folder_is_typed(tree, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tree / "imagenet").rename(tmp_path / "here" / "mine")
+    monkeypatch.chdir(tmp_path / "here")
+    assert module(tmp_path / "data", folder="mine").train_images == 18
+    with pytest.raises(DatasetMissing, match=r"data/other/train or \S+here/other/train\. Put"):
+        module(tmp_path / "data", folder="other")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_image_is_named(tree, workers):
     file = tree / "imagenet" / "val" / "bee" / "2.JPEG"

@@ -12,7 +12,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 
-from bnnbench.sweep.cli import check_sweeper, ensure_multirun, left_to_cells, valid_keys
+from bnnbench.sweep.cli import (
+    check_sweeper,
+    ensure_multirun,
+    left_to_cells,
+    valid_keys,
+    with_home,
+)
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 App = Any  # the fixture's class stands in conftest.py, which is not to be imported
@@ -180,3 +186,11 @@ def test_cells_without_a_typed_key_are_named(app: App) -> None:
     run = app.run("-m", "quantizer=fp32,xnor,boom", "quantizer.weight.kind=sign")
     assert (run.returncode, app.executed()) == (1, [])
     assert "quantizer=xnor, quantizer=boom: no key quantizer.weight.kind" in run.stderr
+
+
+def test_home_is_written_out_where_a_value_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    argv = ["train.py", "a=~/x,~/y", "b=~", "~c", "d=x~/y", "e=~f"]
+    assert with_home(argv) == [
+        *("train.py", "a=/home/ada/x,/home/ada/y", "b=/home/ada", "~c", "d=x~/y", "e=~f")
+    ]

@@ -15,14 +15,18 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bnnbench.checks.mistakes import Several
-
 # What the messages of this suite, of the system and of the libraries' own checks are raised as.
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
 TOLD_BY_NAME = ("MisconfigurationException", "OutOfMemoryError", "CompactHydraException")
 RESOLVING = re.compile(r"^(ValueError|\w*NotFoundError) raised while resolving interpolation: ")
+# These name a folder: through which key it was looked at is of no interest.
+OF_DATA = re.compile(r"^Dataset(Missing|Damaged) raised while resolving interpolation: ")
 MEMORY = "out of memory: lower dataset.batch_size, or choose a smaller backbone"
+
+
+class Several(ValueError):
+    """What is wrong with several runs, a line each."""
 
 
 def full_error() -> bool:
@@ -72,6 +76,8 @@ def _text(error: BaseException) -> str:
     if not isinstance(error, OmegaConfBaseException):
         return str(error)
     what = RESOLVING.sub("", str(error).partition("\n    full_key:")[0])
+    if OF_DATA.match(what):
+        return OF_DATA.sub("", what)
     return f"{error.full_key}: {what}" if error.full_key else what
 
 

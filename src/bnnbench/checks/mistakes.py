@@ -8,14 +8,11 @@ from contextlib import contextmanager
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.checks.errors import Several, message
 from bnnbench.records.fingerprint import choice
 
 GROUPS = ("dataset", "backbone", "quantizer", "loss", "recipe", "teacher")
 SHOWN = 3  # runs that are named beside one message
-
-
-class Several(ValueError):
-    """What is wrong with several runs, a line each."""
 
 
 class Mistakes:
@@ -39,7 +36,7 @@ class Mistakes:
 
     def add(self, number: int, error: Exception) -> None:
         """Another mistake of the run of this number."""
-        _, about = self.found.setdefault(str(error), (error, []))
+        _, about = self.found.setdefault(message(error), (error, []))
         if self.labels[number] not in about:
             about.append(self.labels[number])
 

@@ -1,5 +1,6 @@
 """What train.py puts around Hydra: tables that sweep, and valid keys beside a mistyped one."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -57,6 +58,15 @@ def _gathered(argv: list[str]) -> list[str]:
     if "--" in argv or not rest or rest[-1] - rest[0] < len(rest):
         return argv
     return [argv[0], *(argv[number] for number in (*rest, *flags))]
+
+
+def with_home(argv: list[str]) -> list[str]:
+    """`argv` with the home folder for each `~/` that begins a value, where shells leave it alone.
+
+    Hydra has no use for one there.
+    """
+    home = str(Path.home())
+    return [re.sub(r"(?<=[=,])~(?=[/,]|$)", lambda _: home, word) for word in argv]
 
 
 def check_sweeper(argv: list[str]) -> None:

@@ -14,16 +14,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from bnnbench import resolvers
+from bnnbench.checks.errors import message
 from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.mistakes import Mistakes, Several
 from bnnbench.checks.values import check_config
 from bnnbench.records.fingerprint import digest, fingerprinted, flattened, run_name
 from bnnbench.records.store import Cell, State, cell_state
 from bnnbench.runs.counted import counted
-from bnnbench.runs.reuse import MARK, check_start, settled_marks
+from bnnbench.runs.reuse import MARK, check_start, dataset_of, settled_marks
 from bnnbench.sweep.expand import distinct, expand_plain, expand_table, scale_notes
 from bnnbench.sweep.manifest import manifest, sweep_name, table_name, telling
 
@@ -101,7 +102,9 @@ def clear_errors() -> Iterator[None]:
     except (OSError, ValueError, OmegaConfBaseException) as error:
         if isinstance(error, CompactHydraException):
             raise
-        raise CompactHydraException(str(error)) from error
+        # Hydra would print the whole of a cause that is no mistyped key
+        cause = None if isinstance(error, InterpolationResolutionError) else error
+        raise CompactHydraException(message(error)) from cause
 
 
 def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Sweep:
@@ -204,6 +207,7 @@ def _check_cells(cfgs: Sequence[DictConfig], words: Sequence[list[str]]) -> None
     for number, (cfg, typed) in enumerate(zip(cfgs, words, strict=True)):
         with mistakes.of(number):
             check_config(cfg)
+            dataset_of(cfg)  # which may follow from a folder
             if not cfg.train:
                 raise ValueError(
                     "train=false evaluates one checkpoint, without a table: leave out -m"
