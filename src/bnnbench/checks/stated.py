@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "init_from": TEXT | NULL,
     "*.name": TEXT,
     "*._target_": TEXT,
+    "backbone.stem": choice("auto", "small", "half", "imagenet"),
     "recipe.optimizer": TEXT,
     "recipe.schedule": TEXT,
     "recipe.lr": RATE,

@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bnnbench.backbones.stems import identified
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.limits import limited
 from bnnbench.records.names import check_name
@@ -137,6 +138,7 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
         for key in cfg
         if key != "callbacks" and not is_outside(str(key))
     }
+    subset["backbone"] = identified(subset["backbone"])
     for key in ("init_from", "ckpt_path"):
         if (path := subset.get(key)) is not None:
             subset[key] = content_hash(key, path)

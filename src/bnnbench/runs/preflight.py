@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
@@ -14,10 +15,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from bnnbench.backbones.stems import told
 from bnnbench.checks.mistakes import Mistakes
 from bnnbench.checks.options import check_monitors, check_options
 from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.checks.values import check_config
+from bnnbench.config import to_dict
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
@@ -67,6 +70,9 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
             if (error := seen[key]) is not None:
                 mistakes.add(number, error)
     mistakes.tell()
+    for line in dict.fromkeys(told(to_dict(cfg.backbone)) for cfg in cfgs):
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 def check_settings(cfg: DictConfig) -> None:
