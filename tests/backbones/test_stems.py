@@ -20,9 +20,9 @@ Compose = Callable[..., DictConfig]
 OF_SMALL_IMAGES = ("vgg_small", "vgg7")
 
 
-@pytest.mark.parametrize("size", range(25, 193))
-def test_the_map_behind_the_stem_has_25_to_48_pixels(size: int) -> None:
-    assert 25 <= map_side(chosen_stem("auto", size), size) <= 48
+def test_the_map_behind_the_stem_has_25_to_48_pixels() -> None:
+    for size in range(25, 193):
+        assert 25 <= map_side(chosen_stem("auto", size), size) <= 48
 
 
 @pytest.mark.parametrize("size", [64, 96, 128, 192])

@@ -39,7 +39,7 @@ def map_side(stem: str, image_size: int) -> int:
 
 
 def told(backbone: Mapping[str, Any]) -> str | None:
-    """What ``stem=auto`` chose for a resolved ``cfg.backbone``, in a line; None where it did not."""
+    """What ``stem=auto`` chose for a resolved ``cfg.backbone``, in a line; None without it."""
     if backbone.get("stem") != "auto":
         return None
     size = backbone["image_size"]

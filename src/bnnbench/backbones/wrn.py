@@ -1,8 +1,9 @@
 """Wide residual networks for small images (Zagoruyko & Komodakis, BMVC 2016, arXiv 1605.07146).
 
 Depth ``6 n + 4``: a 3x3 stem, three stages of n pre-activation blocks, batch norm, average pool,
-classifier; larger images have the stems of ResNets (``stems.py``). BONN (arXiv 1908.06314, Table 3) names a network by its four widths, stem first:
-16-16-32-64 (0.27 M parameters at depth 22) and 64-64-128-256 (4.33 M).
+classifier; larger images have the stems of ResNets (``stems.py``). BONN (arXiv 1908.06314, Table
+3) names a network by its four widths, stem first: 16-16-32-64 (0.27 M parameters at depth 22) and
+64-64-128-256 (4.33 M).
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ KINDS: dict[str, Kind] = {
     "dataset.flip": FLAG,
     "dataset.train_difficult": FLAG,
     "dataset.val_fraction": number(least=0, below=1),
+    "dataset.class_weights": choice("balanced", None) | listed(RATE),
     "dataset.batch_size": whole(2),
     "dataset.seed": COUNT,
     "dataset.workers": COUNT | choice("auto"),

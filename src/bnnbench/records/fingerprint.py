@@ -87,6 +87,7 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "callbacks": {},
     "backbone.stem": "auto",
+    "dataset.class_weights": None,
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],

@@ -21,6 +21,8 @@ from bnnbench.checks.options import check_monitors, check_options
 from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.checks.values import check_config
 from bnnbench.config import to_dict
+from bnnbench.data.base import ClassificationData
+from bnnbench.losses.class_weights import balanced_weights
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
@@ -131,6 +133,8 @@ def _check_data(cfg: DictConfig) -> None:
     data = build_datamodule(cfg)
     data.prepare_data()
     data.setup("fit")
+    if isinstance(data, ClassificationData) and data.spec.class_weights == "balanced":
+        balanced_weights(data.class_counts())
 
 
 def check_stages(cfg: DictConfig) -> None:
