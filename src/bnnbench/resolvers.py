@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.data.known import check_there, data_folder
+from bnnbench.data.sizing import batch_size_for, effective_size_for, epochs_for
+from bnnbench.data.survey import TEST_FRACTION, Survey, survey
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
+
+
+CLASS_FOLDERS = "bnnbench.data.ImageFolderDataModule"
+# What follows from the number of training images of a set that no recipe knows.
+SIZES = {
+    "batch_size": batch_size_for,
+    "epochs": epochs_for,
+    "effective_size": effective_size_for,
+}
 
 
 def _checkout() -> str:
@@ -40,12 +55,57 @@ def _part(total: int, fraction: float) -> int:
     return min(max(round(total * fraction), 1), total - 1)
 
 
+def _by_dataset(key: str, _root_: DictConfig) -> Any:
+    """What the recipe states under ``key`` for this set, or what follows from its size."""
+    dataset, stated = _root_.dataset, _root_.recipe.get(key) or {}
+    entries = {str(name): value for name, value in stated.items()}
+    if (name := str(dataset.name)) in entries:
+        return entries[name]
+    if dataset.get("_target_") != CLASS_FOLDERS:
+        raise ValueError(f"recipe.{key} has none for {name}")
+    images = _surveyed(dataset).train_images(dataset.test_fraction)
+    return SIZES[key](images)
+
+
+def _class_folders(what: str, _parent_: DictConfig) -> Any:
+    """What the folder of a set of class folders says of the set."""
+    if what == "name":
+        return _name_of(data_folder(_parent_.folder, _parent_.data_dir), _parent_.folder)
+    found = _surveyed(_parent_)
+    if what == "classes":
+        return len(found.layout.classes)
+    return TEST_FRACTION if found.layout.test is None else None  # test_fraction
+
+
+def _surveyed(dataset: DictConfig) -> Survey:
+    check_there(dataset.folder, dataset.data_dir)
+    return survey(data_folder(dataset.folder, dataset.data_dir))
+
+
+def _name_of(root: Path, typed: object) -> str:
+    """A folder's name as one word; not that of a set which the suite knows."""
+    name = re.sub(r"[^\w-]+", "_", root.name).strip("_-")
+    if not name:
+        raise ValueError(f"dataset.folder={typed} gives the set no name: add dataset.name=<name>")
+    return f"{name}_folder" if name in _known_sets() else name
+
+
+@cache
+def _known_sets() -> frozenset[str]:
+    package = Path(__file__).resolve().parent
+    conf = next(c for c in (package / "conf", package.parents[1] / "conf") if c.is_dir())
+    return frozenset(os.path.splitext(file)[0] for file in os.listdir(conf / "dataset"))
+
+
 def register() -> None:
     """Make the resolvers of the config groups known.
 
     ``${headline:}`` is the metric that stands for a run, ``${by_task:a,b}`` is a for classification
     and b for detection, ``${length:list}`` counts; ``${part:total,fraction}`` epochs are the first
     part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
+    ``${by_dataset:key}`` is the recipe's entry for the data set, by its name, and of somebody's own
+    what ``data.sizing`` says; ``${class_folders:key}`` is ``name``, ``classes`` or
+    ``test_fraction`` of the folder beside it.
     """
     OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
     OmegaConf.register_new_resolver("headline", headline, replace=True)
@@ -53,4 +113,6 @@ def register() -> None:
     OmegaConf.register_new_resolver("length", len, replace=True)
     OmegaConf.register_new_resolver("part", _part, replace=True)
     OmegaConf.register_new_resolver("rest", lambda n, f: n - _part(n, f), replace=True)
+    OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)
+    OmegaConf.register_new_resolver("class_folders", _class_folders, replace=True)
     register_run_name()

@@ -21,7 +21,8 @@ from bnnbench.checks.mistakes import Several
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
 TOLD_BY_NAME = ("MisconfigurationException", "OutOfMemoryError", "CompactHydraException")
-RESOLVING = re.compile(r"^(ValueError|\w*NotFoundError) raised while resolving interpolation: ")
+KINDS = r"ValueError|\w*NotFoundError|DatasetMissing|DatasetDamaged"
+RESOLVING = re.compile(rf"^({KINDS}) raised while resolving interpolation: ")
 MEMORY = "out of memory: lower dataset.batch_size, or choose a smaller backbone"
 
 

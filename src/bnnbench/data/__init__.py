@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from bnnbench.data.base import ClassificationData, ImageData
     from bnnbench.data.detection import DetectionDataModule, ShapesDataModule, VOCDataModule
     from bnnbench.data.folders import FolderDataModule
+    from bnnbench.data.image_folders import ImageFolderDataModule
     from bnnbench.data.images import ImageDataModule
     from bnnbench.data.known import DatasetDamaged, DatasetMissing
 
@@ -19,6 +20,7 @@ _PUBLIC = {
     "FolderDataModule": "folders",
     "ImageData": "base",
     "ImageDataModule": "images",
+    "ImageFolderDataModule": "image_folders",
     "ShapesDataModule": "detection",
     "VOCDataModule": "detection",
 }
@@ -31,6 +33,7 @@ __all__ = [
     "FolderDataModule",
     "ImageData",
     "ImageDataModule",
+    "ImageFolderDataModule",
     "ShapesDataModule",
     "VOCDataModule",
 ]

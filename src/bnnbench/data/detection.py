@@ -13,6 +13,7 @@ from bnnbench.data import stamp, voc, voc_tree
 from bnnbench.data.detection_transforms import AUGMENTATIONS, BoxTransform, DetectionFiles
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
+from bnnbench.data.known import data_folder
 from bnnbench.data.shapes import Shapes
 from bnnbench.data.spec import FileSpec
 
@@ -28,7 +29,8 @@ class DetectionDataModule(FileData):
 
     Args:
         data_dir: where the sets are.
-        folder: that the trees lie in, or the one tree: in ``data_dir``, or an absolute path.
+        folder: that the trees lie in, or the one tree: an absolute path, or one in ``data_dir`` or
+            in the working folder.
         train, test: splits, ``<tree>/<split>`` or ``<split>`` of the one tree.
         classes: names of the objects: label i is the i-th from 1 on.
         augmentation: ``ssd`` (colours, zoom out, crop, flip), ``flip`` or ``none``.
@@ -66,7 +68,7 @@ class DetectionDataModule(FileData):
         _check_choice("augmentation", augmentation, AUGMENTATIONS)
         _check_choice("bad_boxes", bad_boxes, ("error", "drop"))
         _check_choice("interpolation", interpolation, INTERPOLATIONS)
-        self.root = Path(data_dir).expanduser() / Path(folder).expanduser()
+        self.root = data_folder(folder, data_dir)
         self.splits = {"train": _split_names("train", train), "test": _split_names("test", test)}
         self.class_names = list(classes)
         self._check_classes()
@@ -141,8 +143,8 @@ class ShapesDataModule(DetectionDataModule):
 
     def __init__(self, generate: dict[str, Any], data_dir: str | Path, **options: Any) -> None:
         self.shapes = Shapes(**generate)
-        folder = str(Path("shapes") / self.shapes.folder)
-        super().__init__(data_dir=data_dir, folder=folder, **options)
+        folder = Path(data_dir).expanduser().absolute() / "shapes" / self.shapes.folder
+        super().__init__(data_dir=data_dir, folder=str(folder), **options)
 
     def prepare_data(self) -> None:
         """Write the tree unless it is there."""

@@ -5,6 +5,8 @@ Free of torch and numpy: a sweep looks at the data of its cells before it knows 
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +105,38 @@ def files_of(name: str, data_dir: Path) -> list[Path]:
     if npz.exists():
         return [npz]
     return sorted(path for path in (data_dir / source.folder).rglob("*") if path.is_file())
+
+
+def data_folder(folder: object, data_dir: str | Path) -> Path:
+    """Where the folder of a set lies: an absolute path, in the data folder, or in the working one.
+
+    The first that is there; one that is in neither belongs into the data folder. What starts with
+    ``./`` or ``../`` is meant from the working folder.
+    """
+    places = folder_places(folder, data_dir)
+    return next((place for place in places if place.exists()), _inside(folder, data_dir))
+
+
+def folder_places(folder: object, data_dir: str | Path) -> list[Path]:
+    """Where ``data_folder`` looks, each place once."""
+    inside, here = _inside(folder, data_dir), _inside(folder, Path.cwd())
+    typed_from_here = re.match(r"\.\.?(/|$)", str(folder)) is not None
+    return list(dict.fromkeys((here, inside) if typed_from_here else (inside, here)))
+
+
+def check_there(folder: object, data_dir: str | Path) -> None:
+    """Refuse a folder that is in neither place. Raises DatasetMissing."""
+    if not data_folder(folder, data_dir).exists():
+        places = " nor ".join(map(str, folder_places(folder, data_dir)))
+        raise DatasetMissing(
+            f"dataset.folder={folder}: there is no {places}; name the folder that holds the images "
+            "by an absolute path, or as it lies in the data folder or where you type this"
+        )
+
+
+def _inside(folder: object, data_dir: str | Path) -> Path:
+    # without .., so that it has a name
+    return Path(os.path.abspath(Path(data_dir).expanduser() / Path(str(folder)).expanduser()))
 
 
 def check_whole(key: str, value: int, least: int, reason: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from bnnbench.data.known import check_whole
 
+AUTO = "auto"  # a mean or standard deviation that a data module measures itself
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
@@ -50,6 +52,11 @@ class ImageSpec:
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"dataset.val_fraction={self.val_fraction} must be in [0, 1)")
         for key, values in (("mean", self.mean), ("std", self.std)):
+            if isinstance(values, str):
+                raise ValueError(
+                    f"dataset.{key}={values}: give a list of {self.in_channels}, one a channel; "
+                    f"{self.name} is not measured"
+                )
             if len(values) != self.in_channels:
                 raise ValueError(
                     f"dataset.{key}={list(values)} needs {self.in_channels} values, one a channel"

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS
+from bnnbench.data.known import FOLDERS
+from bnnbench.data.survey import image_files, subfolders
 from bnnbench.data.voc_tree import split_files
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def of_arrays(arrays: Sequence[Tensor]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def of_folders(root: Path) -> str:
-    """Stamp of class folders: the image files of both splits.
+def of_folders(root: Path, splits: Sequence[str] = tuple(FOLDERS.values())) -> str:
+    """Stamp of class folders: the image files of all splits, of ``root`` itself where one is "".
 
     Raises FileNotFoundError where a split is not there.
     """
-    return _of_lines(_class_folders(root))
+    return _of_lines(_class_folders(root, splits))
 
 
 def of_trees(root: Path, splits: Mapping[str, Sequence[str]]) -> str:
@@ -60,12 +61,12 @@ def _of_lines(lines: Iterator[str]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _class_folders(root: Path) -> Iterator[str]:
-    for split in FOLDERS.values():
-        for name in sorted(entry.name for entry in os.scandir(root / split) if entry.is_dir()):
-            files = os.scandir(root / split / name)
-            images = (file for file in files if file.name.lower().endswith(IMAGE_EXTENSIONS))
-            for image in sorted(images, key=lambda file: file.name):
+def _class_folders(root: Path, splits: Sequence[str]) -> Iterator[str]:
+    for split in splits:
+        if not (root / split).is_dir():
+            raise FileNotFoundError(root / split)
+        for name in subfolders(root / split):
+            for image in image_files(root / split / name):
                 yield f"{split}/{name}/{image.name} {image.stat().st_size}"
 
 

@@ -50,6 +50,8 @@ OUTSIDE = (
     "trainer.detect_anomaly",
     "trainer.logger",
 )
+# Keys that change no number in a group of one class: a set that is named after its folder may move.
+OUTSIDE_OF = {"dataset.folder": "ImageFolderDataModule"}
 # Callbacks that only watch a run, by class.
 WATCHING = (
     "RichProgressBar",
@@ -169,6 +171,11 @@ def is_outside(key: str) -> bool:
     return any(fnmatchcase(head, pattern) for head in heads for pattern in OUTSIDE)
 
 
+def _is_outside_of(key: str, kind: str) -> bool:
+    """Whether a key changes no number in a group of the class ``kind``."""
+    return is_outside(key) or OUTSIDE_OF.get(key) == kind
+
+
 def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
     """The run's folder: its choices and seed, readable, and eight digits of its fingerprint.
 
@@ -227,7 +234,8 @@ def _plain(cfg: DictConfig, key: str) -> Any:
     node = cfg[key]
     if not isinstance(node, DictConfig):
         return _canonical(node)
-    inside = [str(name) for name in node if not is_outside(f"{key}.{name}")]
+    kind = _class(str(node.get("_target_")))
+    inside = [str(name) for name in node if not _is_outside_of(f"{key}.{name}", kind)]
     typed = {n for n in inside if any(fnmatchcase(f"{key}.{n}", place) for place in _TYPED)}
     return {n: _batches(node[n]) if n in typed else _canonical(node[n]) for n in inside}
 

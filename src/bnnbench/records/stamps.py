@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bnnbench.data import stamp
-from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, files_of
+from bnnbench.data.known import (
+    SOURCES,
+    DatasetDamaged,
+    DatasetMissing,
+    data_folder,
+    files_of,
+)
+from bnnbench.data.survey import layout
 from bnnbench.records.store import write_json
 
 FORM = 1  # version of the stamps: raise it where they change, so that no old one is believed
@@ -38,7 +45,10 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
         if kind == "ImageDataModule":
             return _of_small_set(dataset, cache)
         if kind == "FolderDataModule":
-            return stamp.of_folders(_root(dataset, dataset["folder"]))
+            return stamp.of_folders(data_folder(dataset["folder"], dataset["data_dir"]))
+        if kind == "ImageFolderDataModule":
+            root = data_folder(dataset["folder"], dataset["data_dir"])
+            return stamp.of_folders(root, layout(root).splits)
         if kind in TREES:
             return stamp.of_trees(_tree(dataset), {k: dataset[k] for k in ("train", "test")})
         return _of_module(dataset)
@@ -100,7 +110,7 @@ def _root(dataset: Mapping[str, Any], folder: str = "") -> Path:
 
 def _tree(dataset: Mapping[str, Any]) -> Path:
     if "generate" not in dataset:
-        return _root(dataset, dataset["folder"])
+        return data_folder(dataset["folder"], dataset["data_dir"])
     from bnnbench.data.shapes import Shapes
 
     return _root(dataset, f"shapes/{Shapes(**dataset['generate']).folder}")

@@ -100,6 +100,8 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         for group in _STORED:
             trained[group] = OmegaConf.create(signature.config[group])
         trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
+        # as they were measured, where the config has them measured
+        trained.dataset |= {"mean": list(signature.mean), "std": list(signature.std)}
         trained.dataset.data_dir = cfg.dataset.data_dir
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]

@@ -19,6 +19,7 @@ from bnnbench.records.stamps import PACKAGE, stamp_of
 from bnnbench.records.store import DamagedResult, logged_by, read_identity
 
 MARK = "paths.data_mark"
+PLACE = ("data_dir", "folder")  # keys of a data set that say where it lies
 _ELSEWHERE = "choose another folder, or replace that run with force=true"
 
 
@@ -142,7 +143,8 @@ def settled_marks(cfgs: Sequence[DictConfig], names: Sequence[str]) -> list[str 
     taken: dict[str, str | None] = {}
     marks: list[str | None] = []
     stamps = Stamps()
-    several = len({str(OmegaConf.select(cfg, "dataset.data_dir")) for cfg in cfgs}) > 1
+    places = [[OmegaConf.select(cfg, f"dataset.{key}") for key in PLACE] for cfg in cfgs]
+    several = len(set(map(str, places))) > 1
     for cfg, name in zip(cfgs, names, strict=True):
         mark = data_mark(Path(cfg.paths.runs_dir) / name, cfg, stamps)
         if mark is None and several:

@@ -189,8 +189,8 @@ def _signature(stage: Stage, data: ImageData, whole: Run) -> Signature:
         config=full_config(stage.cfg),
         data_stamp=data.stamp,
         classes=list(data.class_names),
-        mean=list(stage.cfg.dataset.mean),
-        std=list(stage.cfg.dataset.std),
+        mean=list(data.spec.mean),
+        std=list(data.spec.std),
     )
 
 

@@ -1,0 +1,217 @@
+"""What a tree of class folders holds: splits, classes, numbers of images. Free of torch.
+
+A config asks before a network is built: how many classes there are, and how many images to train
+on. Every tree that cannot be trained on is refused here, in one line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged
+
+# Names of splits, in any case, the first that is there; further ones are not read.
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
+TEST_FRACTION = 0.2  # of a tree that has no split to test on
+NO_CLASSES = ("__MACOSX", "__pycache__")  # and what is hidden
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where in a folder the class folders are.
+
+    Attributes:
+        root: the folder.
+        train: split to train on, relative to it; empty where its own folders are the classes.
+        test: split to test on; None where a part of ``train`` has to be held out for that.
+        classes: names of the class folders, sorted.
+        remarks: what a person would want to be told of it, a line each.
+    """
+
+    root: Path
+    train: str
+    test: str | None
+    classes: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is read of the folder, to train on first."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A layout with the numbers of images that it holds.
+
+    Attributes:
+        layout: where they are.
+        counts: images of each class in the split that is trained on.
+    """
+
+    layout: Layout
+    counts: tuple[int, ...]
+
+    def train_images(self, test_fraction: float | None) -> int:
+        """Images to train on, where a part of a tree without a split to test on is held out."""
+        if self.layout.test is not None:
+            return sum(self.counts)
+        part = TEST_FRACTION if test_fraction is None else test_fraction
+        return sum(count - held_out(count, part) for count in self.counts)
+
+
+def held_out(count: int, fraction: float) -> int:
+    """Images of a class of ``count`` that are tested on: at least one, and one is left."""
+    return min(max(round(fraction * count), 1), count - 1)
+
+
+@lru_cache(maxsize=64)
+def survey(root: Path) -> Survey:
+    """Layout and numbers of images of a folder, looked at once a process.
+
+    Raises:
+        DatasetDamaged: as ``layout``, or a class has no images, or none to hold out.
+    """
+    found = layout(root)
+    numbers = {
+        split: [len(image_files(root / split / name)) for name in found.classes]
+        for split in found.splits
+    }
+    empty = [
+        str(Path(split) / name)
+        for split, counts in numbers.items()
+        for name, count in zip(found.classes, counts, strict=True)
+        if not count
+    ]
+    if empty:
+        raise DatasetDamaged(
+            f"{root}: no image files directly in {_listed(empty)}: fill or delete "
+            f"{'it' if len(empty) == 1 else 'them'}{_nested(root / empty[0])}"
+        )
+    counts = numbers[found.train]
+    if found.test is None and (single := [*_of_one(found, counts)]):
+        raise DatasetDamaged(
+            f"{root / found.train}: one image alone in {_listed(single)}: a class needs one to "
+            "train on and one to test on; add images, or a folder test with class folders"
+        )
+    return Survey(found, tuple(counts))
+
+
+def layout(root: Path) -> Layout:
+    """Where in a folder the class folders are.
+
+    Raises:
+        DatasetDamaged: there are none, or only one, or the splits have different ones.
+    """
+    _check_folder(root)
+    names = {name.lower(): name for name in subfolders(root)}
+    train = next((names[name] for name in TRAIN if subfolders(root / names.get(name, "?"))), None)
+    offered = [names[name] for name in TEST if name in names]
+    if train is None:
+        _check_tree(root, offered)
+        return _checked(root, "", None, (_held_out_remark(root, ""),))
+    labelled = [name for name in offered if subfolders(root / name)]
+    if not labelled:
+        return _checked(root, train, None, (_held_out_remark(root, train, offered),))
+    test, *rest = labelled
+    remarks = [f"{root.name}: tested on {test}, {_listed(rest)} is not read"] if rest else []
+    return _checked(root, train, test, tuple(remarks))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders that can be classes or splits, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
+
+
+def image_files(folder: Path) -> list[os.DirEntry[str]]:
+    """The image files of a class folder, by name."""
+    files = (e for e in os.scandir(folder) if e.name.lower().endswith(IMAGE_EXTENSIONS))
+    return sorted(files, key=lambda entry: entry.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in NO_CLASSES
+
+
+def _check_folder(root: Path) -> None:
+    if root.is_file():
+        raise DatasetDamaged(f"{root} is a file: unpack it, and name the folder that it makes")
+    folders = subfolders(root)
+    if {"JPEGImages", "Annotations"} <= set(folders):
+        raise DatasetDamaged(f"{root} holds images with boxes: read it with dataset=voc_folder")
+    if not folders:
+        what = "image files, but no" if image_files(root) else "no"
+        raise DatasetDamaged(
+            f"{root} holds {what} class folders: put the images of each class into a folder "
+            "of its name"
+        )
+    inner = root / folders[0]
+    if len(folders) == 1 and folders[0].lower() not in TRAIN and subfolders(inner):
+        raise DatasetDamaged(
+            f"{root} holds nothing but the folder {folders[0]}: give dataset.folder={inner}"
+        )
+
+
+def _check_tree(root: Path, offered: list[str]) -> None:
+    """Refuse splits without one to train on; a class may be called ``train`` or ``test``."""
+    if offered and len(offered) == len(subfolders(root)) and subfolders(root / offered[0]):
+        raise DatasetDamaged(
+            f"{root} holds {_listed(offered)}, but no folder train with class folders to train on"
+        )
+
+
+def _checked(root: Path, train: str, test: str | None, remarks: tuple[str, ...]) -> Layout:
+    classes = subfolders(root / train)
+    left = [e.name for e in os.scandir(root / train) if e.is_dir() and _is_hidden(e.name)]
+    if left:
+        remarks = (*remarks, f"{root.name}: {_listed(sorted(left))} is no class, and is not read")
+    if test is not None:
+        check_classes(root, {train: classes, test: subfolders(root / test)})
+    if len(classes) < 2:
+        raise DatasetDamaged(
+            f"{root / train} holds one class folder, {classes[0]}: there is nothing to tell it "
+            "from; give the folder that holds a folder for each class"
+        )
+    return Layout(root, train, test, tuple(classes), remarks)
+
+
+def check_classes(root: Path, classes: dict[str, list[str]]) -> None:
+    """Refuse two splits with different class folders. Raises DatasetDamaged."""
+    (first, ours), (second, theirs) = classes.items()
+    if only := sorted(set(ours) ^ set(theirs)):
+        raise DatasetDamaged(
+            f"{root}: {first} has {len(ours)} classes and {second} {len(theirs)}; only one of "
+            f"them has {_listed(only)}: both need the same class folders"
+        )
+
+
+def _held_out_remark(root: Path, train: str, offered: Iterable[str] = ()) -> str:
+    place = root.name + (f"/{train}" if train else "")
+    unlabelled = "".join(f" ({name} has no class folders)" for name in offered)
+    return (
+        f"{place}: a part of each class, dataset.test_fraction, is tested on and not trained on"
+        f"{unlabelled}"
+    )
+
+
+def _of_one(found: Layout, counts: list[int]) -> Iterable[str]:
+    return (name for name, count in zip(found.classes, counts, strict=True) if count == 1)
+
+
+def _nested(folder: Path) -> str:
+    """What else may be wrong with a class folder without images."""
+    inside = subfolders(folder)
+    return f"; {folder.name} holds folders, such as {inside[0]}" if inside else ""
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
