@@ -71,6 +71,13 @@ def test_the_integer_gradient_of_wage_reaches_the_logits(batch: tuple[Tensor, Te
     assert steps.abs().max() > 0
 
 
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_shares_of_one_class_are_its_label(batch: tuple[Tensor, Tensor], kind: str) -> None:
+    loss = ClassWeighted(task_loss("classification", kind=kind), 3, [1, 2, 5])
+    shares = F.one_hot(batch[1], 3).float()
+    torch.testing.assert_close(loss(batch[0], shares), loss(*batch))
+
+
 def test_nothing_of_it_is_in_a_checkpoint() -> None:
     loss = ClassWeighted(nn.CrossEntropyLoss(), 3, "balanced")
     assert loss.state_dict() == {}

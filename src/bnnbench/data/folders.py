@@ -29,7 +29,6 @@ from bnnbench.data.known import (
 from bnnbench.data.spec import AUTO, FileSpec
 from bnnbench.data.survey import check_classes, image_files, subfolders
 
-
 log = logging.getLogger(__name__)
 
 

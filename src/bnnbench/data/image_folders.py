@@ -1,4 +1,4 @@
-"""LightningDataModule of somebody's own images in class folders, however their splits are called."""
+"""LightningDataModule of somebody's own class folders, however their splits are called."""
 
 from __future__ import annotations
 

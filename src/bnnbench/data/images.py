@@ -37,10 +37,14 @@ class ImageDataModule(ClassificationData):
         **spec: Any,
     ) -> None:
         super().__init__(ImageSpec(eval_batch_size=eval_batch_size, **spec))
-        _check_set(self.spec)
+        self.check_set()
         check_whole("pad", pad, 0, "use 0 for no random crop")
         self.data_dir = Path(data_dir).expanduser()
         self.augmentation = Augmentation(tuple(self.spec.mean), tuple(self.spec.std), pad, flip)
+
+    def check_set(self) -> None:
+        """Refuse a set that there is not, and numbers that are not its. Raises ValueError."""
+        _check_set(self.spec)
 
     def prepare_data(self) -> None:
         """Download the set unless it is there."""

@@ -61,22 +61,27 @@ class ClassWeighted(nn.Module):
         self.weights.copy_(balanced_weights(counts))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (N, classes) and labels (N,) to a scalar."""
+        """Logits (N, classes) and labels (N,), or shares in the classes (N, classes), to a scalar.
+
+        The weight of an image with shares is the mean of those of its classes.
+        """
         if not self.training:
             return self.loss(logits, labels)
-        return self._sum(logits, labels) / self.weights[labels].sum()
+        of_images = self.weights[labels] if labels.dim() == 1 else labels @ self.weights
+        return self._sum(logits, labels, of_images) / of_images.sum()
 
-    def _sum(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _sum(self, logits: Tensor, labels: Tensor, of_images: Tensor) -> Tensor:
         if isinstance(self.loss, nn.CrossEntropyLoss):
             smoothing = self.loss.label_smoothing
             return F.cross_entropy(
                 logits, labels, self.weights, reduction="sum", label_smoothing=smoothing
             )
-        targets = F.one_hot(labels, logits.shape[1])
+        targets = F.one_hot(labels, logits.shape[1]) if labels.dim() == 1 else labels
         if isinstance(self.loss, SquaredHinge):
-            losses = F.relu(1 - (2 * targets - 1) * logits).square().mean(dim=1)
+            own, other = F.relu(1 - logits).square(), F.relu(1 + logits).square()
+            losses = (targets * own + (1 - targets) * other).mean(dim=1)
         else:
             assert isinstance(self.loss, SumOfSquares)
             logits = quantized_error(logits, self.loss.error_bits)
             losses = (targets - logits).square().sum(dim=1) / 2
-        return (self.weights[labels] * losses).sum()
+        return (of_images * losses).sum()

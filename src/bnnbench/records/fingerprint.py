@@ -52,6 +52,10 @@ OUTSIDE = (
 )
 # Keys that change no number in a group of one class: a set that is named after its folder may move.
 OUTSIDE_OF = {"dataset.folder": "ImageFolderDataModule"}
+OUTSIDE_OF |= dict.fromkeys(
+    ("dataset.file", "dataset.images", "dataset.labels"), "ArraysDataModule"
+)
+OUTSIDE_OF |= dict.fromkeys(("dataset.test_images", "dataset.test_labels"), "ArraysDataModule")
 # Callbacks that only watch a run, by class.
 WATCHING = (
     "RichProgressBar",

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
+from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
@@ -27,6 +28,7 @@ from bnnbench.tasks.base import Task
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
+_OF_THIS_MACHINE += tuple(f"dataset.{key}" for key in FILES)
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
 _UNUSED = ("init_from", "teacher")
 _ANY_METHOD = ("recipe=native",)  # of the checkpoint's method, not of the one that is composed
@@ -108,7 +110,7 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.init_from = None
         if trained.dataset.get("workers"):
             trained.dataset.workers = "auto"  # the number was another machine's
-        for key in ("folder", "workers", "batch_size"):
+        for key in ("folder", "workers", "batch_size", *FILES):
             if key in cfg.dataset and choice(cfg, "dataset") == choice(trained, "dataset"):
                 trained.dataset[key] = cfg.dataset[key]
     return trained
