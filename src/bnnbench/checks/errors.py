@@ -73,7 +73,8 @@ def _text(error: BaseException) -> str:
     if not isinstance(error, OmegaConfBaseException):
         return str(error)
     what = RESOLVING.sub("", str(error).partition("\n    full_key:")[0])
-    return f"{error.full_key}: {what}" if error.full_key else what
+    told = what.startswith("dataset")  # which key of the data set another one follows from
+    return f"{error.full_key}: {what}" if error.full_key and not told else what
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -33,6 +33,7 @@ def as_bytes(images: np.ndarray, name: str, top: float | None = None) -> tuple[n
     least, most = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     if not (np.isfinite(least) and np.isfinite(most)):
         raise DatasetDamaged(f"{name} holds numbers that are not finite: {_ADVICE}")
+    first = top is None
     if top is None:
         top = 1.0 if images.dtype.kind == "f" and most <= 1 else 255.0
     if least < 0 or most > top:
@@ -41,7 +42,7 @@ def as_bytes(images: np.ndarray, name: str, top: float | None = None) -> tuple[n
             f"undo what was done to them, and {_ADVICE}"
         )
     if images.dtype.kind != "f":
-        _check_bits(images, name, None)
+        _check_bits(images, name, None if first else top)
     found = np.empty(images.shape, np.uint8)
     source, into = images.reshape(-1), found.reshape(-1)
     for start in range(0, source.size, CHUNK):
