@@ -391,7 +391,7 @@ def test_images_that_are_no_squares_need_a_size(
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "a.npz", images=np.full((40, 12, 20), 9, "u1"), labels=labels)
     words = ["dataset=image_arrays", "dataset.file=a.npz"]
-    with pytest.raises(Exception, match="12 pixels high and 20 wide: give dataset.image_size="):
+    with pytest.raises(Exception, match=r"12 pixels high and 20 wide: give dataset\.image_size="):
         fingerprint(compose(*words))
     assert compose(*words, "dataset.image_size=32").dataset.pad == 2
 
