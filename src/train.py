@@ -36,7 +36,7 @@ from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
-from bnnbench.sweep.cli import check_sweeper, ensure_multirun, short_errors, valid_keys
+from bnnbench.sweep.cli import check_sweeper, ensure_multirun, short_errors, valid_keys, with_home
 from bnnbench.sweep.devices import claim_gpu
 
 resolvers.register()
@@ -114,6 +114,6 @@ def _reuse(run: Run, result: dict[str, Any]) -> float:
 
 if __name__ == "__main__":
     check_sweeper(sys.argv)
-    sys.argv = ensure_multirun(sys.argv)
+    sys.argv = ensure_multirun(with_home(sys.argv))
     with signals.ending(), valid_keys(), short_errors():
         main()

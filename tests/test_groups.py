@@ -212,6 +212,7 @@ def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: s
     options = {
         "imagenet": [*small, "dataset.num_classes=2"],
         "image_arrays": ["dataset.file=set.npz"],
+        "image_folder": [*small, "dataset.folder=image_folder"],
         "shapes": SSD,
         "voc0712": voc,
         "voc_folder": [*voc, f"dataset.classes=[{','.join(CLASSES)}]"],
@@ -220,7 +221,7 @@ def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: s
     if name == "image_arrays":
         write_arrays(data / "set.npz", OmegaConf.create({"dataset": SHAPE}))
     cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}", *options.get(name, []))
-    if name == "imagenet":
+    if name in ("imagenet", "image_folder"):
         write_folders(data / name)
     elif name == "voc_folder":
         Shapes(8, 4, 64).write(data / name)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.data.array_survey import name_of, survey_of
-from bnnbench.data.known import check_there, data_folder
+from bnnbench.data.known import DatasetDamaged, check_there, data_folder
 from bnnbench.data.sizing import batch_size_for, effective_size_for, epochs_for
 from bnnbench.data.survey import TEST_FRACTION, Survey, survey
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
@@ -89,7 +89,7 @@ def _of_arrays(what: str, _parent_: DictConfig) -> Any:
     found = survey_of(_parent_)
     if what == "size" and found.sides[0] != found.sides[1]:
         high, wide = found.sides
-        raise ValueError(
+        raise DatasetDamaged(
             f"images are {high} pixels high and {wide} wide: give dataset.image_size=<pixels>, the "
             "side of a square that each is resized to"
         )

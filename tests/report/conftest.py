@@ -130,7 +130,7 @@ def make_manifest() -> Callable[..., dict[str, Any]]:
             "cells": [
                 {
                     "overrides": options,
-                    "run": text.replace(" ", "_"),
+                    "run": text,
                     "fingerprint": text,
                     "settings": resolved(options),
                 }

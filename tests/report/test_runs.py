@@ -50,8 +50,9 @@ def test_a_row_a_run_with_numbers_as_numbers(make_manifest, make_result, publish
 
 def test_cells_that_share_a_run_have_a_row_each(make_manifest, make_result):
     manifest = make_manifest("quantizer=adabin loss=task", "quantizer=adabin loss=same")
-    manifest["cells"][1]["fingerprint"] = manifest["cells"][0]["fingerprint"]
-    results = {manifest["cells"][0]["fingerprint"]: make_result()}
+    first, second = manifest["cells"]
+    second |= {key: first[key] for key in ("run", "fingerprint")}
+    results = {first["run"]: make_result()}
     rows = records(runs_csv(manifest, Found(results, {}, {}), None, {}))
     assert [row["last_percent"] for row in rows] == [90.0, 90.0]
 

@@ -60,8 +60,8 @@ def test_missing_and_failed_cells(make_manifest, make_result, column):
     assert column(table, "seeds") == [MISSING, "1 of 2", MISSING]
     assert column(table, "OPs") == [MISSING, "1.070e6", MISSING]
     assert notes_with(table, "failed: ") == [
-        "failed: quantizer=xnor_seed=1: RuntimeError: loss is nan",
-        "failed: quantizer=irnet_seed=0: RuntimeError: loss is nan",
+        "failed: quantizer=xnor seed=1: RuntimeError: loss is nan",
+        "failed: quantizer=irnet seed=0: RuntimeError: loss is nan",
     ]
 
 
@@ -177,9 +177,19 @@ def test_rows_without_a_native_recipe_are_named(make_manifest, make_result):
 
 def test_cells_that_share_a_run_keep_their_rows(make_manifest, make_result, column):
     manifest = make_manifest("quantizer=adabin loss=task", "quantizer=adabin loss=same")
-    manifest["cells"][1] |= {"fingerprint": manifest["cells"][0]["fingerprint"]}
-    results = {manifest["cells"][0]["fingerprint"]: make_result()}
+    first, second = manifest["cells"]
+    second |= {key: first[key] for key in ("run", "fingerprint")}
+    results = {first["run"]: make_result()}
     assert column(comparison(manifest, results, {}), "accuracy") == ["90.00", "90.00"]
+
+
+def test_runs_on_data_of_two_folders_keep_their_numbers(make_manifest, make_result, column):
+    """They have one fingerprint: what the data hold is no part of it, and names tell them apart."""
+    manifest = make_manifest("dataset.folder=a/set", "dataset.folder=b/set")
+    first, second = manifest["cells"]
+    second |= {"run": f"{first['run']}_data1234", "fingerprint": first["fingerprint"]}
+    results = {first["run"]: make_result(acc=0.9), second["run"]: make_result(acc=0.8)}
+    assert column(comparison(manifest, results, {}), "accuracy") == ["90.00", "80.00"]
 
 
 def test_optimiser_and_schedule_are_facts(make_manifest, make_result, column):

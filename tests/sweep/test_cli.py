@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException
 
-from bnnbench.sweep.cli import check_sweeper, ensure_multirun, valid_keys
+from bnnbench.sweep.cli import check_sweeper, ensure_multirun, valid_keys, with_home
 from hydra_plugins.bnnbench_sweeper._plan import _splitter
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -97,3 +97,11 @@ def test_an_interval_says_to_list_values_or_what_to_install(word: str) -> None:
         loader = GlobalHydra.instance().config_loader()
         with pytest.raises(ValueError, match=r"=<a>,<b>; .*pip install hydra-optuna-sweeper"):
             _splitter(loader)([word])
+
+
+def test_home_is_written_out_where_a_value_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    argv = ["train.py", "a=~/x,~/y", "b=~", "~c", "d=x~/y", "e=~f"]
+    assert with_home(argv) == [
+        *("train.py", "a=/home/ada/x,/home/ada/y", "b=/home/ada", "~c", "d=x~/y", "e=~f")
+    ]

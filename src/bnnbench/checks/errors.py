@@ -21,8 +21,9 @@ from bnnbench.checks.mistakes import Several
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
 TOLD_BY_NAME = ("MisconfigurationException", "OutOfMemoryError", "CompactHydraException")
-KINDS = r"ValueError|\w*NotFoundError|DatasetMissing|DatasetDamaged"
-RESOLVING = re.compile(rf"^({KINDS}) raised while resolving interpolation: ")
+RESOLVING = re.compile(r"^(ValueError|\w*NotFoundError) raised while resolving interpolation: ")
+# These name a folder: through which key it was looked at is of no interest.
+OF_DATA = re.compile(r"^Dataset(Missing|Damaged) raised while resolving interpolation: ")
 MEMORY = "out of memory: lower dataset.batch_size, or choose a smaller backbone"
 
 
@@ -73,8 +74,9 @@ def _text(error: BaseException) -> str:
     if not isinstance(error, OmegaConfBaseException):
         return str(error)
     what = RESOLVING.sub("", str(error).partition("\n    full_key:")[0])
-    told = what.startswith("dataset")  # which key of the data set another one follows from
-    return f"{error.full_key}: {what}" if error.full_key and not told else what
+    if OF_DATA.match(what):
+        return OF_DATA.sub("", what)
+    return f"{error.full_key}: {what}" if error.full_key else what
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from bnnbench.data.known import CIFAR10, CIFAR100, FASHION
+from bnnbench.data.known import CIFAR10, CIFAR100, FASHION, DatasetMissing
 
 DIGITS = tuple(string.digits)
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
@@ -76,15 +76,15 @@ SETS: dict[str, InMemory] = {
 
 
 def known_set(name: str) -> InMemory:
-    """A set by ``dataset.torchvision``. Raises ValueError, naming the sets that there are."""
+    """A set by ``dataset.torchvision``. Raises DatasetMissing, which names all."""
     if name in SETS:
         return SETS[name]
     parts = [each for each in SETS if each.startswith(f"{name}/")]
     if parts:
-        raise ValueError(f"dataset.torchvision={name}: choose a part of it, {', '.join(parts)}")
+        raise DatasetMissing(f"dataset.torchvision={name}: choose a part of it, {', '.join(parts)}")
     near = get_close_matches(name.upper(), {each.upper(): each for each in SETS}, n=1)
     meant = next((f" Did you mean {each}?" for each in SETS if [each.upper()] == near), "")
-    raise ValueError(
+    raise DatasetMissing(
         f"dataset.torchvision={name} is no set of arrays of torchvision.{meant} There are "
         f"{', '.join(SETS)}; sets of image files, such as Food101, are read with "
         "dataset=image_folder dataset.folder=<folder>"

@@ -73,9 +73,8 @@ def survey_of(dataset: Mapping[str, Any]) -> ArraySurvey:
     """What a config's data set holds, looked at once a process.
 
     Raises:
-        DatasetMissing: a file that is not there.
+        DatasetMissing: keys that do not go together, a file that is not there.
         DatasetDamaged: one that does not hold what images and labels are.
-        ValueError: keys that do not go together.
     """
     check_keys(dataset)
     if (name := dataset.get("torchvision")) is not None:
@@ -102,12 +101,12 @@ def name_of(dataset: Mapping[str, Any]) -> str:
 
 
 def check_keys(dataset: Mapping[str, Any]) -> None:
-    """Refuse a set that is told in no way, in part or in two ways. Raises ValueError."""
+    """Refuse a set that is told in no way, in part or in two ways. Raises DatasetMissing."""
     given = [key for key in (*FILES, "torchvision") if dataset.get(key) is not None]
     pairs = (["images", "labels"], list(FILES[1:]), ["file"], ["torchvision"])
     if given not in pairs:
         told = " and ".join(f"dataset.{key}" for key in given)
-        raise ValueError(
+        raise DatasetMissing(
             f"dataset=image_arrays {f'has {told}' if told else 'has no arrays'}: give dataset.file="
             "<set.npz>, or dataset.images=<x.npy> dataset.labels=<y.npy> (and test_images, "
             "test_labels), or dataset.torchvision=<class>"

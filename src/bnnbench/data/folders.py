@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -30,6 +31,7 @@ from bnnbench.data.spec import AUTO, FileSpec
 from bnnbench.data.survey import check_classes, image_files, subfolders
 
 log = logging.getLogger(__name__)
+PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # with these a loader gives pixels as they are
 
 
 class FolderDataModule(FileData, ClassificationData):
@@ -58,10 +60,7 @@ class FolderDataModule(FileData, ClassificationData):
     ) -> None:
         given = {"mean": mean, "std": std}
         self._unmeasured = [key for key, value in given.items() if value == AUTO]
-        # with these a loader gives pixels as they are
-        plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
-        given |= {key: plain[key] for key in self._unmeasured}
-        super().__init__(FileSpec(**given, **spec))
+        super().__init__(FileSpec(**given | {k: PLAIN[k] for k in self._unmeasured}, **spec))
         self.folder, self.data_dir = folder, Path(data_dir).expanduser()
         self.root = data_folder(folder, data_dir)
 
@@ -109,24 +108,30 @@ class FolderDataModule(FileData, ClassificationData):
     @property
     def measured_of(self) -> dict[str, Any]:
         """What tells which of the set's images are trained on, and how they are seen."""
-        return {"size": self.spec.image_size, "val_fraction": self.spec.val_fraction}
+        part = self.spec.val_fraction
+        return {"root": str(self.root), "size": self.spec.image_size, "val_fraction": part}
 
     def _statistics(self) -> statistics.Statistics:
         """Mean and standard deviation of training images as evaluation would see them."""
-        key = statistics.key_of(stamp=self.stamp, **self.measured_of)
-        if (known := statistics.read(self.data_dir, key)) is not None:
-            return known
         chosen = statistics.sample(self.train_images)
         files, labels = self.parts["train"]
+        # the stamp knows names and sizes alone, and bitmaps of one set may be as long as another's
+        times = [os.stat(file).st_mtime_ns for file in files[chosen.numpy()]]
+        key = statistics.key_of(stamp=self.stamp, times=times, **self.measured_of)
+        if (known := statistics.read(self.data_dir, key)) is not None:
+            return known
         seen = transform(self.spec.image_size, train=False)
         images = ImageFiles(files[chosen.numpy()], labels[chosen], seen, self.spec.seed)
-        loader = FileLoader(images, self.spec, train=False, trainer=None)
+        loader = FileLoader(images, replace(self.spec, **PLAIN), train=False, trainer=None)
         try:
             found = statistics.of_batches(images for images, _ in loader)
         finally:
             loader.close()
         statistics.keep(self.data_dir, key, found)
-        log.info("%s: %s, measured on %d training images", self.spec.name, found, len(chosen))
+        rank_zero_only(log.info)(
+            "%s: mean %s and std %s, measured on %d training images",
+            *(self.spec.name, found["mean"], found["std"], len(chosen)),
+        )
         return found
 
     @cached_property

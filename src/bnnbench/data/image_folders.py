@@ -1,4 +1,4 @@
-"""LightningDataModule of somebody's own class folders, however their splits are called."""
+"""LightningDataModule of somebody's own images in class folders, with or without splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from bnnbench.data import stamp
@@ -19,6 +19,7 @@ from bnnbench.data.known import DatasetDamaged, check_there
 from bnnbench.data.survey import TEST_FRACTION, Layout, held_out, layout
 
 log = logging.getLogger(__name__)
+_say, _warn = rank_zero_only(log.info), rank_zero_only(log.warning)
 
 Part = tuple[np.ndarray, Tensor]  # files as bytes (N,) and labels int64 (N,)
 
@@ -58,11 +59,16 @@ class ImageFolderDataModule(FolderDataModule):
         self._check_fraction()
         self.class_names = list(found.classes)
         self.check_count()
-        rank_zero_only(self._tell)()
+        for name, reason in found.unread.items():
+            _say("%s: %s is not read, %s", self.root.name, name, reason)
         files = list_files(self.root / found.train, found.classes)
         if found.test is None:
             assert self.test_fraction is not None
             train, test = parted(files, self.test_fraction)
+            told = self.root / found.train, len(test[1]), len(files[1]), self.test_fraction
+            _say(
+                "%s has no split to test on: %d of %d images, %s of each class, are held out", *told
+            )
         else:
             train, test = files, list_files(self.root / found.test, found.classes)
             self._check_apart(found.train, found.test, test[0])
@@ -80,10 +86,6 @@ class ImageFolderDataModule(FolderDataModule):
                 f"{self.root} has no split to test on: give dataset.test_fraction={TEST_FRACTION}"
             )
 
-    def _tell(self) -> None:
-        for remark in self.layout.remarks:
-            log.info(remark)
-
     def _check_apart(self, train: str, test: str, files: np.ndarray) -> None:
         """Refuse test images that are all trained on, and warn of some. Raises DatasetDamaged."""
         start = len(os.fsencode(self.root / test)) + 1
@@ -95,10 +97,8 @@ class ImageFolderDataModule(FolderDataModule):
                 f"are not trained on, or delete {test} for a part of {train} to be tested on"
             )
         if both:
-            rank_zero_warn(
-                f"{len(both)} images of {self.root / test} are trained on as well, such as "
-                f"{os.fsdecode(both[0])}"
-            )
+            told = os.fsdecode(both[0]), len(both) - 1
+            _warn("%s is trained on as well, and %d more images of that split are", *told)
 
     @cached_property
     def stamp(self) -> str:

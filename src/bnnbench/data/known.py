@@ -129,8 +129,8 @@ def check_there(folder: object, data_dir: str | Path) -> None:
     if not data_folder(folder, data_dir).exists():
         places = " nor ".join(map(str, folder_places(folder, data_dir)))
         raise DatasetMissing(
-            f"dataset.folder={folder}: there is no {places}; name the folder that holds the images "
-            "by an absolute path, or as it lies in the data folder or where you type this"
+            f"dataset.folder={folder}: there is no {places}; give an absolute path, or one in the "
+            "data folder or in the folder where you type this"
         )
 
 

@@ -31,14 +31,14 @@ class Layout:
         train: split to train on, relative to it; empty where its own folders are the classes.
         test: split to test on; None where a part of ``train`` has to be held out for that.
         classes: names of the class folders, sorted.
-        remarks: what a person would want to be told of it, a line each.
+        unread: folders beside these that are left alone, each with the reason.
     """
 
     root: Path
     train: str
     test: str | None
     classes: tuple[str, ...]
-    remarks: tuple[str, ...]
+    unread: dict[str, str]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -115,13 +115,11 @@ def layout(root: Path) -> Layout:
     offered = [names[name] for name in TEST if name in names]
     if train is None:
         _check_tree(root, offered)
-        return _checked(root, "", None, (_held_out_remark(root, ""),))
-    labelled = [name for name in offered if subfolders(root / name)]
-    if not labelled:
-        return _checked(root, train, None, (_held_out_remark(root, train, offered),))
-    test, *rest = labelled
-    remarks = [f"{root.name}: tested on {test}, {_listed(rest)} is not read"] if rest else []
-    return _checked(root, train, test, tuple(remarks))
+        return _checked(root, "", None, {})
+    test = next((name for name in offered if subfolders(root / name)), None)
+    remaining = [name for name in offered if name != test]
+    reason = "has no class folders" if test is None else f"{test} is tested on"
+    return _checked(root, train, test, dict.fromkeys(remaining, reason))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -168,11 +166,8 @@ def _check_tree(root: Path, offered: list[str]) -> None:
         )
 
 
-def _checked(root: Path, train: str, test: str | None, remarks: tuple[str, ...]) -> Layout:
+def _checked(root: Path, train: str, test: str | None, unread: dict[str, str]) -> Layout:
     classes = subfolders(root / train)
-    left = [e.name for e in os.scandir(root / train) if e.is_dir() and _is_hidden(e.name)]
-    if left:
-        remarks = (*remarks, f"{root.name}: {_listed(sorted(left))} is no class, and is not read")
     if test is not None:
         check_classes(root, {train: classes, test: subfolders(root / test)})
     if len(classes) < 2:
@@ -180,7 +175,9 @@ def _checked(root: Path, train: str, test: str | None, remarks: tuple[str, ...])
             f"{root / train} holds one class folder, {classes[0]}: there is nothing to tell it "
             "from; give the folder that holds a folder for each class"
         )
-    return Layout(root, train, test, tuple(classes), remarks)
+    hidden = (e.name for e in os.scandir(root / train) if e.is_dir() and _is_hidden(e.name))
+    unread |= dict.fromkeys(sorted(hidden), "is no class")
+    return Layout(root, train, test, tuple(classes), unread)
 
 
 def check_classes(root: Path, classes: dict[str, list[str]]) -> None:
@@ -191,15 +188,6 @@ def check_classes(root: Path, classes: dict[str, list[str]]) -> None:
             f"{root}: {first} has {len(ours)} classes and {second} {len(theirs)}; only one of "
             f"them has {_listed(only)}: both need the same class folders"
         )
-
-
-def _held_out_remark(root: Path, train: str, offered: Iterable[str] = ()) -> str:
-    place = root.name + (f"/{train}" if train else "")
-    unlabelled = "".join(f" ({name} has no class folders)" for name in offered)
-    return (
-        f"{place}: a part of each class, dataset.test_fraction, is tested on and not trained on"
-        f"{unlabelled}"
-    )
 
 
 def _of_one(found: Layout, counts: list[int]) -> Iterable[str]:

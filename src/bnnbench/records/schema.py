@@ -124,6 +124,10 @@ class Result(_Part):
     test_images: int | None = Field(
         description="of the final evaluation, fewer where a limit says so", ge=0, default=None
     )
+    normalisation: dict[str, list[Number]] | None = Field(
+        description="mean and std of each channel that images had, of pixels scaled to [0, 1]",
+        default=None,
+    )
     world_size: int | None = Field(description="processes that trained it together", ge=1)
     operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
     statistics: dict[str, Any] | None = Field(description="of weights, by layer", default=None)

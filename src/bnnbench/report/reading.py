@@ -15,7 +15,7 @@ from bnnbench.report.rows import Result, lookup
 
 
 class Found(NamedTuple):
-    """What the runs of a sweep left, each by fingerprint.
+    """What the runs of a sweep left, each by its name.
 
     results: what finished runs say. failures: texts of errors. damaged: what is wrong with a file.
     """
@@ -55,16 +55,16 @@ def collect(manifest: dict[str, Any], run_folders: list[Path]) -> Found:
     """Results and error texts of a sweep's cells; a damaged file costs its own cell only."""
     found = Found({}, {}, {})
     for cell in manifest["cells"]:
-        fingerprint = cell["fingerprint"]
+        run = cell["run"]
         try:
             result = find_result(cell, run_folders)
             if result:
-                found.results[fingerprint] = result[1]
+                found.results[run] = result[1]
                 continue
-            if (text := _error(cell["run"], run_folders)) is not None:
-                found.failures[fingerprint] = text
+            if (text := _error(run, run_folders)) is not None:
+                found.failures[run] = text
         except ValueError as error:
-            found.damaged[fingerprint] = str(error)
+            found.damaged[run] = str(error)
     return found
 
 
@@ -92,13 +92,13 @@ def code_hashes(results: dict[str, Result]) -> dict[str, str]:
     """Hash of the code behind every result as that code is now, by fingerprint."""
     hashes: dict[str, str] = {}
     known: dict[str, str] = {}
-    for fingerprint, result in results.items():
+    for result in results.values():
         if lookup(result, "config", "quantizer") is None:
             continue
         key = json.dumps(result["config"] | {"seed": None}, sort_keys=True)
         if key not in known:
             known[key] = source_hash(result["config"])
-        hashes[fingerprint] = known[key]
+        hashes[result["fingerprint"]] = known[key]
     return hashes
 
 

@@ -91,8 +91,9 @@ def group_cells(
 ) -> list[Row]:
     """Rows of a sweep in the manifest's order, those of one backbone together.
 
-    results, failures (error texts) and damaged (what is wrong) are keyed by fingerprint. Cells
-    that differ only in the seed are one row; a run that stands twice in a row counts once.
+    results, failures (error texts) and damaged (what is wrong) are keyed by run: two on different
+    data have one fingerprint. Cells that differ only in the seed are one row; a run that stands
+    twice in a row counts once.
     """
     rows: dict[tuple[tuple[str, str], ...], Row] = {}
     seen: set[tuple[int, str]] = set()
@@ -100,17 +101,17 @@ def group_cells(
         options = {k: str(v) for k, v in cell["overrides"].items() if k != "seed"}
         key = tuple(sorted(options.items()))
         row = rows.setdefault(key, Row(options, cell_settings(manifest, cell)))
-        fingerprint = cell["fingerprint"]
-        if (id(row), fingerprint) in seen:
+        run = cell["run"]
+        if (id(row), run) in seen:
             continue
-        seen.add((id(row), fingerprint))
+        seen.add((id(row), run))
         row.cells += 1
-        if fingerprint in results:
-            row.results.append(results[fingerprint])
-        elif fingerprint in (damaged or {}):
-            row.damaged[cell["run"]] = (damaged or {})[fingerprint]
-        elif fingerprint in failures:
-            row.errors[cell["run"]] = _last_line(failures[fingerprint])
+        if run in results:
+            row.results.append(results[run])
+        elif run in (damaged or {}):
+            row.damaged[run] = (damaged or {})[run]
+        elif run in failures:
+            row.errors[run] = _last_line(failures[run])
     return by_backbone(list(rows.values()))
 
 

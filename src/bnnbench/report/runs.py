@@ -59,7 +59,7 @@ def runs_csv(
     metric = published["metric"]["name"] if published else ""
     records = []
     for cell in manifest["cells"]:
-        result = found.results.get(cell["fingerprint"])
+        result = found.results.get(cell["run"])
         stale = is_stale_result(result, hashes) if result else None
         records.append(
             {"run": cell["run"], "fingerprint": cell["fingerprint"], "state": _state(cell, found)}
@@ -78,7 +78,7 @@ def runs_csv(
 
 def _state(cell: Record, found: Found) -> str:
     kinds = zip(("finished", "failed", "damaged"), found, strict=True)
-    return next((kind for kind, runs in kinds if cell["fingerprint"] in runs), "missing")
+    return next((kind for kind, runs in kinds if cell["run"] in runs), "missing")
 
 
 def _settings(manifest: dict[str, Any], cell: Record, result: Result | None) -> Record:

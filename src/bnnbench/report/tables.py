@@ -36,12 +36,12 @@ def comparison(
 
     Args:
         manifest: content of the sweep's `sweep.json`.
-        results: finished results by fingerprint.
-        failures: error texts of failed runs by fingerprint.
+        results: finished results by run.
+        failures: error texts of failed runs by run.
         published: a file read by `load_published`, or None.
         source_hashes: hash of the code behind each result as it is now, by fingerprint; results
             of older code are marked.
-        damaged: what is wrong with the files of a run, by fingerprint.
+        damaged: what is wrong with the files of a run, by run.
     """
     hashes = source_hashes or {}
     rows, options = group_cells(manifest, results, failures, damaged), option_keys(manifest)

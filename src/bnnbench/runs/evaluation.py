@@ -20,6 +20,7 @@ from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
 from bnnbench.records.signature import Signature, read_checkpoint, signature_of
 from bnnbench.records.store import read_identity, write_json
+from bnnbench.resolvers import COUNTED
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.ending import evaluation_limits
 from bnnbench.runs.reuse import differs, mark_of
@@ -29,6 +30,7 @@ from bnnbench.tasks.base import Task
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
 _OF_THIS_MACHINE += tuple(f"dataset.{key}" for key in FILES)
+_OF_THIS_MACHINE += ("dataset.test_fraction",)  # another folder has another layout
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
 _UNUSED = ("init_from", "teacher")
 _ANY_METHOD = ("recipe=native",)  # of the checkpoint's method, not of the one that is composed
@@ -59,6 +61,13 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     data = build_datamodule(cfg)
     task = last_task(cfg)
     load_weights(task.net, cfg.ckpt_path)
+    data.prepare_data()
+    data.setup("test")
+    if signature and signature.classes and signature.classes != list(data.class_names):
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path} knows {_few(signature.classes)}, the images are of "
+            f"{_few(data.class_names)}: the data need class folders of the same names"
+        )
     trainer = build_trainer(cfg, folder, quiet)
     found = trainer.test(task, data, verbose=False)
     if not found:
@@ -76,6 +85,10 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     if signature and signature.data_stamp not in (None, data.stamp):
         say("these are not the data it was trained on: other files of the same name")
     return score
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' * (len(names) > 5)})"
 
 
 def _record_file(folder: Path, stamp: str) -> Path:
@@ -102,18 +115,25 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         for group in _STORED:
             trained[group] = OmegaConf.create(signature.config[group])
         trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
-        # as they were measured, where the config has them measured
-        trained.dataset |= {"mean": list(signature.mean), "std": list(signature.std)}
+        # as they were measured, where the config says auto
+        trained.dataset.mean, trained.dataset.std = signature.mean, signature.std
         trained.dataset.data_dir = cfg.dataset.data_dir
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]
         trained.init_from = None
         if trained.dataset.get("workers"):
             trained.dataset.workers = "auto"  # the number was another machine's
-        for key in ("folder", "workers", "batch_size", *FILES):
-            if key in cfg.dataset and choice(cfg, "dataset") == choice(trained, "dataset"):
+        for key in ("folder", "test_fraction", "workers", "batch_size", *FILES):
+            if key in cfg.dataset and _same_set(cfg, trained):
                 trained.dataset[key] = cfg.dataset[key]
     return trained
+
+
+def _same_set(cfg: DictConfig, stored: DictConfig) -> bool:
+    """Whether two configs are of one set; one's own is called as its folder or file is."""
+    kinds = {str(node.dataset.get("_target_")) for node in (cfg, stored)}
+    own = len(kinds) == 1 and kinds <= set(COUNTED)
+    return own or choice(cfg, "dataset") == choice(stored, "dataset")
 
 
 def _check_choices(cfg: DictConfig, stored: DictConfig, override: str) -> None:
@@ -135,6 +155,8 @@ def _check_typed(cfg: DictConfig, signature: Signature, typed: Sequence[str]) ->
         if group in ("experiment", "debug"):
             _check_choices(cfg, stored, override)
         if group not in (*_STORED, "seed") or key in _OF_THIS_MACHINE or override in _ANY_METHOD:
+            continue
+        if key == "dataset" and _same_set(cfg, stored):
             continue
         if key in _STORED:
             said, known = choice(cfg, key), choice(stored, key)

@@ -109,6 +109,7 @@ def measured(
         "statistics": statistics.as_dict() if statistics else {"layers": []},
         "world_size": trainer.world_size,
         "data_stamp": data.stamp,
+        "normalisation": {"mean": list(data.spec.mean), "std": list(data.spec.std)},
         "time": {
             "wall_s": history.wall_s,
             "train_s": history.train_s,

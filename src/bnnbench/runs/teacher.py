@@ -143,7 +143,7 @@ def _config_of_run(cfg: DictConfig) -> dict[str, Any]:
             "to know the same classes"
         )
     for key in ("mean", "std"):
-        own, seen = list(cfg.dataset[key]), list(record["config"]["dataset"][key])
+        own, seen = to_dict(cfg.dataset)[key], record["config"]["dataset"][key]
         if own != seen:
             raise ValueError(
                 f"teacher.folder={folder} saw images with dataset.{key}={seen}, the run has {own}: "

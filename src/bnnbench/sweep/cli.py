@@ -1,9 +1,11 @@
 """What train.py puts around Hydra: tables that sweep, and valid keys beside a mistyped one."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -34,6 +36,15 @@ def ensure_multirun(argv: list[str]) -> list[str]:
     if not tables or tables[-1] == "table=none" or commanded:
         return argv
     return [argv[0], "-m", *argv[1:]]
+
+
+def with_home(argv: list[str]) -> list[str]:
+    """`argv` with the home folder for each `~/` that begins a value, where shells leave it alone.
+
+    Hydra has no use for one there.
+    """
+    home = str(Path.home())
+    return [re.sub(r"(?<=[=,])~(?=[/,]|$)", lambda _: home, word) for word in argv]
 
 
 def check_sweeper(argv: list[str]) -> None:
