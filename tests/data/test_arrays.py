@@ -128,13 +128,13 @@ def test_numbers_are_the_bytes_they_stand_for(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.float32([[0.0, 0.5]]), "more than 8 bits.*255.*astype"),
-        (np.float32([[0.0, 100.5]]), "more than 8 bits, not only whole numbers"),
-        (np.float32([[-1.0, 1.0]]), "runs from -1 to 1"),
-        (np.float32([[0.0, np.nan]]), "not finite"),
-        (np.uint16([[0, 65535]]), "runs from 0 to 65535"),
-        (np.uint8([[0, 1]]), "nothing above 1, which would be black"),
-        (np.int64([[0, 1]]), "nothing above 1"),
+        (np.array([[0.0, 0.5]], np.float32), "more than 8 bits.*255.*astype"),
+        (np.array([[0.0, 100.5]], np.float32), "more than 8 bits, not only whole numbers"),
+        (np.array([[-1.0, 1.0]], np.float32), "runs from -1 to 1"),
+        (np.array([[0.0, np.nan]], np.float32), "not finite"),
+        (np.array([[0, 65535]], np.uint16), "runs from 0 to 65535"),
+        (np.array([[0, 1]], np.uint8), "nothing above 1, which would be black"),
+        (np.array([[0, 1]], np.int64), "nothing above 1"),
         (np.array([[True, False]]), "x is bool"),
         (np.array([["a"]]), "which is no pixel"),
     ],
@@ -431,7 +431,9 @@ def write_set(name: str, root: Path, draw: np.random.Generator) -> tuple[Any, An
         for part in ("train", "test"):
             flipped = images.transpose(0, 1, 3, 2)
             (root / "stl10_binary" / f"{part}_X.bin").write_bytes(flipped.tobytes())
-            (root / "stl10_binary" / f"{part}_y.bin").write_bytes((labels + 1).astype("u1"))
+            (root / "stl10_binary" / f"{part}_y.bin").write_bytes(
+                (labels + 1).astype("u1").tobytes()
+            )
         (root / "stl10_binary" / "class_names.txt").write_text("\n".join(known.names))
     elif kind == "USPS":
         images = images // 51 * 51  # of what survives its text form

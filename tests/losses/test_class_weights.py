@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from bnnbench.checks.values import check_config
+from bnnbench.data.base import ClassificationData
 from bnnbench.losses import task_loss
 from bnnbench.losses.class_weights import ClassWeighted, balanced_weights
 from bnnbench.runs import run
@@ -110,8 +111,9 @@ def test_an_empty_class_is_told_before_the_first_run(compose: Compose, tmp_path:
     images = np.zeros((4, 32, 32, 3), np.uint8)
     labels = np.array([0, 1, 2, 3])
     (tmp_path / "data").mkdir()
-    arrays = {f"{part}_images": images for part in ("train", "test")}
-    np.savez(tmp_path / "data" / "cifar10.npz", **arrays, train_labels=labels, test_labels=labels)
+    content = {f"{part}_images": images for part in ("train", "test")}
+    content |= {f"{part}_labels": labels for part in ("train", "test")}
+    np.savez(tmp_path / "data" / "cifar10.npz", **content)  # pyright: ignore[reportArgumentType]
     words = ["dataset=cifar10", "dataset.class_weights=balanced", "backbone=resnet20"]
     with pytest.raises(ValueError, match=r"no training image is of class 4, 5, 6, 7, 8, 9"):
         preflight([compose(*words, "trainer.max_epochs=1", "dataset.batch_size=2")])
@@ -144,7 +146,8 @@ def test_a_run_trains_with_them_and_goes_on(
     whole = json.loads((Path(other.paths.output_dir) / "result.json").read_text())
     assert whole["history"]["train/loss"] == cut["history"]["train/loss"]
     data = run.build_datamodule(cfg)
-    data.setup()
+    assert isinstance(data, ClassificationData)
+    data.setup("fit")
     counts = data.class_counts()
     assert int(counts.sum()) == data.train_images
     expected = balanced_weights(counts) if weights == "balanced" else torch.tensor([1.0] * 9 + [2])

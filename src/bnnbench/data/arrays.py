@@ -76,8 +76,8 @@ class ArraysDataModule(ImageDataModule):
         plain = {"mean": [0.0] * in_channels, "std": [1.0] * in_channels}
         given |= {key: plain[key] for key in self._unmeasured}
         places = (file, images, labels, test_images, test_labels)
-        self.source = dict(zip(FILES, places, strict=True))
-        self.source |= {"torchvision": torchvision, "data_dir": data_dir}
+        self.source: dict[str, Any] = {"torchvision": torchvision, "data_dir": data_dir}
+        self.source |= dict(zip(FILES, places, strict=True))
         self.test_fraction = test_fraction
         super().__init__(data_dir=data_dir, in_channels=in_channels, **given, **options)
 
