@@ -86,7 +86,7 @@ def test_networks_without_the_key_keep_the_small_stem() -> None:
 
 
 def test_detectors_have_their_own() -> None:
-    net = build_backbone("ssd300_resnet18", "xnor", image_size=96)
+    net: Any = build_backbone("ssd300_resnet18", "xnor", image_size=96)
     body = net.backbone.body
     assert (body.conv1.kernel_size, body.conv1.stride) == ((7, 7), (2, 2))
     assert identified({"name": "ssd300_resnet18", "image_size": 64}) == as_stored(
