@@ -51,6 +51,7 @@ NEEDS = {
     "recipe=bayesbinn": ["quantizer=bayesbinn"],
     "recipe=finetune": ["quantizer=bonn", "loss=bonn", "recipe.finetune_epochs=1"],
 }
+SHAPE = {"image_size": 12, "num_classes": 3, "in_channels": 3}  # of a set of arrays
 LARGE = (
     "resnet34",
     "wrn40",
@@ -210,20 +211,23 @@ def test_every_dataset_trains_one_step(compose: Compose, tmp_path: Path, name: s
     voc = [*small, "backbone=ssd300_resnet18"]
     options = {
         "imagenet": [*small, "dataset.num_classes=2"],
+        "image_arrays": ["dataset.file=set.npz"],
         "image_folder": [*small, "dataset.folder=image_folder"],
         "shapes": SSD,
         "voc0712": voc,
         "voc_folder": [*voc, f"dataset.classes=[{','.join(CLASSES)}]"],
     }
-    cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}", *options.get(name, []))
     data = tmp_path / "data"
+    if name == "image_arrays":
+        write_arrays(data / "set.npz", OmegaConf.create({"dataset": SHAPE}))
+    cfg = compose(*ONE_STEP, "backbone=resnet20", f"dataset={name}", *options.get(name, []))
     if name in ("imagenet", "image_folder"):
         write_folders(data / name)
     elif name == "voc_folder":
         Shapes(8, 4, 64).write(data / name)
     elif name == "voc0712":
         write_voc(data / "VOCdevkit")
-    elif name not in ("digits", "shapes"):  # these are embedded
+    elif name not in ("digits", "image_arrays", "shapes"):  # these are embedded
         write_arrays(data / f"{name}.npz", cfg)
     train_one_step(cfg)
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bnnbench.data.known import check_there, data_folder
+from bnnbench.data.array_survey import name_of, survey_of
+from bnnbench.data.known import DatasetDamaged, check_there, data_folder
 from bnnbench.data.sizing import batch_size_for, effective_size_for, epochs_for
 from bnnbench.data.survey import TEST_FRACTION, Survey, survey
 from bnnbench.paths import checkout, conf_dir
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
 
-CLASS_FOLDERS = "bnnbench.data.ImageFolderDataModule"
+CLASS_FOLDERS, ARRAYS = "bnnbench.data.ImageFolderDataModule", "bnnbench.data.ArraysDataModule"
+COUNTED = (CLASS_FOLDERS, ARRAYS)  # sets whose images are counted before they are read
 # What follows from the number of training images of a set that no recipe knows.
 SIZES = {
     "batch_size": batch_size_for,
@@ -54,9 +56,10 @@ def _by_dataset(key: str, _root_: DictConfig) -> Any:
     entries = {str(name): value for name, value in stated.items()}
     if (name := str(dataset.name)) in entries:
         return entries[name]
-    if dataset.get("_target_") != CLASS_FOLDERS:
+    if dataset.get("_target_") not in COUNTED:
         raise ValueError(f"recipe.{key} has none for {name}")
-    images = _surveyed(dataset).train_images(dataset.test_fraction)
+    surveyed = _surveyed(dataset) if dataset._target_ == CLASS_FOLDERS else survey_of(dataset)
+    images = surveyed.train_images(dataset.test_fraction)
     return SIZES[key](images)
 
 
@@ -68,6 +71,29 @@ def _class_folders(what: str, _parent_: DictConfig) -> Any:
     if what == "classes":
         return len(found.layout.classes)
     return TEST_FRACTION if found.layout.test is None else None  # test_fraction
+
+
+def _of_arrays(what: str, _parent_: DictConfig) -> Any:
+    """What arrays, or a set of torchvision's, say of themselves."""
+    if what == "name":
+        name = name_of(_parent_)
+        return f"{name}_arrays" if name in _known_sets() else name
+    if what == "pad":
+        return round(_parent_.image_size / 16)
+    found = survey_of(_parent_)
+    if what == "size" and found.sides[0] != found.sides[1]:
+        high, wide = found.sides
+        raise DatasetDamaged(
+            f"images are {high} pixels high and {wide} wide: give dataset.image_size=<pixels>, the "
+            "side of a square that each is resized to"
+        )
+    values = {
+        "classes": len(found.classes),
+        "channels": found.channels,
+        "size": found.sides[0],
+        "test_fraction": None if found.parted else TEST_FRACTION,
+    }
+    return values[what]
 
 
 def _surveyed(dataset: DictConfig) -> Survey:
@@ -96,7 +122,8 @@ def register() -> None:
     part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
     ``${by_dataset:key}`` is the recipe's entry for the data set, by its name, and of somebody's own
     what ``data.sizing`` says; ``${class_folders:key}`` is ``name``, ``classes`` or
-    ``test_fraction`` of the folder beside it.
+    ``test_fraction`` of the folder beside it, ``${arrays:key}`` the same of arrays, and
+    ``channels``, ``size`` or ``pad``.
     """
     OmegaConf.register_new_resolver("checkout", lambda: str(checkout()), replace=True)
     OmegaConf.register_new_resolver("headline", headline, replace=True)
@@ -106,4 +133,5 @@ def register() -> None:
     OmegaConf.register_new_resolver("rest", lambda n, f: n - _part(n, f), replace=True)
     OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)
     OmegaConf.register_new_resolver("class_folders", _class_folders, replace=True)
+    OmegaConf.register_new_resolver("arrays", _of_arrays, replace=True)
     register_run_name()

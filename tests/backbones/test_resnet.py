@@ -71,13 +71,29 @@ def test_memory_saving_of_resnet18_is_the_papers_11_10():
 
 @pytest.mark.parametrize(
     ("stem", "size", "side"),
-    [("auto", 32, 4), ("auto", 128, 4), ("imagenet", 64, 2), ("small", 64, 8), ("auto", 225, 8)],
+    [
+        ("auto", 32, 4),
+        ("auto", 48, 6),
+        ("auto", 49, 4),
+        ("auto", 64, 4),
+        ("auto", 96, 6),
+        ("auto", 97, 4),
+        ("auto", 128, 4),
+        ("auto", 225, 8),
+        ("half", 32, 2),
+        ("imagenet", 64, 2),
+        ("imagenet", 8, 1),
+        ("small", 64, 8),
+        ("small", 100, 13),
+    ],
 )
 def test_stem_follows_the_image_size_unless_it_is_named(stem, size, side):
-    net = build_backbone("resnet18", "bnn", image_size=size, stem=stem)
+    net = build_backbone("resnet18", "bnn", image_size=size, stem=stem).eval()
     assert isinstance(net, ResNet)
-    large = side * 16 <= size  # five halvings, not three
+    large = stem == "imagenet" or (stem == "auto" and size > 96)
+    half = stem == "half" or (stem == "auto" and 48 < size <= 96)
     assert net.conv1.kernel_size == ((7, 7) if large else (3, 3))
+    assert net.conv1.stride == ((2, 2) if large or half else (1, 1))
     assert isinstance(net.maxpool, nn.MaxPool2d) == large
     with torch.no_grad():
         assert net.forward_features(torch.randn(1, 3, size, size)).shape == (1, 512, side, side)
@@ -92,10 +108,9 @@ def test_a_binary_stem_of_seven_pixels():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stem": "imagenet", "image_size": 63}, "stem=imagenet is for .* 64 pixels and more, got"),
-        ({"stem": "small", "image_size": 224}, "backbone=resnet18 is for .* 8 to 64 pixels, got"),
-        ({"image_size": 100}, "8 to 64 pixels, got 100"),
-        ({"stem": "big"}, "backbone.stem='big': choose one of .*small"),
+        ({"stem": "imagenet", "image_size": 7}, "8 pixels and more, got 7: set .*image_size=8$"),
+        ({"image_size": 0}, "8 pixels and more, got 0"),
+        ({"stem": "big"}, "backbone.stem='big': choose one of .*small.*half"),
     ],
 )
 def test_a_stem_that_does_not_fit_the_image_is_refused(options, message):

@@ -91,7 +91,8 @@ def test_dropout_acts_in_training_only() -> None:
     [
         ({"widths": [16, 32, 64]}, "backbone.widths"),
         ({"dropout": 1.0}, "backbone.dropout=1.0"),
-        ({"image_size": 224}, "8 to 64"),
+        ({"image_size": 7}, "8 pixels and more"),
+        ({"stem": "big"}, "backbone.stem='big'"),
     ],
 )
 def test_bad_options_are_named(options: dict, message: str) -> None:

@@ -84,4 +84,9 @@ def check_image_size(image_size: int, name: str, low: int = 8, high: int | None 
     """Refuse sizes that a network was not made for; without ``high`` none is too large."""
     if image_size < low or (high is not None and image_size > high):
         sizes = f"{low} to {high} pixels" if high is not None else f"{low} pixels and more"
-        raise ValueError(f"backbone={name} is for images of {sizes}, got {image_size}")
+        nearest = low if image_size < low else high
+        other = "" if image_size < low else ", or choose resnet18, resnet20, wrn22 or vgg16"
+        raise ValueError(
+            f"backbone={name} is for images of {sizes}, got {image_size}: set "
+            f"dataset.image_size={nearest}{other}"
+        )

@@ -2,8 +2,9 @@
 
 ``resnet20``: 3 stages of 3 blocks, 16-32-64 channels. ``resnet18``: 4 stages of 2 blocks,
 64-128-256-512 channels; ``resnet34``: of 3, 4, 6 and 3 blocks. Behind the small stem, one 3x3
-convolution, the stages see the image's own size; behind ImageNet's, a strided 7x7 convolution and a
-max pool, a quarter of it. Without norms (``norm_free.py``) the stem is a convolution alone.
+convolution, the stages see the image's own size, behind the half stem, a strided one, half of it,
+and behind ImageNet's, a strided 7x7 convolution and a max pool, a quarter (``stems.py``). Without
+norms (``norm_free.py``) the stem is a convolution alone.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from torch import Tensor, nn
 from bnnbench.backbones.base import Backbone, check_image_size, initialize
 from bnnbench.backbones.blocks import BasicBlock, PreActivationBlock
 from bnnbench.backbones.norm_free import NormFreeBlock, expected_variances
+from bnnbench.backbones.stems import chosen_stem
 from bnnbench.backbones.structure import ResNetStructure, Structure
 from bnnbench.layers import QuantizerSpec
-
-STEMS = ("auto", "small", "imagenet")
-IMAGENET_FROM = 128  # pixels: what stem=auto takes for a large image
 
 
 class ResNet(Backbone):
@@ -32,7 +31,7 @@ class ResNet(Backbone):
         num_classes: length of the logits.
         in_channels: channels of the image.
         structure: method and structure switches.
-        imagenet_stem: 7x7 convolution of stride 2 and max pool of stride 2, not a 3x3 convolution.
+        stem: ``small``, ``half`` or ``imagenet``.
     """
 
     def __init__(
@@ -42,15 +41,14 @@ class ResNet(Backbone):
         num_classes: int,
         in_channels: int,
         structure: Structure,
-        imagenet_stem: bool = False,
+        stem: str = "small",
     ) -> None:
         super().__init__(widths[-1], num_classes, structure)
-        stem = structure.stem7x7 if imagenet_stem else structure.stem3x3
-        self.conv1 = stem(in_channels, widths[0])
+        self.conv1 = structure.stem(stem, in_channels, widths[0])
         has_norms = structure.norm == "batch"
         self.bn1 = nn.BatchNorm2d(widths[0]) if has_norms else nn.Identity()
         self.act1 = structure.act(widths[0]) if has_norms else nn.Identity()
-        self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
+        self.maxpool = structure.stem_pool(stem)
         self.stages = nn.Sequential()
         channels, variances = widths[0], expected_variances(depths)
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -83,21 +81,11 @@ class ResNet(Backbone):
 def _resnet(
     name: str, widths: Sequence[int], depths: Sequence[int], options: dict[str, Any]
 ) -> ResNet:
-    size, stem = options.pop("image_size"), options.pop("stem", "small")
-    large = _is_imagenet_stem(name, stem, size)
+    size = options.pop("image_size")
+    check_image_size(size, name, high=None)
+    stem = chosen_stem(options.pop("stem", "small"), size)  # resnet20 had no other once
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
-    return ResNet(widths, depths, classes, channels, ResNetStructure(**options), large)
-
-
-def _is_imagenet_stem(name: str, stem: str, image_size: int) -> bool:
-    if stem not in STEMS:
-        raise ValueError(f"backbone.stem={stem!r}: choose one of {STEMS}")
-    large = image_size >= IMAGENET_FROM if stem == "auto" else stem == "imagenet"
-    if large:
-        check_image_size(image_size, f"{name} with stem=imagenet", low=64, high=None)
-    else:
-        check_image_size(image_size, name)
-    return large
+    return ResNet(widths, depths, classes, channels, ResNetStructure(**options), stem)
 
 
 def resnet20(quantizer: QuantizerSpec, **options: Any) -> ResNet:

@@ -252,7 +252,7 @@ def _ssd_resnet(
     size, scales, classes, channels = _image(name, options)
     structure = SSDStructure(quantizer, **options)
     widths = (64, 128, 256, 512)
-    body = ResNet(widths, depths, 1, channels, structure, imagenet_stem=True)
+    body = ResNet(widths, depths, 1, channels, structure, stem="imagenet")
     body.remove_head()
     sides = [halved(halved(halved(size)))]
     sides += [halved(sides[0]), halved(halved(sides[0]))]

@@ -188,9 +188,14 @@ class Structure:
         """The first convolution of small images: full precision, or binary weights alone."""
         return self._stem(in_channels, out_channels, kernel=3, stride=1)
 
-    def stem7x7(self, in_channels: int, out_channels: int) -> nn.Conv2d:
-        """The first convolution of ImageNet's networks: 7x7, stride 2."""
-        return self._stem(in_channels, out_channels, kernel=7, stride=2)
+    def stem(self, kind: str, in_channels: int, out_channels: int) -> nn.Conv2d:
+        """The first convolution: 3x3 (``small``), strided (``half``), or 7x7 (``imagenet``)."""
+        kernel, stride = {"small": (3, 1), "half": (3, 2), "imagenet": (7, 2)}[kind]
+        return self._stem(in_channels, out_channels, kernel, stride)
+
+    def stem_pool(self, kind: str) -> nn.Module:
+        """What halves the map behind the stem once more, in ImageNet's networks."""
+        return nn.MaxPool2d(3, 2, 1) if kind == "imagenet" else nn.Identity()
 
     def _stem(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
         arguments: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}

@@ -29,7 +29,7 @@ from bnnbench.checks.kinds import (
 )
 from bnnbench.checks.stated import KINDS, LENGTH
 from bnnbench.paths import conf_dir
-from bnnbench.resolvers import CLASS_FOLDERS
+from bnnbench.resolvers import COUNTED
 
 BY_EXAMPLE = ("quantizer", "loss", "backbone", "dataset", "callbacks")
 # Keys that a recipe has by data set, where they are looked up, and what to give for another one.
@@ -73,7 +73,7 @@ def _without_entry(cfg: DictConfig, raw: Mapping[Any, Any]) -> Iterator[str]:
         node: Any = raw
         for part in place.split("."):
             node = node.get(part) if isinstance(node, dict) else None
-        if node == f"${{by_dataset:{key}}}" and raw["dataset"].get("_target_") == CLASS_FOLDERS:
+        if node == f"${{by_dataset:{key}}}" and raw["dataset"].get("_target_") in COUNTED:
             continue  # it follows from the size of the set
         if node in (f"${{recipe.{key}.${{dataset.name}}}}", f"${{by_dataset:{key}}}"):
             name = cfg.dataset.name

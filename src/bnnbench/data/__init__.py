@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnnbench.data.arrays import ArraysDataModule
     from bnnbench.data.base import ClassificationData, ImageData
     from bnnbench.data.detection import DetectionDataModule, ShapesDataModule, VOCDataModule
     from bnnbench.data.folders import FolderDataModule
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 # Imported on first use: the stamps of data are looked up without torch.
 _PUBLIC = {
+    "ArraysDataModule": "arrays",
     "ClassificationData": "base",
     "DatasetDamaged": "known",
     "DatasetMissing": "known",
@@ -26,6 +28,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "ArraysDataModule",
     "ClassificationData",
     "DatasetDamaged",
     "DatasetMissing",

@@ -99,6 +99,10 @@ class ClassificationData(ImageData):
     task = "classification"
     parts: dict[str, tuple[Any, Tensor]]
 
+    def class_counts(self) -> Tensor:
+        """Number of images of each class that are trained on, (classes,); known after ``setup``."""
+        return self.parts["train"][1].cpu().bincount(minlength=self.spec.num_classes)
+
     def split(self, truths: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Sorted indices of the rest and of a part of ``count`` that keeps the classes' shares."""
         return stratified_split(truths, count)

@@ -43,12 +43,16 @@ class ImageDataModule(ClassificationData):
         **spec: Any,
     ) -> None:
         super().__init__(ImageSpec(eval_batch_size=eval_batch_size, **spec))
-        _check_set(self.spec)
+        self.check_set()
         check_whole("pad", pad, 0, "use 0 for no random crop")
         self.data_dir = Path(data_dir).expanduser()
         mean, std = tuple(self.spec.mean), tuple(self.spec.std)
         self.augmentation = Augmentation(mean, std, pad, flip, augmentation, erasing)
         self.mixing = mixing(mixup, cutmix, self.spec.num_classes, self.spec.seed)
+
+    def check_set(self) -> None:
+        """Refuse a set that there is not, and numbers that are not its. Raises ValueError."""
+        _check_set(self.spec)
 
     def prepare_data(self) -> None:
         """Download the set unless it is there."""

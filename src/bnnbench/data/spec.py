@@ -25,6 +25,7 @@ class ImageSpec:
         val_fraction: held-out part of the training set, in [0, 1).
         channels_last: memory format of the batches.
         eval_batch_size: images a step and device in evaluation.
+        class_weights: how much images of each class count in a classifier's training loss.
 
     Raises:
         ValueError: a value out of range.
@@ -41,6 +42,7 @@ class ImageSpec:
     val_fraction: float = 0.0
     channels_last: bool = False
     eval_batch_size: int = 256
+    class_weights: str | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 2, "batch norm needs at least 2 images")

@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bnnbench.backbones.stems import identified
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.limits import limited
 from bnnbench.records.names import check_name
@@ -51,6 +52,10 @@ OUTSIDE = (
 )
 # Keys that change no number in a group of one class: a set that is named after its folder may move.
 OUTSIDE_OF = {"dataset.folder": "ImageFolderDataModule"}
+OUTSIDE_OF |= dict.fromkeys(
+    ("dataset.file", "dataset.images", "dataset.labels"), "ArraysDataModule"
+)
+OUTSIDE_OF |= dict.fromkeys(("dataset.test_images", "dataset.test_labels"), "ArraysDataModule")
 # Callbacks that only watch a run, by class.
 WATCHING = (
     "RichProgressBar",
@@ -91,6 +96,7 @@ NEUTRAL: dict[str, Any] = {
     "dataset.mixup": 0,
     "dataset.cutmix": 0,
     "dataset.erasing": 0,
+    "dataset.class_weights": None,
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],
@@ -147,6 +153,7 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
         for key in cfg
         if key != "callbacks" and not is_outside(str(key))
     }
+    subset["backbone"] = identified(subset["backbone"])
     for key in ("init_from", "ckpt_path"):
         if (path := subset.get(key)) is not None:
             subset[key] = content_hash(key, path)

@@ -18,6 +18,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from bnnbench.backbones.stems import as_stored
+
 PACKAGE = "bnnbench"
 # The rooms that a group's classes stand in; no file names a class of another group.
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -73,8 +75,10 @@ def taken(
             _check_value(place, value, source, trust)
     found = {key: deepcopy(config[key]) for key in keys}
     backbone = found.get("backbone")
-    if isinstance(backbone, dict) and "pretrained" in backbone:
-        backbone["pretrained"] = False
+    if isinstance(backbone, dict):
+        if "pretrained" in backbone:
+            backbone["pretrained"] = False
+        found["backbone"] = as_stored(backbone)
     return found
 
 

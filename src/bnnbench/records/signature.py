@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from bnnbench.backbones.stems import identified
 from bnnbench.records.archives import check_archive, check_content
 from bnnbench.records.fingerprint import canonical, flattened
 
@@ -69,6 +70,8 @@ def full_config(cfg: DictConfig) -> dict[str, Any]:
     for group in groups.values():
         assert isinstance(group, dict)
         group.pop("data_dir", None)
+    if isinstance(backbone := groups.get("backbone"), dict):
+        groups["backbone"] = identified(backbone)  # pyright: ignore[reportArgumentType]
     return groups | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
 
 

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bnnbench.data import stamp
+from bnnbench.data import array_survey, stamp
+from bnnbench.data.array_sets import known_set
 from bnnbench.data.known import (
     SOURCES,
     DatasetDamaged,
@@ -27,6 +28,7 @@ from bnnbench.records.store import write_json
 
 FORM = 1  # version of the stamps: raise it where they change, so that no old one is believed
 PACKAGE = "bnnbench.data."
+IN_MEMORY = ("ImageDataModule", "ArraysDataModule")  # their stamps are kept
 TREES = ("DetectionDataModule", "VOCDataModule", "ShapesDataModule")
 
 
@@ -42,7 +44,7 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
     """
     kind = dataset["_target_"].removeprefix(PACKAGE)
     try:
-        if kind == "ImageDataModule":
+        if kind in IN_MEMORY:
             return _of_small_set(dataset, cache)
         if kind == "FolderDataModule":
             return stamp.of_folders(data_folder(dataset["folder"], dataset["data_dir"]))
@@ -58,7 +60,8 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
 
 def remember(dataset: Mapping[str, Any], stamp: str, cache: Path) -> None:
     """Keep what a run has found of a small set; of other sets there is nothing to keep."""
-    if dataset["_target_"] != f"{PACKAGE}ImageDataModule" or (entry := _entry(dataset)) is None:
+    kind = dataset["_target_"].removeprefix(PACKAGE)
+    if kind not in IN_MEMORY or (entry := _entry(dataset)) is None:
         return
     known = _read(cache)
     if known.get(_key(dataset)) != (entry := {**entry, "stamp": stamp}):
@@ -73,24 +76,46 @@ def _of_small_set(dataset: Mapping[str, Any], cache: Path) -> str | None:
     known = _read(cache).get(_key(dataset), {})
     if {**found, "stamp": known.get("stamp")} == known:
         return known["stamp"]
-    from bnnbench.data import sources
-
-    fresh = stamp.of_arrays(sources.read(dataset["name"], _root(dataset)))
+    fresh = stamp.of_arrays(_arrays(dataset))
     remember(dataset, fresh, cache)
     return fresh
+
+
+def _arrays(dataset: Mapping[str, Any]) -> Any:
+    if "file" in dataset:
+        from bnnbench.data import arrays
+
+        return arrays.read(dataset)
+    from bnnbench.data import sources
+
+    return sources.read(dataset["name"], _root(dataset))
 
 
 def _entry(dataset: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a small set's stamp holds for; None where the set is not there."""
     name = dataset["name"]
-    if not SOURCES[name].torchvision:
+    if "file" not in dataset and not SOURCES[name].torchvision:
         return {"form": FORM, "from": ["scikit-learn", version("scikit-learn")]}
-    files = [(file, file.stat()) for file in files_of(name, _root(dataset))]
+    files = [(file, file.stat()) for file in _files(dataset)]
     told = [[str(file), state.st_size, state.st_mtime_ns] for file, state in files]
     return {"form": FORM, "from": told} if told else None
 
 
+def _files(dataset: Mapping[str, Any]) -> list[Path]:
+    """The files of a small set, none where it is not there."""
+    if "file" not in dataset:
+        return files_of(dataset["name"], _root(dataset))
+    if dataset["torchvision"] is None:
+        return array_survey.files_of(dataset)
+    places = [_root(dataset, file) for file in known_set(dataset["torchvision"]).files]
+    inside = [file for place in places for file in place.rglob("*") if file.is_file()]
+    return sorted([*inside, *(place for place in places if place.is_file())])
+
+
 def _key(dataset: Mapping[str, Any]) -> str:
+    if "file" in dataset:
+        told = [str(dataset[key]) for key in ("torchvision", *array_survey.FILES)]
+        return f"arrays {' '.join(told)} in {_root(dataset)}"
     name = dataset["name"]
     return f"{name} in {_root(dataset)}" if SOURCES[name].torchvision else name
 

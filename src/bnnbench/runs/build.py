@@ -92,10 +92,18 @@ def _task(
     teacher: Teacher | None,
 ) -> Task:
     dataset = cfg.dataset
+    class_weights = to_dict(dataset).get("class_weights")
     if net.task == "classification":
         weight = cfg.loss.get("task_weight", 1.0)
-        rest = dataset.num_classes, evaluates_on, terms, teacher, weight
+        if class_weights is not None and weight == 0:
+            raise ValueError(
+                f"dataset.class_weights={class_weights} would be without effect: loss="
+                f"{cfg.loss.name} uses no label; set dataset.class_weights=null, or loss=kd"
+            )
+        rest = dataset.num_classes, evaluates_on, terms, teacher, weight, class_weights
         return Classification(net, loss, recipe, *rest)
+    if class_weights is not None:
+        raise ValueError(f"dataset.class_weights={class_weights} is for classification: set null")
     if teacher is not None:
         raise ValueError(f"teacher={cfg.teacher.name} is for classification: set teacher=none")
     from bnnbench.tasks.detection import Detection  # with torchvision and torchmetrics' COCO

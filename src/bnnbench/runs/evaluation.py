@@ -13,13 +13,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
+from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
 from bnnbench.records.signature import Signature, read_checkpoint, signature_of
 from bnnbench.records.store import read_identity, write_json
-from bnnbench.resolvers import CLASS_FOLDERS
+from bnnbench.resolvers import COUNTED
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.ending import evaluation_limits
 from bnnbench.runs.reuse import differs, mark_of
@@ -28,6 +29,7 @@ from bnnbench.tasks.base import Task
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
+_OF_THIS_MACHINE += tuple(f"dataset.{key}" for key in FILES)
 _OF_THIS_MACHINE += ("dataset.test_fraction",)  # another folder has another layout
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
 _UNUSED = ("init_from", "teacher")
@@ -121,16 +123,17 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.init_from = None
         if trained.dataset.get("workers"):
             trained.dataset.workers = "auto"  # the number was another machine's
-        for key in ("folder", "test_fraction", "workers", "batch_size"):
+        for key in ("folder", "test_fraction", "workers", "batch_size", *FILES):
             if key in cfg.dataset and _same_set(cfg, trained):
                 trained.dataset[key] = cfg.dataset[key]
     return trained
 
 
 def _same_set(cfg: DictConfig, stored: DictConfig) -> bool:
-    """Whether two configs are of one set; one of class folders is called as its folder is."""
+    """Whether two configs are of one set; one's own is called as its folder or file is."""
     kinds = {str(node.dataset.get("_target_")) for node in (cfg, stored)}
-    return choice(cfg, "dataset") == choice(stored, "dataset") or kinds == {CLASS_FOLDERS}
+    own = len(kinds) == 1 and kinds <= set(COUNTED)
+    return own or choice(cfg, "dataset") == choice(stored, "dataset")
 
 
 def _check_choices(cfg: DictConfig, stored: DictConfig, override: str) -> None:

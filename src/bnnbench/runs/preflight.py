@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
@@ -14,10 +15,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from bnnbench.backbones.stems import told
 from bnnbench.checks.mistakes import Mistakes
 from bnnbench.checks.options import check_monitors, check_options
 from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.checks.values import check_config
+from bnnbench.config import to_dict
+from bnnbench.data.base import ClassificationData
+from bnnbench.losses.class_weights import balanced_weights
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
@@ -67,6 +72,9 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
             if (error := seen[key]) is not None:
                 mistakes.add(number, error)
     mistakes.tell()
+    for line in dict.fromkeys(told(to_dict(cfg.backbone)) for cfg in cfgs):
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -125,6 +133,8 @@ def _check_data(cfg: DictConfig) -> None:
     data = build_datamodule(cfg)
     data.prepare_data()
     data.setup("fit")
+    if isinstance(data, ClassificationData) and data.spec.class_weights == "balanced":
+        balanced_weights(data.class_counts())
 
 
 def check_stages(cfg: DictConfig) -> None:

@@ -19,7 +19,15 @@ from bnnbench.records.stamps import PACKAGE, stamp_of
 from bnnbench.records.store import DamagedResult, logged_by, read_identity
 
 MARK = "paths.data_mark"
-PLACE = ("data_dir", "folder")  # keys of a data set that say where it lies
+PLACE = (
+    "data_dir",
+    "folder",
+    "file",
+    "images",
+    "labels",
+    "test_images",
+    "test_labels",
+)  # keys of a data set that say where it lies
 _ELSEWHERE = "choose another folder, or replace that run with force=true"
 
 

@@ -16,7 +16,9 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from bnnbench.backbones.stems import told
 from bnnbench.checks.options import check_evaluation
+from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
 from bnnbench.records.checkpoints import load_weights
@@ -149,6 +151,8 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, whole)
     check_classes(cfg, task.signature.classes)
+    if (line := told(to_dict(cfg.backbone))) is not None:
+        rank_zero_only(log.info)(line)
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     start = _start(stage.folder, task.signature)

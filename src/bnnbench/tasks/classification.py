@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
+from bnnbench.data.base import ClassificationData
+from bnnbench.losses.class_weights import ClassWeighted
 from bnnbench.losses.context import LossTerm
 from bnnbench.losses.regularizer import Regularizer
 from bnnbench.metrics.probabilities import ProbabilityScores
@@ -37,6 +39,8 @@ class Classification(Task):
         terms: further loss terms by name: functions of the step, or regularizers.
         teacher: what terms may compare the network with.
         task_weight: factor of ``loss`` beside the terms.
+        class_weights: how much the images of each class count in ``loss`` while training, one a
+            class, or ``balanced``: all classes as much, whatever their numbers of images.
     """
 
     task, headline = "classification", "acc"
@@ -52,7 +56,10 @@ class Classification(Task):
         terms: Mapping[str, LossTerm | Regularizer] | None = None,
         teacher: Teacher | None = None,
         task_weight: float = 1.0,
+        class_weights: str | Sequence[float] | None = None,
     ) -> None:
+        if class_weights is not None:
+            loss = ClassWeighted(loss, num_classes, class_weights)
         super().__init__(net, loss, recipe, evaluates_on, terms, teacher)
         self.task_weight = task_weight
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
@@ -62,6 +69,17 @@ class Classification(Task):
         self.calibration = MulticlassCalibrationError(
             num_classes, n_bins=15, norm="l1", validate_args=False
         )
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if isinstance(self.loss, ClassWeighted) and self.loss.is_balanced:
+            data = getattr(self.trainer, "datamodule", None)
+            if not isinstance(data, ClassificationData):
+                raise ValueError(
+                    "class_weights=balanced counts the labels of a data module of bnnbench.data: "
+                    "give a list, one weight a class"
+                )
+            self.loss.balance(data.class_counts())
 
     def _metrics(self, stage: str) -> tuple[MeanMetric, MulticlassAccuracy]:
         if stage == "train":
