@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bnnbench.data import stamp
+from bnnbench.data import listing, stamp
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
-from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
+from bnnbench.data.known import FOLDERS, DatasetDamaged, DatasetMissing
 from bnnbench.data.spec import FileSpec
 
 
@@ -91,8 +92,8 @@ def transform(size: int, train: bool) -> v2.Transform:
 
 
 def class_names(folder: Path) -> list[str]:
-    """The sorted class folders of a split. Raises DatasetDamaged if there are none."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    """The sorted classes of a split. Raises DatasetDamaged if there are none."""
+    names = listing.class_names(folder)
     if not names:
         raise DatasetDamaged(
             f"{folder} holds no class folders: it needs {folder.name}/<class>/*.JPEG"
@@ -103,19 +104,14 @@ def class_names(folder: Path) -> list[str]:
 def list_files(folder: Path, classes: list[str]) -> tuple[np.ndarray, Tensor]:
     """Image files of a split as bytes (N,), class by class, and their labels int64 (N,).
 
-    Raises DatasetDamaged where a class has no images.
+    Files in class folders that are no images are left out with a warning. Raises DatasetDamaged
+    where a class has no images.
     """
-    files: list[bytes] = []
-    counts = []
-    for name in classes:
-        found = sorted(
-            entry.path
-            for entry in os.scandir(folder / name)
-            if entry.name.lower().endswith(IMAGE_EXTENSIONS)
-        )
-        if not found:
-            raise DatasetDamaged(f"{folder / name} holds no image files: fill or delete it")
-        files += map(os.fsencode, found)
-        counts.append(len(found))
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
-    return np.array(files), labels
+    found = listing.class_images(folder)
+    if empty := [name for name in classes if not found[name].images]:
+        raise DatasetDamaged(f"{folder / empty[0]} holds no image files: fill or delete it")
+    if left_out := listing.told(found):
+        rank_zero_warn(f"{folder}: {left_out}")
+    files = [os.fsencode(os.path.join(folder, i)) for name in classes for i in found[name].images]
+    counts = torch.tensor([len(found[name].images) for name in classes])
+    return np.array(files), torch.arange(len(classes)).repeat_interleave(counts)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS
+from bnnbench.data.known import FOLDERS
+from bnnbench.data.listing import class_images
 from bnnbench.data.voc_tree import split_files
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ def _of_lines(lines: Iterator[str]) -> str:
 
 def _class_folders(root: Path) -> Iterator[str]:
     for split in FOLDERS.values():
-        for name in sorted(entry.name for entry in os.scandir(root / split) if entry.is_dir()):
-            files = os.scandir(root / split / name)
-            images = (file for file in files if file.name.lower().endswith(IMAGE_EXTENSIONS))
-            for image in sorted(images, key=lambda file: file.name):
-                yield f"{split}/{name}/{image.name} {image.stat().st_size}"
+        for name, listing in class_images(root / split).items():
+            for image in listing.images:
+                # an image of a list of annotations as if it were in a folder of its class
+                place = image if image.startswith(f"{name}/") else f"{name}/{image}"
+                size = os.stat(f"{root}{os.sep}{split}{os.sep}{image}").st_size
+                yield f"{split}/{place} {size}"
 
 
 def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
