@@ -84,7 +84,7 @@ def test_files_that_are_no_images_are_counted_and_named_once(root: Path) -> None
 @pytest.mark.parametrize("ending", [".heic", ".HEIF", ".jxl", ".jp2", ".exr", ".hdr"])
 def test_pictures_that_are_not_read_are_not_lost_in_silence(ending: str, root: Path) -> None:
     (root / "train" / "bee" / f"3{ending}").touch()
-    with pytest.raises(DatasetDamaged, match=rf"bee holds 1 pictures .* 3\{ending} .*convert them"):
+    with pytest.raises(DatasetDamaged, match=rf"1 pictures .* bee/3\{ending} .*convert them"):
         names(root)
 
 

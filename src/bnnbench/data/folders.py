@@ -105,9 +105,10 @@ def list_files(folder: Path, classes: list[str]) -> tuple[np.ndarray, Tensor]:
     """Image files of a split as bytes (N,), class by class, and their labels int64 (N,).
 
     Files in class folders that are no images are left out with a warning. Raises DatasetDamaged
-    where a class has no images.
+    where a class has no images, or pictures of a kind that is not read.
     """
     found = listing.class_images(folder)
+    listing.check_unread(folder, found)
     if empty := [name for name in classes if not found[name].images]:
         raise DatasetDamaged(f"{folder / empty[0]} holds no image files: fill or delete it")
     if left_out := listing.told(found):

@@ -81,15 +81,12 @@ def class_images(folder: str | Path) -> dict[str, Listing]:
     ``<class>/images/``.
 
     Raises:
-        DatasetDamaged: a list of annotations that does not fit, or pictures that are not read.
+        DatasetDamaged: a list of annotations does not fit.
     """
     folders = listed(folder).folders
     if _is_one(folder, folders):
         return _by_list(folder)
-    found = {name: _of_class(folder, name) for name in folders}
-    for name, listing in found.items():
-        _check_unread(os.path.join(folder, name), listing.others)
-    return found
+    return {name: _of_class(folder, name) for name in folders}
 
 
 def told(found: dict[str, Listing]) -> str:
@@ -98,12 +95,26 @@ def told(found: dict[str, Listing]) -> str:
     folders = [f"{name}/{folder}" for name, listing in found.items() for folder in listing.folders]
     parts = []
     if others:
-        kinds = Counter(os.path.splitext(other)[1].lower() or "without ending" for other in others)
+        kinds = Counter(_ending(other) or "without ending" for other in others)
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
         parts.append(f"{len(others)} files that are no images ({counts}), such as {others[0]}")
     if folders:
         parts.append(f"{len(folders)} folders within those of classes, such as {folders[0]}")
     return f"left out {' and '.join(parts)}" if parts else ""
+
+
+def check_unread(split: str | Path, found: dict[str, Listing]) -> None:
+    """Refuse classes with pictures of kinds that are not read; raises DatasetDamaged."""
+    others = [f"{name}/{other}" for name, listing in found.items() for other in listing.others]
+    if unread := [other for other in others if _ending(other) in UNREAD]:
+        raise DatasetDamaged(
+            f"{split} holds {len(unread)} pictures of kinds that are not read, such as {unread[0]} "
+            f"({UNREAD[_ending(unread[0])]}): convert them to JPEG or PNG, or take them out"
+        )
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _of_class(split: str | Path, name: str) -> Listing:
@@ -147,13 +158,3 @@ def _annotated(split: str | Path) -> dict[str, str]:
         raise DatasetDamaged(
             f"{path} is no list of file name and class, parted by tabs ({error}): replace it"
         ) from error
-
-
-def _check_unread(folder: str, others: Sequence[str]) -> None:
-    unread = [other for other in others if os.path.splitext(other)[1].lower() in UNREAD]
-    if unread:
-        kind = UNREAD[os.path.splitext(unread[0])[1].lower()]
-        raise DatasetDamaged(
-            f"{folder} holds {len(unread)} pictures that are not read, such as {unread[0]} "
-            f"({kind}): convert them to JPEG or PNG, or take them out"
-        )
