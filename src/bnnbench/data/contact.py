@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import matplotlib
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -54,7 +55,7 @@ def _of_objects(pictures: Sequence[Picture]) -> Image.Image:
     shown = _spread(pictures, ACROSS * BOXED_ROWS)
     classes = sorted({name for picture in pictures for name, _ in picture.objects})
     table = colormaps["tab10" if len(classes) <= 10 else "tab20"]
-    colours = {name: table(i % table.N, bytes=True)[:3] for i, name in enumerate(classes)}
+    colours = {name: to_hex(table(i % table.N)) for i, name in enumerate(classes)}
     rows = -(-len(shown) // ACROSS)
     size = GAP + ACROSS * (BOXED + GAP), GAP + rows * (BOXED + GAP)
     sheet = Image.new("RGB", size, PAPER)
@@ -66,7 +67,7 @@ def _of_objects(pictures: Sequence[Picture]) -> Image.Image:
     return sheet
 
 
-def _with_boxes(picture: Picture, colours: dict[str, tuple[int, int, int]]) -> Image.Image:
+def _with_boxes(picture: Picture, colours: dict[str, str]) -> Image.Image:
     image, scale = _fitted(picture.path, BOXED)
     draw, font = ImageDraw.Draw(image), _font(11)
     for name, (left, top, right, bottom) in picture.objects:

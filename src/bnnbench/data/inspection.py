@@ -120,21 +120,22 @@ def _class_folders(splits: dict[str, Path], above: listing.Listing) -> Found:
             if not entries.images:
                 found.broken.append((str(place / name), "it holds no image files"))
         found.notes += _left_out(split, place, listed)
+        try:
+            listing.check_unread(place, listed)
+        except DatasetDamaged as error:
+            found.broken.append((str(place), str(error).removeprefix(f"{place} ")))
     unread = [f for f in above.folders if WHOLE not in splits and f not in splits]
     found.notes += [f"folder {name}: no split, not read" for name in unread]
     for split, names in classes.items():
         if only := sorted(names ^ classes[next(iter(classes))]):
-            found.notes.append(f"{split} has other classes than {next(iter(classes))}: {only[0]}")
+            reason = f"only one of {next(iter(classes))} and {split} has {', '.join(only[:5])}"
+            found.broken.append((str(splits[split]), reason))
     return found
 
 
 def _left_out(split: str, place: Path, listed: dict[str, listing.Listing]) -> Iterator[str]:
     if told := listing.told(listed):
         yield f"{split}: {told}"
-    try:
-        listing.check_unread(place, listed)
-    except DatasetDamaged as error:
-        yield str(error)
     above = listing.listed(place)
     loose = above.images + above.others
     if loose:
@@ -170,12 +171,11 @@ def _detection(trees: list[Path]) -> Found:
                 found.pictures.append(picture)
         unlisted = len(listing.listed(tree / "JPEGImages").images) - len(pairs)
         if unlisted:
-            found.notes.append(
-                f"{unlisted} images of {tree / 'JPEGImages'} are on none of the lists"
-            )
+            found.notes.append(f"{tree / 'JPEGImages'}: {unlisted} images are on none of the lists")
     if dropped:
         found.notes.append(
-            f"{len(dropped)} boxes have no area (dataset.bad_boxes), in {dropped[0]}"
+            f"{len(dropped)} boxes have no area, the first in {dropped[0]}: correct them, or leave "
+            "them out with dataset.bad_boxes=drop"
         )
     return found
 
