@@ -36,6 +36,8 @@ PLAIN = {
     "WEBP": ("RGB",),
     "GIF": ("L", "P", "RGB"),
 }
+# Where Pillow keeps what may say how to turn a picture; a TIFF has tags of its own.
+TURNING = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
 # What often lies under the name of a picture: where, first bytes there, and what that is.
 OTHERS = (
     (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "it is HEIC, as phones write it"),
@@ -93,6 +95,8 @@ def check_image(path: str) -> Header:
 
 def orientation(image: Image.Image) -> int:
     """How EXIF tells a viewer to turn an opened picture, from 1 to 8; 1 where it says nothing."""
+    if image.format != "TIFF" and TURNING.isdisjoint(image.info):
+        return 1
     try:
         exif = Image.Image.getexif(image)  # that of a PNG would decode it
         said = exif.get(ExifTags.Base.Orientation, 1)
