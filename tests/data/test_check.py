@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,16 @@ def test_turned_pictures_are_counted_and_measured_upright(folders: Path, check: 
     assert "largest 100 x 300" in text
 
 
+def test_odd_names_are_read_and_move_no_cursor(folders: Path, check: Checked) -> None:
+    for name in (b"new\nline.jpg", b"latin \xe9.jpg", "é 'q\".png".encode()):
+        shutil.copy(folders / "train/red/0.png", os.fsencode(folders / "train/red") + b"/" + name)
+    (folders / "train/red/\x1b[31m.txt").touch()
+    code, text = check(folders)
+    assert code == 0
+    assert "images: train 8, val 2" in text
+    assert text.replace("\n", "").isprintable()
+
+
 def test_a_tree_without_splits_is_read(folders: Path, check: Checked) -> None:
     code, text = check(folders / "train")
     assert code == 0
@@ -186,7 +197,18 @@ def test_a_detection_tree_tells_all_its_bad_files(tmp_path, write_tree, check: C
     code, text = check(tree)
     assert code == 1
     assert "cannot be read: 3\n" in text
-    assert "b.jpg: it has 60 x 40 pixels, its XML file says 61 x 40" in text
+    assert "b.jpg: it has 60 x 40 pixels; its XML file says 61 x 40" in text
+
+
+def test_a_photograph_that_exif_turns_is_named_as_such(tmp_path, write_tree, check) -> None:
+    tree = write_tree(tmp_path / "tree", {"a": [PATCH]}, {"test": ["a"]})
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.open(tree / "JPEGImages/a.jpg").save(tree / "JPEGImages/a.jpg", exif=exif)
+    told = (
+        "a.jpg: it has 40 x 60 pixels upright, as its EXIF orientation turns it; its XML file says"
+    )
+    assert told in check(tree)[1]
 
 
 @pytest.mark.parametrize("form", ["nothing", "file", "nested", "loose", "arrays", "absent"])

@@ -257,6 +257,25 @@ def test_damaged_exif_says_nothing(content: bytes, saved: Saved) -> None:
     assert tuple(read_image(str(with_more)).shape) == (3, 5, 7)
 
 
+def test_a_tiff_of_12_bits_has_a_range_of_12(saved: Saved) -> None:
+    """Written out: two pixels of 0xFF0 and 0x123 in three bytes, behind the list of tags."""
+    tags = {
+        256: 2,
+        257: 1,
+        258: 12,
+        259: 1,
+        262: 1,
+        273: 8 + 2 + 9 * 12 + 4,
+        277: 1,
+        278: 1,
+        279: 3,
+    }
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    content = b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + rows + bytes(4) + b"\xff\x01\x23"
+    image = read_image(str(saved(content, "TIFF")))
+    assert image.tolist() == [[[0xFF, 0x12]]] * 3
+
+
 @AVIF
 def test_avif_is_read_where_pillow_has_a_decoder(saved: Saved) -> None:
     flat = np.full((32, 48, 3), (200, 30, 90), np.uint8)

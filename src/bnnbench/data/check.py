@@ -33,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     found = find(folder)
     look_at(found.pictures, os.cpu_count() or 1, _progress(len(found.pictures)))
-    print("\n".join(report(folder, found)))
+    for line in report(folder, found):
+        print(_printable(line))
     readable = [picture for picture in found.pictures if picture.header]
     if readable:
         out = Path(options.out or f"{folder.resolve().name}_check.png")
         contact_sheet(readable).save(out, "PNG")
-        print(f"contact sheet: {out}")
+        print(_printable(f"contact sheet: {out}"))
     return int(not found.layout or bool(found.broken) or len(readable) < len(found.pictures))
 
 
@@ -129,6 +130,11 @@ def _repeated(pictures: Sequence[Picture]) -> Iterator[str]:
 
 def _is_train(picture: Picture) -> bool:
     return picture.split.rpartition("/")[2] in ("train", "trainval")
+
+
+def _printable(line: str) -> str:
+    """A line without what would move a terminal's cursor, or what it cannot write."""
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _typed(folder: Path) -> str:

@@ -43,12 +43,20 @@ def decode(path: str, plain: bool) -> Tensor:
     Raises:
         ValueError: its content is damaged.
     """
-    if not plain:
+    if not plain or not (path.isascii() or _is_utf8(path)):
         return _by_pillow(path)
     try:
         return decode_image(path, mode=ImageReadMode.RGB)
     except RuntimeError as error:  # which names torchvision's file and line first
         raise ValueError(str(error).rsplit(", ", 1)[-1]) from error
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether torchvision, which takes no other names, can open a file."""
+    try:
+        return bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _by_pillow(path: str) -> Tensor:

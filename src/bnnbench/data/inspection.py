@@ -93,8 +93,9 @@ def _look(picture: Picture) -> None:
         decode(picture.path, header.plain)
         if picture.size not in (None, (header.height, header.width)):
             height, width = picture.size or (0, 0)
-            has = f"{header.width} x {header.height} pixels"
-            raise ValueError(f"it has {has}, its XML file says {width} x {height}")
+            turned = " upright, as its EXIF orientation turns it" * (header.orientation > 4)
+            has = f"{header.width} x {header.height} pixels{turned}"
+            raise ValueError(f"it has {has}; its XML file says {width} x {height}")
         picture.digest = hashlib.sha256(Path(picture.path).read_bytes()).digest()
         picture.header = header
     except (ValueError, OSError) as error:
