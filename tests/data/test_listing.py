@@ -160,6 +160,12 @@ def test_detection_folders_follow_the_same_rule(tmp_path: Path, write_tree) -> N
         list(split_files(tree, "test"))
 
 
+def test_a_link_that_leads_nowhere_is_named(root: Path) -> None:
+    (root / "train" / "ant" / "3.png").symlink_to(root / "gone.png")
+    with pytest.raises(DatasetDamaged, match=r"ant/3\.png is a link that leads nowhere: mend or"):
+        stamp.of_folders(root)
+
+
 def test_listing_loads_no_torch() -> None:
     code = (
         "import sys, bnnbench.data.listing, bnnbench.data.stamp; sys.exit('torch' in sys.modules)"

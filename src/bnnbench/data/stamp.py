@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.data.known import FOLDERS
+from bnnbench.data.known import FOLDERS, DatasetDamaged
 from bnnbench.data.listing import class_images
 from bnnbench.data.voc_tree import split_files
 
@@ -36,7 +36,7 @@ def of_arrays(arrays: Sequence[Tensor]) -> str:
 def of_folders(root: Path) -> str:
     """Stamp of class folders: the image files of both splits.
 
-    Raises FileNotFoundError where a split is not there.
+    Raises FileNotFoundError where a split is not there, DatasetDamaged where an image is not.
     """
     return _of_lines(_class_folders(root))
 
@@ -67,8 +67,7 @@ def _class_folders(root: Path) -> Iterator[str]:
             for image in listing.images:
                 # an image of a list of annotations as if it were in a folder of its class
                 place = image if image.startswith(f"{name}/") else f"{name}/{image}"
-                size = os.stat(f"{root}{os.sep}{split}{os.sep}{image}").st_size
-                yield f"{split}/{place} {size}"
+                yield f"{split}/{place} {_size(f'{root}{os.sep}{split}{os.sep}{image}')}"
 
 
 def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -79,4 +78,11 @@ def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
             yield f"{part} {split}"
             for pair in split_files(root, split):
                 for file in map(str, pair):
-                    yield f"{file[inside:].replace(os.sep, '/')} {os.stat(file).st_size}"
+                    yield f"{file[inside:].replace(os.sep, '/')} {_size(file)}"
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError as error:  # its name was just read
+        raise DatasetDamaged(f"{path} is a link that leads nowhere: mend or delete it") from error
