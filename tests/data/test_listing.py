@@ -120,7 +120,7 @@ def test_a_list_of_annotations_tells_the_classes_of_one_folder(root: Path) -> No
     assert [Path(f.decode()).name for f in files] == ["a1.png", "a2.png", "b1.png", "b2.png"]
     assert labels.tolist() == [0, 0, 1, 1]
     before, path = stamp.of_folders(root), root / "val" / "val_annotations.txt"
-    path.write_text(path.read_text().replace("a1.png\tant", "a1.png\tbee"))
+    path.write_text(path.read_text().replace("a2.png\tant", "a2.png\tbee"))
     assert list_files(root / "val", ["ant", "bee"])[1].tolist() == [0, 1, 1, 1]
     assert stamp.of_folders(root) != before
 
