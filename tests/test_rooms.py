@@ -41,6 +41,7 @@ ORDER = (
     "__main__",
     "train",
     "report.py",
+    "data.py",
 )
 MOST_LOOSE_FILES = 8
 # Imports that go up all the same.
@@ -55,7 +56,7 @@ def room_of(file: Path) -> str:
     """The room that a file of src stands in."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     if parts[0] != "bnnbench":
-        return "report.py" if parts == ("report",) else parts[0]
+        return f"{parts[0]}.py" if parts in (("report",), ("data",)) else parts[0]
     return parts[1]
 
 

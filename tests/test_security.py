@@ -322,6 +322,17 @@ def gif() -> bytes:
 ZEROS = b"a\0\0" + zlib.compress(bytes(3 * 10**7), 9)
 JPEG = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xdc\xff\xdc\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
 WEBP = b"RIFF\x1a\0\0\0WEBPVP8L\r\0\0\0/\xff\xff\xff\x0f\0\x07\x10\x11\x11\x88\x88\xfe\x07\0"
+BMP = b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 10**5, 10**5, 1, 24, 0) + bytes(20)
+
+
+def tif(width: int, height: int) -> bytes:
+    """Grey without pixels."""
+    entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    entries[279] = 64
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in entries.items())
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + listed + bytes(4)
+
+
 PICTURES = {
     "a.png": (png(60000, 60000), "claims more than 178956970 pixels"),
     "b.png": (png(2**31 - 1, 2**31 - 1), "claims more than"),
@@ -331,10 +342,17 @@ PICTURES = {
     "f.gif": (gif()[:6] + b"\xff" * 4 + gif()[10:], "claims more than"),
     "f2.gif": (gif(), "it is an animation"),
     "g.webp": (WEBP, "claims more than"),
-    "h.bmp": (b"BM" + bytes(16) + struct.pack("<ii", 10**5, 10**5) + bytes(28), "no header of"),
+    "h.bmp": (BMP, "claims more than"),
     "i.tif": (b"II*\0\x08\0\0\0\0\0", "no header of"),
-    "j.jpg": (b"", "no header of"),
+    "i2.tif": (tif(60000, 60000), "claims more than"),
+    "j.jpg": (b"", "it is empty"),
     "k.png": (png(8, 8)[:40], ""),
+    "l.ppm": (b"P6 60000 60000 255\n", "claims more than"),
+    "m.pgm": (b"P2 60000 60000 9\n" + b"7 " * 50, "claims more than"),
+    # what Pillow opens as well, and this suite does not
+    "n.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "no header of"),
+    "o.psd": (b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\x08\0\0\0\x08\0\x08\0\3", "Photoshop"),
+    "p.tga": (bytes(2) + b"\2" + bytes(9) + b"\x08\0\x08\0\x18\0" + bytes(192), "no header of"),
 }
 
 

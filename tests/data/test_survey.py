@@ -102,15 +102,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "one class": (lambda root: fill(root, {"ant": 3}), "one class folder, ant: there is nothing"),
     "empty": (
         lambda root: fill(root, CLASSES | {"dog": 0, "eel": 0}),
-        "no image files directly in dog, eel: fill or delete them$",
+        "no image files in dog, eel: fill or delete them$",
     ),
     "empty in a split": (
         lambda root: [fill(root / "train"), fill(root / "val", CLASSES | {"bee": 0})],
-        "no image files directly in val/bee: fill or delete it$",
+        "no image files in val/bee: fill or delete it$",
     ),
     "nested": (
         lambda root: [fill(root / "animals"), fill(root / "plants")],
-        "directly in animals, plants: .*; animals holds folders, such as ant$",
+        "no image files in animals, plants: .*; animals holds folders, such as ant$",
     ),
     "alone": (lambda root: fill(root, CLASSES | {"dog": 1}), "one image alone in dog: a class"),
     "differ": (differing, "train has 3 classes and val 3; only one of them has cat, dog: both"),

@@ -17,16 +17,18 @@ import torch
 from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import sharding
 from bnnbench.data.augmentation import Mixing
+from bnnbench.data.decoding import decode
 from bnnbench.data.headers import check_image
 from bnnbench.data.known import JOBS, DatasetDamaged
 from bnnbench.data.spec import FileSpec
 
 # Named, because in a joblib worker the default is joblib's, whose processes lack what these need.
 CONTEXT = "fork" if sys.platform == "linux" else "spawn"
+
+PLAIN, OTHER = 1, 2  # how an image whose header was looked at is decoded
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them
@@ -48,7 +50,7 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
 
     def __init__(self, files: np.ndarray, truths: Any, transform: Transform, seed: int) -> None:
         self.files, self.truths, self.transform, self.seed = files, truths, transform, seed
-        self._checked = bytearray(len(files))  # whose headers were looked at, once a process
+        self._seen = bytearray(len(files))  # what their headers say, looked at once a process
 
     def __len__(self) -> int:
         return len(self.files)
@@ -58,14 +60,11 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         epoch, index = key
         path = os.fsdecode(self.files[index])
         try:
-            if not self._checked[index]:
-                check_image(path)
-                self._checked[index] = True
-            image = decode_image(path, mode=ImageReadMode.RGB)
-        except (RuntimeError, ValueError) as error:
-            told = str(error)
-            reason = told.rsplit(", ", 1)[-1] if isinstance(error, RuntimeError) else told
-            raise DatasetDamaged(f"{path} cannot be read ({reason}): replace it") from error
+            if not self._seen[index]:
+                self._seen[index] = PLAIN if check_image(path).plain else OTHER
+            image = decode(path, self._seen[index] == PLAIN)
+        except ValueError as error:
+            raise DatasetDamaged(f"{path} cannot be read ({error}): replace it") from error
         truth = self.truth(index, image)
         with torch.random.fork_rng(devices=[]):
             # the CPU's generator alone: torch.manual_seed would seed the GPU's as well

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
-from bnnbench.data import stamp, statistics
+from bnnbench.data import listing, stamp, statistics
 from bnnbench.data.augmentation import (
     Augmentation,
     evaluation_transform,
@@ -33,7 +33,7 @@ from bnnbench.data.known import (
     folder_places,
 )
 from bnnbench.data.spec import AUTO, FileSpec
-from bnnbench.data.survey import check_classes, image_files, subfolders
+from bnnbench.data.survey import check_classes
 
 log = logging.getLogger(__name__)
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # with these a loader gives pixels as they are
@@ -169,8 +169,8 @@ class FolderDataModule(FileData, ClassificationData):
 
 
 def class_names(folder: Path) -> list[str]:
-    """The sorted class folders of a split. Raises DatasetDamaged if there are none."""
-    names = subfolders(folder)
+    """The sorted classes of a split. Raises DatasetDamaged if there are none."""
+    names = listing.class_names(folder)
     if not names:
         raise DatasetDamaged(
             f"{folder} holds no class folders: it needs {folder.name}/<class>/*.JPEG"
@@ -181,15 +181,15 @@ def class_names(folder: Path) -> list[str]:
 def list_files(folder: Path, classes: Sequence[str]) -> tuple[np.ndarray, Tensor]:
     """Image files of a split as bytes (N,), class by class, and their labels int64 (N,).
 
-    Raises DatasetDamaged where a class has no images.
+    Files in class folders that are no images are left out with a warning. Raises DatasetDamaged
+    where a class has no images, or pictures of a kind that is not read.
     """
-    files: list[bytes] = []
-    counts = []
-    for name in classes:
-        found = [entry.path for entry in image_files(folder / name)]
-        if not found:
-            raise DatasetDamaged(f"{folder / name} holds no image files: fill or delete it")
-        files += map(os.fsencode, found)
-        counts.append(len(found))
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
-    return np.array(files), labels
+    found = listing.class_images(folder)
+    listing.check_unread(folder, found)
+    if empty := [name for name in classes if not found[name].images]:
+        raise DatasetDamaged(f"{folder / empty[0]} holds no image files: fill or delete it")
+    if left_out := listing.told(found):
+        rank_zero_warn(f"{folder}: {left_out}")
+    files = [os.fsencode(os.path.join(folder, i)) for name in classes for i in found[name].images]
+    counts = torch.tensor([len(found[name].images) for name in classes])
+    return np.array(files), torch.arange(len(classes)).repeat_interleave(counts)

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# As torchvision's IMG_EXTENSIONS, whose import would load torch.
+# torchvision's IMG_EXTENSIONS, whose import would load torch, and other endings of these kinds.
 IMAGE_EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp",
+    ".jpe", ".jfif", ".gif", ".pbm", ".pnm", ".avif",
 )  # fmt: skip
 FOLDERS = {"train": "train", "test": "val"}  # ImageNet's labelled validation set is the test set
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # a box's tags in an XML file

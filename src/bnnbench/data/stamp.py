@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.data.known import FOLDERS
-from bnnbench.data.survey import image_files, subfolders
+from bnnbench.data.known import FOLDERS, DatasetDamaged
+from bnnbench.data.listing import class_images
 from bnnbench.data.voc_tree import split_files
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def of_arrays(arrays: Sequence[Tensor]) -> str:
 def of_folders(root: Path, splits: Sequence[str] = tuple(FOLDERS.values())) -> str:
     """Stamp of class folders: the image files of all splits, of ``root`` itself where one is "".
 
-    Raises FileNotFoundError where a split is not there.
+    Raises FileNotFoundError where a split is not there, DatasetDamaged where an image is not.
     """
     return _of_lines(_class_folders(root, splits))
 
@@ -63,11 +63,11 @@ def _of_lines(lines: Iterator[str]) -> str:
 
 def _class_folders(root: Path, splits: Sequence[str]) -> Iterator[str]:
     for split in splits:
-        if not (root / split).is_dir():
-            raise FileNotFoundError(root / split)
-        for name in subfolders(root / split):
-            for image in image_files(root / split / name):
-                yield f"{split}/{name}/{image.name} {image.stat().st_size}"
+        for name, listing in class_images(root / split).items():
+            for image in listing.images:
+                # an image of a list of annotations as if it were in a folder of its class
+                place = image if image.startswith(f"{name}/") else f"{name}/{image}"
+                yield f"{split}/{place} {_size(f'{root}{os.sep}{split}{os.sep}{image}')}"
 
 
 def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -78,4 +78,11 @@ def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
             yield f"{part} {split}"
             for pair in split_files(root, split):
                 for file in map(str, pair):
-                    yield f"{file[inside:].replace(os.sep, '/')} {os.stat(file).st_size}"
+                    yield f"{file[inside:].replace(os.sep, '/')} {_size(file)}"
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError as error:  # its name was just read
+        raise DatasetDamaged(f"{path} is a link that leads nowhere: mend or delete it") from error

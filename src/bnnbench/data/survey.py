@@ -6,19 +6,18 @@ on. Every tree that cannot be trained on is refused here, in one line.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged
+from bnnbench.data import listing
+from bnnbench.data.known import DatasetDamaged
 
 # Names of splits, in any case, the first that is there; further ones are not read.
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
 TEST_FRACTION = 0.2  # of a tree that has no split to test on
-NO_CLASSES = ("__MACOSX", "__pycache__")  # and what is hidden
 SHOWN = 5  # names in a message
 
 
@@ -79,9 +78,9 @@ def survey(root: Path) -> Survey:
         DatasetDamaged: as ``layout``, or a class has no images, or none to hold out.
     """
     found = layout(root)
+    images = {split: listing.class_images(root / split) for split in found.splits}
     numbers = {
-        split: [len(image_files(root / split / name)) for name in found.classes]
-        for split in found.splits
+        split: [len(images[split][name].images) for name in found.classes] for split in found.splits
     }
     empty = [
         str(Path(split) / name)
@@ -91,7 +90,7 @@ def survey(root: Path) -> Survey:
     ]
     if empty:
         raise DatasetDamaged(
-            f"{root}: no image files directly in {_listed(empty)}: fill or delete "
+            f"{root}: no image files in {_listed(empty)}: fill or delete "
             f"{'it' if len(empty) == 1 else 'them'}{_nested(root / empty[0])}"
         )
     counts = numbers[found.train]
@@ -111,12 +110,12 @@ def layout(root: Path) -> Layout:
     """
     _check_folder(root)
     names = {name.lower(): name for name in subfolders(root)}
-    train = next((names[name] for name in TRAIN if subfolders(root / names.get(name, "?"))), None)
+    train = next((names[name] for name in TRAIN if classes_of(root / names.get(name, "?"))), None)
     offered = [names[name] for name in TEST if name in names]
     if train is None:
         _check_tree(root, offered)
         return _checked(root, "", None, {})
-    test = next((name for name in offered if subfolders(root / name)), None)
+    test = next((name for name in offered if classes_of(root / name)), None)
     remaining = [name for name in offered if name != test]
     reason = "has no class folders" if test is None else f"{test} is tested on"
     return _checked(root, train, test, dict.fromkeys(remaining, reason))
@@ -124,19 +123,16 @@ def layout(root: Path) -> Layout:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders that can be classes or splits, sorted; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
+    return listing.listed(folder).folders if folder.is_dir() else []
 
 
-def image_files(folder: Path) -> list[os.DirEntry[str]]:
-    """The image files of a class folder, by name."""
-    files = (e for e in os.scandir(folder) if e.name.lower().endswith(IMAGE_EXTENSIONS))
-    return sorted(files, key=lambda entry: entry.name)
+def classes_of(split: Path) -> list[str]:
+    """The sorted classes of a split; none of one that is not there or whose images have none.
 
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in NO_CLASSES
+    Tiny-ImageNet's test set, all in one folder, has none.
+    """
+    names = listing.class_names(split) if split.is_dir() else []
+    return [] if names == [listing.FOLDER] else names
 
 
 def _check_folder(root: Path) -> None:
@@ -146,13 +142,13 @@ def _check_folder(root: Path) -> None:
     if {"JPEGImages", "Annotations"} <= set(folders):
         raise DatasetDamaged(f"{root} holds images with boxes: read it with dataset=voc_folder")
     if not folders:
-        what = "image files, but no" if image_files(root) else "no"
+        what = "image files, but no" if listing.listed(root).images else "no"
         raise DatasetDamaged(
             f"{root} holds {what} class folders: put the images of each class into a folder "
             "of its name"
         )
     inner = root / folders[0]
-    if len(folders) == 1 and folders[0].lower() not in TRAIN and subfolders(inner):
+    if len(folders) == 1 and folders[0].lower() not in TRAIN and classes_of(inner):
         raise DatasetDamaged(
             f"{root} holds nothing but the folder {folders[0]}: give dataset.folder={inner}"
         )
@@ -160,22 +156,24 @@ def _check_folder(root: Path) -> None:
 
 def _check_tree(root: Path, offered: list[str]) -> None:
     """Refuse splits without one to train on; a class may be called ``train`` or ``test``."""
-    if offered and len(offered) == len(subfolders(root)) and subfolders(root / offered[0]):
+    if offered and len(offered) == len(subfolders(root)) and classes_of(root / offered[0]):
         raise DatasetDamaged(
             f"{root} holds {_listed(offered)}, but no folder train with class folders to train on"
         )
 
 
 def _checked(root: Path, train: str, test: str | None, unread: dict[str, str]) -> Layout:
-    classes = subfolders(root / train)
+    classes = classes_of(root / train)
     if test is not None:
-        check_classes(root, {train: classes, test: subfolders(root / test)})
+        check_classes(root, {train: classes, test: classes_of(root / test)})
     if len(classes) < 2:
         raise DatasetDamaged(
             f"{root / train} holds one class folder, {classes[0]}: there is nothing to tell it "
             "from; give the folder that holds a folder for each class"
         )
-    hidden = (e.name for e in os.scandir(root / train) if e.is_dir() and _is_hidden(e.name))
+    hidden = (
+        name for name in listing.listed(root / train).hidden if (root / train / name).is_dir()
+    )
     unread |= dict.fromkeys(sorted(hidden), "is no class")
     return Layout(root, train, test, tuple(classes), unread)
 

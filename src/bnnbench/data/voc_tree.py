@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
+from bnnbench.data.listing import listed
 
 YEARS = {"VOC2007": "2007", "VOC2012": "2012"}  # tree: torchvision's name
 
@@ -62,8 +63,7 @@ def _stems(folder: Path, extensions: Sequence[str]) -> dict[str, str]:
     """Files of a folder by name without extension, ``.jpg`` before others of that name."""
     if not folder.is_dir():
         return {}
-    paths = sorted(entry.path for entry in os.scandir(folder))
-    paths = [path for path in paths if path.lower().endswith(tuple(extensions))]
+    paths = [os.path.join(folder, name) for name in listed(folder, extensions).images]
     paths.sort(key=lambda path: path.lower().endswith(".jpg"))  # the last of a name stays
     return {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
 
