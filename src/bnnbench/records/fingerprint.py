@@ -86,6 +86,7 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "callbacks": {},
     "backbone.stem": "auto",
+    "backbone.stem_nonlinearity": "same",
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],

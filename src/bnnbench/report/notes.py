@@ -16,6 +16,7 @@ _STRUCTURE = {
     "shortcut": "shortcut",
     "downsample": "downsample",
     "nonlinearity": "nonlinearity",
+    "stem_nonlinearity": "behind the stem",
     "head_norm": "head norm",
     "norm": "norms",
     "norm_start": "norms start at",
@@ -27,7 +28,8 @@ _STRUCTURE = {
     "conv7": "conv7",
     "extras": "extra maps",
 }
-USUAL = {"norms": "batch", "norms start at": 1.0, "teacher": "none"}  # results leave it out
+# What results leave out.
+USUAL = {"behind the stem": "same", "norms": "batch", "norms start at": 1.0, "teacher": "none"}
 
 
 # Settings that make rows incomparable where they differ, by their key in the config.
