@@ -5,8 +5,8 @@ has no gradient, the sign is straight-through: ``G = E|v| g``. Two changes of th
 filter and per weight: adaptive gradient scaling, ``G <- G max(1, delta ||w|| / ||G||)`` with the
 norms at least 1e-3 and 1e-6, then silence awareness decaying, ``G <- G + decay * w`` for weights
 whose flip state is below 1e-4, a moving average (0.999) of the flips of their sign. Activations as
-in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed: the
-first step's flips are not seen; sign(0) = +1.
+in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed:
+sign(0) = +1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OvSWWeight(Side):
     def __init__(self, shape: Sequence[int], delta: float, decay: float) -> None:
         super().__init__()
         self.delta, self.decay = delta, decay
-        self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: none yet
+        self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: no step yet
         self.register_buffer("flips", torch.zeros(tuple(shape)))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -51,7 +51,8 @@ class OvSWWeight(Side):
 
     @torch.no_grad()
     def after_backward(self, weight: Tensor) -> None:
-        """Scale the gradient of each filter, and decay silent weights."""
+        """Scale the gradient of each filter, decay silent weights, and remember the signs."""
+        self.signs.copy_(sign(weight))  # to be compared with those after the step
         grad = weight.grad
         if grad is None:
             return
@@ -66,4 +67,3 @@ class OvSWWeight(Side):
         signs = sign(weight).to(self.signs.dtype)
         flipped = (signs * self.signs).eq(-1).to(self.flips.dtype)
         self.flips.lerp_(flipped, 1 - MOMENTUM)
-        self.signs.copy_(signs)
