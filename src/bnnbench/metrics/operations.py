@@ -111,11 +111,12 @@ def _scale_bytes(layer: BinaryConv2d | BinaryLinear) -> int:
     side, weight = layer.weight_quantizer, layer.weight
     if side.bits != 1:
         return 0
-    found, of_other = side.decompose(weight), side.decompose(weight**3)
-    parts = ((found.scale, of_other.scale, 1.0), (found.offset, of_other.offset, 0.0))
-    derived = [
-        p for p, other, neutral in parts if not (torch.equal(p, other) or (p == neutral).all())
-    ]
+    found = side.decompose(weight)
+    derived = [part for part, none in ((found.scale, 1), (found.offset, 0)) if (part != none).any()]
+    if derived and any(True for _ in side.parameters()):
+        of_zeros = side.decompose(torch.zeros_like(weight))
+        learned = (of_zeros.scale, of_zeros.offset)
+        derived = [part for part in derived if not any(torch.equal(part, p) for p in learned)]
     return sum(4 * _numbers(part, side.bases) for part in derived)
 
 

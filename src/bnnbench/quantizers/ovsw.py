@@ -41,6 +41,7 @@ class OvSWWeight(Side):
         self.delta, self.decay = delta, decay
         self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: no step yet
         self.register_buffer("flips", torch.zeros(tuple(shape)))
+        self._seen = False  # the signs before the first step of this process
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
@@ -51,8 +52,10 @@ class OvSWWeight(Side):
 
     @torch.no_grad()
     def after_backward(self, weight: Tensor) -> None:
-        """Scale the gradient of each filter, decay silent weights, and remember the signs."""
-        self.signs.copy_(sign(weight))  # to be compared with those after the step
+        """Scale the gradient of each filter, and decay silent weights."""
+        if not self._seen:  # afterwards they are those after the step before
+            self.signs.copy_(sign(weight))
+            self._seen = True
         grad = weight.grad
         if grad is None:
             return
@@ -67,3 +70,4 @@ class OvSWWeight(Side):
         signs = sign(weight).to(self.signs.dtype)
         flipped = (signs * self.signs).eq(-1).to(self.flips.dtype)
         self.flips.lerp_(flipped, 1 - MOMENTUM)
+        self.signs.copy_(signs)
