@@ -92,7 +92,11 @@ def test_yaml_comments_belong_to_their_keys():
 
 
 @pytest.mark.parametrize(
-    ("name", "changed"), [("dsq", "Ours: the"), ("bonn", "Changed: sign(0)"), ("birealnet", "")]
+    ("name", "changed"),
+    [
+        *(("dsq", "Ours: the"), ("bonn", "Changed: sign(0)"), ("birealnet", "Changed: sign(0)")),
+        ("zhuang", ""),
+    ],
 )
 def test_what_a_header_changed_stands_apart(name, changed):
     header = read_header(f"bnnbench.quantizers.{name}")
