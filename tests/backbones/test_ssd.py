@@ -38,6 +38,19 @@ def test_default_boxes_of_300_pixels_are_the_papers(name):
     torch.testing.assert_close(net.anchors[-1], torch.tensor([150 - half, 0, 150 + half, 300]))
 
 
+def test_the_last_default_boxes_reach_the_border_or_lie_beside_it():
+    """What docs/detection.md says of the last map, and of the last row of the map of ten cells."""
+    anchors = build_backbone("ssd300_resnet18", "fp32", num_classes=20, image_size=300).anchors
+    sizes = anchors[-4:, 2:] - anchors[-4:, :2]
+    larger = 300 * (0.88 * 1.05) ** 0.5
+    torch.testing.assert_close(sizes[:2, 0], torch.tensor([264.0, larger]))
+    assert sizes[2:].amax(dim=1).tolist() == [300, 300]  # 264 sqrt(2) = 373
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    beside = centres[(centres > 300.01).any(dim=1)]
+    assert len(beside) == 19 * 6
+    assert beside.max() == pytest.approx(9.5 * 32)
+
+
 def test_default_boxes_are_torchvisions_but_for_their_scales():
     theirs = torchvision_ssd(weights=None, weights_backbone=None, num_classes=21).eval()
     net = build_backbone(

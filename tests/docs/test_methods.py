@@ -53,7 +53,8 @@ def test_a_section_quotes_header_yaml_structure_cost_and_papers(text):
     assert "``beta_w -+ alpha_w``" in adabin
     assert "\n\n**Changed:** sign(0) = +1, an eps under alpha_w," in adabin
     assert "  - `t_min=1.0e-3`: first and last slope of the weights' estimator\n" in adabin
-    assert "shortcut `conv`, downsample `conv`, nonlinearity `maxout`, head_norm `true`" in adabin
+    assert "nonlinearity `maxout`, head_norm `true`, first `fp32`, last `fp32`" in adabin
+    assert "downsample `conv` (on CIFAR-10; avgpool_conv in the authors' ImageNet" in adabin
     assert "W/A bits 1/1, bases 1/1; ResNet-20: 1.070e6 OPs, 0.0494 MB packed" in adabin
     assert re.search(r"cifar10 +\| resnet20 .* 88\.2 \| one step \| BEANet manuscript", adabin)
     assert re.search(r"imagenet \| resnet18 .* 66\.4 \| two step ", adabin)
@@ -91,7 +92,11 @@ def test_yaml_comments_belong_to_their_keys():
 
 
 @pytest.mark.parametrize(
-    ("name", "changed"), [("dsq", "Ours: the"), ("bonn", "Changed: sign(0)"), ("birealnet", "")]
+    ("name", "changed"),
+    [
+        *(("dsq", "Ours: the"), ("bonn", "Changed: sign(0)"), ("birealnet", "Changed: sign(0)")),
+        ("zhuang", ""),
+    ],
 )
 def test_what_a_header_changed_stands_apart(name, changed):
     header = read_header(f"bnnbench.quantizers.{name}")

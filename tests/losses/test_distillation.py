@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
+from bnnbench.config import load_option
 from bnnbench.losses.distillation import attention_loss, attention_map, soft_target_loss
 
 
@@ -57,9 +58,30 @@ def test_attention(normalize):
         size = np.sqrt((q**2).sum(1)) if normalize == "norm" else q.max(1)
         maps.append(q / size[:, None])
     assert_allclose(attention_map(student, normalize), maps[0], rtol=1e-12)
-    expected = ((maps[0] - maps[1]) ** 2).sum(axis=1).mean()
+    expected = ((maps[0] - maps[1]) ** 2).mean()
     pairs = [student, student], [teacher, teacher]
-    assert float(attention_loss(*pairs, normalize)) == pytest.approx(2 * expected)
+    assert float(attention_loss(*pairs, normalize)) == pytest.approx(expected)
+
+
+def test_attention_is_the_mean_over_positions_and_pairs_of_larq_zoo():
+    """AttentionMatchingLossLayer: means of squares, each map by its maximum, NHWC there."""
+    shapes = [(2, 3, 8, 8), (2, 5, 4, 4), (2, 4, 2, 2)]
+    pairs = [
+        [_random(*shape, seed=7 * side + i) for i, shape in enumerate(shapes)] for side in (0, 1)
+    ]
+    layers = []
+    for ours, theirs in zip(*pairs, strict=True):
+        energies = [np.square(x.permute(0, 2, 3, 1).numpy()).mean(-1) for x in (ours, theirs)]
+        vectors = [e.reshape(len(e), -1) for e in energies]
+        q_s, q_t = (v / v.max(-1, keepdims=True) for v in vectors)
+        layers.append(np.square(q_s - q_t).mean(-1))
+    assert float(attention_loss(*pairs, "max")) == pytest.approx(np.stack(layers, -1).mean())
+
+
+def test_the_weights_are_larq_zoos_for_its_normalisation():
+    """Stages 1 and 2 of its Real-to-Binary training: 30 of attention, 3 of the soft targets."""
+    loss = load_option("loss", "attention", {})
+    assert (loss["lambda"], loss.kd, loss.normalize) == (30.0, 3.0, "max")
 
 
 def test_attention_does_not_see_the_scale_of_a_map():

@@ -98,12 +98,31 @@ def test_a_binary_stem_is_packed_but_counts_as_full_precision():
 
 @pytest.mark.parametrize(
     ("quantizer", "numbers"),
-    [("bnn", 0), ("dorefa", 18), ("birealnet", 672), ("xnor", 672), ("adabin", 2 * 672)],
+    [
+        *(("bnn", 0), ("dorefa", 18), ("birealnet", 672), ("xnor", 672), ("adabin", 2 * 672)),
+        ("pcnn", 18),  # one amplitude a layer, over a window of signs that are parameters
+        ("abcnet", 5 * 18),  # one scale a base and layer
+    ],
 )
 def test_scales_derived_from_the_latent_weight_stand_apart(quantizer, numbers):
     """ResNet-20 has 6 * (16 + 32 + 64) = 672 binary filters in 18 layers."""
     cost = _count("resnet20", quantizer)
     assert cost.as_dict()["scale_bytes"] == 4 * numbers
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "without", "numbers"),
+    [
+        ("mcn", "bwn", 18 * 4 * 9),  # four planes of 3x3 a layer
+        ("bonn", "pcnn", 0),  # a vector of nine a layer, like PCNN's matrix
+        ("rebnn", "reactnet", 672),  # one alpha a filter
+    ],
+)
+def test_learned_scales_are_parameters_and_counted_once(quantizer, without, numbers):
+    """Against a method without them in the same structure."""
+    sizes, others = (_count("resnet20", name).as_dict() for name in (quantizer, without))
+    assert sizes["scale_bytes"] == 0
+    assert sizes["packed_bytes"] - others["packed_bytes"] == 4 * numbers
 
 
 def test_layers_are_listed_with_their_names():

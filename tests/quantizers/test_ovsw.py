@@ -87,17 +87,35 @@ def test_a_flip_wakes_a_weight_for_2302_steps(weight, gradient, upstream):
     side, g = _side(weight), upstream(weight)
     flipped = torch.zeros_like(weight)
     flipped.view(-1)[::5] = 1
-    side.after_step(weight * (1 - 2 * flipped))
-    assert not side.flips.any()  # of the first step nothing is known
+    gradient(side, weight * (1 - 2 * flipped), g)
     side.after_step(weight)
-    torch.testing.assert_close(side.flips, 0.001 * flipped)
+    torch.testing.assert_close(side.flips, 0.001 * flipped)  # of the very first step
     for steps, asleep in ((0, 0), (2301, 0), (1, 1)):
         for _ in range(steps):
+            side.after_backward(weight)
             side.after_step(weight)
         _, grad = gradient(side, weight, g)
         silent = np.maximum(1 - flipped.numpy(), asleep)
         expected = _closed_form(weight.numpy(), g.numpy(), silent=silent)[1]
         assert_allclose(grad, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_flips_are_those_of_the_authors_loop(weight, upstream):
+    """Written out: the flip of a step is averaged before the next one, from the first on."""
+    side, leaf = _side(weight), weight.clone().requires_grad_()
+    optimizer = torch.optim.SGD([leaf], lr=1.0)
+    tracker, before = np.zeros(weight.shape), leaf.detach().numpy().copy()
+    for step in range(4):
+        now = leaf.detach().numpy().copy()
+        tracker = 0.999 * tracker + 0.001 * (np.sign(now) != np.sign(before))
+        before = now
+        leaf.grad = upstream(weight).roll(step, 0)
+        side.after_backward(leaf)
+        assert_allclose(side.flips, tracker, atol=1e-12)
+        silent = tracker < 1e-4
+        assert silent.all() == (step == 0)
+        optimizer.step()
+        side.after_step(leaf)
 
 
 def test_activation_keeps_the_std_out_of_the_gradient(x, gradient, upstream):
@@ -132,10 +150,11 @@ def test_layer_with_groups_dilation_and_stride(x, upstream):
 
 def test_state_survives_a_state_dict(weight):
     net, fresh = (nn.ModuleList([_side(weight)]) for _ in range(2))
-    net[0].after_step(-weight)
+    net[0].after_backward(-weight)
     net[0].after_step(weight)
     fresh.load_state_dict(net.state_dict())
     for module in (net, fresh):
+        module[0].after_backward(weight)
         module[0].after_step(-weight)
     assert torch.equal(fresh[0].flips, net[0].flips)
     assert float(fresh[0].flips.min()) == pytest.approx(0.001 * 0.999 + 0.001)

@@ -146,7 +146,8 @@ def test_the_loss_that_a_dataset_has_is_reached(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(NONLINEARITIES))
 def test_the_nonlinearity_of_a_backbone_is_reached(name: str) -> None:
-    check_chosen(type(NONLINEARITIES[name](4)), config_of(backbone={"nonlinearity": name}))
+    for key in ("nonlinearity", "stem_nonlinearity"):
+        check_chosen(type(NONLINEARITIES[name](4)), config_of(backbone={key: name}))
 
 
 def check_chosen(kind: type, config: dict[str, Any]) -> None:

@@ -117,6 +117,15 @@ def test_shared_facts_are_a_note_and_differing_ones_columns(make_manifest, make_
     assert notes_with(table, "not ranked")
 
 
+def test_another_nonlinearity_behind_the_stem_is_a_column(make_manifest, make_result, column):
+    """Results say nothing of it where it is the blocks' own."""
+    own = make_result()
+    none = make_result("reactnet", structure=own["structure"] | {"stem_nonlinearity": "identity"})
+    results = {"quantizer=adabin": own, "quantizer=reactnet": none}
+    table = comparison(make_manifest(*results), results, {})
+    assert column(table, "behind the stem") == ["same", "identity"]
+
+
 def test_option_columns_hold_resolved_values_of_cells_not_run_too(
     make_manifest, make_result, column
 ):

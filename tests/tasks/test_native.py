@@ -40,6 +40,7 @@ class Published(NamedTuple):
     drops: tuple[int, ...] = ()  # epochs of schedule step
     gamma: float = 0.1
     spared: bool = False  # no decay of latent weights and of learned scales
+    stem: str = "same"  # what stands behind the stem
 
 
 def vgg(act: str) -> tuple[None, None, str, bool]:
@@ -50,12 +51,16 @@ ADABIN = Published(0.1, 1e-4, 400, 128, ("conv", "conv", "maxout", True))
 RECU = Published(0.1, 5e-4, 600, 256, ("conv", "avgpool_pad", "hardtanh", True), warmup=4)
 OVSW = RECU._replace(warmup=5)
 IENET = Published(0.1, 1e-4, 400, 128, ("conv", "avgpool_pad", "hardtanh", True))
-RBNN = Published(0.1, 1e-4, 1000, 256, ("conv", "pad", "hardtanh", True), warmup=4)
+RBNN = Published(0.1, 1e-4, 1000, 256, ("block", "pad", "hardtanh", True), warmup=4)
 RESTE = RBNN._replace(structure=("block", "pad", "identity", True))
 SIMAN = Published(0.1, 5e-4, 400, 256, ("conv", "pad", "prelu", True), 4, spared=True)
 BONN = Published(
     0.01, 5e-4, 200, 128, ("conv", "conv", "prelu", False), 0, "step", (60, 120, 180), 0.2
 )
+REACTNET = Published(
+    2.5e-3, 0.0, 128, 512, ("conv", "avgpool_conv", "rprelu", False), stem="identity"
+)
+BINARY_SHORTCUTS = ("block", "binary_conv", "hardtanh", True)
 SLB = Published(0.1, 1e-4, 500, 100, ("conv", "pad", "prelu", False), schedule="onecycle")
 TABLE = {
     "adabin_cifar10_resnet18": ADABIN,
@@ -68,22 +73,26 @@ TABLE = {
     ),
     "reste_cifar10_vgg_small": RESTE._replace(structure=vgg("identity")),
     "recu_cifar10_resnet20": RECU,
-    "recu_cifar10_resnet18": RECU._replace(structure=("block", "avgpool_pad", "hardtanh", True)),
+    "recu_cifar10_resnet18": RECU._replace(
+        structure=("block", "avgpool_pad", "hardtanh", True), stem="identity"
+    ),
     "recu_cifar10_vgg_small": RECU._replace(structure=vgg("hardtanh")),
-    "siman_cifar10_resnet20": SIMAN,
-    "siman_cifar10_resnet18": SIMAN._replace(structure=("block", "conv", "hardtanh", True)),
+    "siman_cifar10_resnet20": SIMAN._replace(stem="relu"),
+    "siman_cifar10_resnet18": SIMAN._replace(structure=BINARY_SHORTCUTS, stem="identity"),
     "siman_cifar10_vgg_small": SIMAN._replace(structure=vgg("prelu")),
     "biper_cifar10_resnet18": Published(
-        0.021, 1.6e-3, 600, 256, ("block", "avgpool_pad", "hardtanh", True), 4
+        0.021, 1.6e-3, 600, 256, ("block", "avgpool_pad", "hardtanh", True), 4, stem="identity"
     ),
     "ienet_cifar10_resnet20": IENET,
-    "ienet_cifar10_resnet18": IENET._replace(structure=("block", "conv", "hardtanh", True)),
+    "ienet_cifar10_resnet18": IENET._replace(
+        structure=("block", "conv", "hardtanh", True), stem="identity"
+    ),
     "ienet_cifar10_vgg_small": IENET._replace(structure=vgg("hardtanh")),
     "ovsw_cifar10_resnet20": OVSW,
-    "ovsw_cifar10_resnet18": OVSW._replace(structure=("block", "conv", "hardtanh", True)),
+    "ovsw_cifar10_resnet18": OVSW._replace(structure=BINARY_SHORTCUTS, stem="identity"),
     "ovsw_cifar10_vgg_small": OVSW._replace(structure=vgg("hardtanh")),
     "rbnn_cifar10_resnet20": RBNN,
-    "rbnn_cifar10_resnet18": RBNN._replace(structure=("block", "conv", "hardtanh", True)),
+    "rbnn_cifar10_resnet18": RBNN._replace(structure=BINARY_SHORTCUTS, stem="identity"),
     "rbnn_cifar10_vgg_small": RBNN._replace(structure=vgg("hardtanh")),
     "slb_cifar10_resnet20": SLB,
     "slb_cifar10_vgg_small": SLB._replace(lr=0.02, decay=5e-4, structure=vgg("prelu")),
@@ -101,6 +110,9 @@ TABLE = {
         structure=("conv", "avgpool_conv", "prelu", False),
     ),
 }
+
+
+TWO_STEPS_OF = {"reactnet": (2.5e-3, 128), "rbonn": (1e-3, 256), "rebnn": (1e-3, 256)}
 
 
 def choices(name: str) -> list[str]:
@@ -162,7 +174,7 @@ def check_structure(net: nn.Module, published: Published) -> None:
     assert isinstance(net, Backbone)
     built = net.structure
     found = built.shortcut, built.downsample, built.nonlinearity, built.head_norm
-    assert found == published.structure
+    assert (found, built.stem_nonlinearity) == (published.structure, published.stem)
 
 
 def files(group: str) -> list[Path]:
@@ -177,7 +189,7 @@ def has_recipe(quantizer: str, dataset: str, backbone: str) -> bool:
 
 
 def test_every_file_has_its_row() -> None:
-    rows = {*TABLE, "reactnet_imagenet_resnet18"}  # in a test of its own
+    rows = {*TABLE, *(f"{name}_imagenet_resnet18" for name in TWO_STEPS_OF)}  # in their own tests
     assert {*options("recipe/native/network"), *options("recipe/structure/native")} < rows
     assert set(options("recipe/native/dataset")) < {"_".join(row.split("_")[:2]) for row in rows}
     assert all(has_recipe(*row.split("_", 2)) for row in rows)
@@ -268,6 +280,36 @@ def test_reactnets_two_steps(
         found = rates(built["optimizer"], built["lr_scheduler"]["scheduler"], 128)
         assert found == pytest.approx([2.5e-3 * (1 - epoch / 128) for epoch in range(128)])
         assert (stage.cfg.trainer.max_epochs, stage.cfg.dataset.batch_size) == (128, 512)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "rate", "length"), [(k, *v) for k, v in TWO_STEPS_OF.items()]
+)
+def test_reactnets_family_is_trained_in_its_two_steps(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, quantizer: str, rate: float, length: int
+) -> None:
+    """In networks with nothing behind the stem; elsewhere they are unified's."""
+    without_values(monkeypatch)
+    found = stages(compose(*choices(f"{quantizer}_imagenet_resnet18")))
+    for stage, decay in zip(found, (1e-5, 0.0), strict=True):
+        cfg = stage.cfg
+        settings = cfg.recipe.name, cfg.recipe.lr, cfg.recipe.weight_decay, cfg.trainer.max_epochs
+        assert settings == ("native", rate, decay, length)
+        assert (cfg.loss.name, cfg.teacher.model) == ("distributional", "resnet34")
+        net = run.build_task(cfg, teacher=FrozenTeacher(nn.Identity())).net
+        check_structure(net, REACTNET)
+    other = compose(*choices(f"{quantizer}_cifar10_resnet18"))
+    assert (other.recipe.name, other.backbone.stem_nonlinearity) == ("unified", "same")
+
+
+def test_rbnns_other_resnet20_is_a_switch(compose: Compose) -> None:
+    """resnet20_bireal of its readme.md, which is also the method's own structure."""
+    native = choices("rbnn_cifar10_resnet20")
+    shortcuts = [
+        compose(*arguments).backbone.shortcut
+        for arguments in (native, [*native, "backbone.shortcut=conv"], [*native, "recipe=unified"])
+    ]
+    assert shortcuts == ["block", "conv", "conv"]
 
 
 def test_biper_has_two_stages_wherever_its_authors_state_nothing(compose: Compose) -> None:

@@ -47,7 +47,7 @@ class ResNet(Backbone):
         self.conv1 = structure.stem(stem, in_channels, widths[0])
         has_norms = structure.norm == "batch"
         self.bn1 = nn.BatchNorm2d(widths[0]) if has_norms else nn.Identity()
-        self.act1 = structure.act(widths[0]) if has_norms else nn.Identity()
+        self.act1 = structure.stem_act(widths[0])
         self.maxpool = structure.stem_pool(stem)
         self.stages = nn.Sequential()
         channels, variances = widths[0], expected_variances(depths)

@@ -74,6 +74,7 @@ DOWNSAMPLES: dict[str, Callable[..., nn.Module]] = {
     "avgpool_pad": lambda i, o, s, *_: PadShortcut(i, o, s, pool=True),
     "conv": lambda i, o, s, *conv_norm: _conv_shortcut(i, o, s, False, *conv_norm),
     "avgpool_conv": lambda i, o, s, *conv_norm: _conv_shortcut(i, o, s, True, *conv_norm),
+    "binary_conv": lambda i, o, s, *conv_norm: _conv_shortcut(i, o, s, False, *conv_norm),
 }
 
 
@@ -84,8 +85,10 @@ class Structure:
     Attributes:
         quantizer: the method.
         shortcut: ``conv`` (a shortcut around each convolution) or ``block`` (around each two).
-        downsample: a key of ``DOWNSAMPLES``; None where a backbone has no shortcuts.
+        downsample: a key of ``DOWNSAMPLES``, ``binary_conv`` being ``conv`` with the method's own
+            1x1 convolution; None where a backbone has no shortcuts.
         nonlinearity: a key of ``NONLINEARITIES``; it stands after the residual add.
+        stem_nonlinearity: the one behind the stem's norm; ``same``: ``nonlinearity`` as well.
         head_norm: batch norm between pooling and classifier.
         padding_value: 0, -1 or +1 around binarized maps.
         first: ``fp32`` or ``binary`` (weights only) stem.
@@ -101,6 +104,7 @@ class Structure:
     padding_value: float = 0
     first: str = "fp32"
     last: str = "fp32"
+    stem_nonlinearity: str = "same"
     projection: ClassVar[str] = "fp32"  # behind the fields: a detector's structure makes it one
     norms: ClassVar[tuple[str, ...]] = ("batch",)  # what the backbone can be built with
 
@@ -115,6 +119,7 @@ class Structure:
             "last": ("fp32", "binary"),
         }
         choices["nonlinearity"] = tuple(NONLINEARITIES)
+        choices["stem_nonlinearity"] = ("same", *NONLINEARITIES)
         if self.shortcut is not None:
             choices |= {"shortcut": SHORTCUTS, "downsample": tuple(DOWNSAMPLES)}
         for key, valid in choices.items():
@@ -123,16 +128,21 @@ class Structure:
         # Not quantizer.example: what FDA and IE-Net draw for this one stands before all weights of
         # their networks, and without it no committed result of theirs would be found again.
         side = self.quantizer.activation(1)
-        if self.nonlinearity == "relu" and side.symmetric:
-            raise ValueError(
-                f"backbone.nonlinearity=relu before quantizer={self.quantizer.name}: the sign of a "
-                "ReLU's output is constant; choose identity, hardtanh, prelu, rprelu or maxout"
-            )
+        for key in ("nonlinearity", "stem_nonlinearity"):
+            if getattr(self, key) == "relu" and side.symmetric and not self._has_norm_before(key):
+                raise ValueError(
+                    f"backbone.{key}=relu before quantizer={self.quantizer.name}: the sign of a "
+                    "ReLU's output is constant; choose identity, hardtanh, prelu, rprelu or maxout"
+                )
         if self.nonlinearity == "identity" and side.bits == 32:
             raise ValueError(
                 f"backbone.nonlinearity=identity with quantizer={self.quantizer.name}: a network "
                 "with real activations and no nonlinearity is linear; choose relu, for instance"
             )
+
+    def _has_norm_before(self, key: str) -> bool:
+        """Whether a norm stands between this nonlinearity and the sign: behind the stem alone."""
+        return key == "stem_nonlinearity" and self.block == "pre_activation"
 
     @property
     def norm(self) -> str:
@@ -150,19 +160,27 @@ class Structure:
         return self.quantizer.config.get("norm_start", 1.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """The switches, without the method, and how the method's norms are unusual."""
+        """The switches, without the method; of some only what is unusual."""
         switches = {field.name: getattr(self, field.name) for field in fields(self)}
         del switches["quantizer"]
         own = {
             "norm": ("batch", self.norm),
             "norm_start": (1.0, self.norm_start),
             "block": ("basic", self.block),
+            "stem_nonlinearity": ("same", switches.pop("stem_nonlinearity")),
         }
         return switches | {key: value for key, (usual, value) in own.items() if value != usual}
 
     def act(self, channels: int) -> nn.Module:
         """The nonlinearity for ``channels`` channels."""
         return NONLINEARITIES[self.nonlinearity](channels)
+
+    def stem_act(self, channels: int) -> nn.Module:
+        """The nonlinearity behind the stem's norm; without norms there is none."""
+        if self.norm == "none":
+            return nn.Identity()
+        same = self.stem_nonlinearity == "same"
+        return NONLINEARITIES[self.nonlinearity if same else self.stem_nonlinearity](channels)
 
     def conv3x3(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
         """A binarized 3x3 convolution without bias."""
@@ -178,7 +196,8 @@ class Structure:
         if stride == 1 and in_channels == out_channels:
             return nn.Identity()
         assert self.downsample is not None
-        conv = self.quantizer.conv2d if self.projection == "binary" else nn.Conv2d
+        is_binary = "binary" in (self.projection, self.downsample.removesuffix("_conv"))
+        conv = self.quantizer.conv2d if is_binary else nn.Conv2d
         if self.norm == "none":  # what keeps the scale then is the method's own standardisation
             conv = self.quantizer.weight_only().conv2d
         shape = in_channels, out_channels, stride
@@ -225,3 +244,13 @@ class ResNetStructure(NormFreeStructure):
         super().__post_init__()
         if self.norm == "none" and self.shortcut != "conv":
             raise ValueError(f"backbone.shortcut={self.shortcut}: choose conv with norm=none")
+        if self.norm == "none" and self.downsample == "binary_conv":
+            raise ValueError(
+                "backbone.downsample=binary_conv: choose conv or avgpool_conv with norm=none; the "
+                "weights of shortcuts are binary there"
+            )
+        if self.norm == "none" and self.stem_nonlinearity != "same":
+            raise ValueError(
+                f"backbone.stem_nonlinearity={self.stem_nonlinearity}: behind a stem without norm "
+                "there is none; leave it at same with norm=none"
+            )

@@ -35,7 +35,7 @@ def soft_target_loss(student: Tensor, teacher: Tensor, temperature: float) -> Te
 def attention_map(x: Tensor, normalize: str) -> Tensor:
     """``Q = sum_c x_c^2`` of each image, flattened and divided by its norm or maximum; (N, H W).
 
-    Real-to-Binary, arXiv 2003.11535, Sec. 4.2; larq divides by the maximum.
+    Real-to-Binary, arXiv 2003.11535, Sec. 4.2; larq/zoo divides by the maximum.
     """
     q = x.square().sum(dim=1).flatten(1)
     size = q.norm(dim=1, keepdim=True) if normalize == "norm" else q.amax(dim=1, keepdim=True)
@@ -43,13 +43,13 @@ def attention_map(x: Tensor, normalize: str) -> Tensor:
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], normalize: str) -> Tensor:
-    """``sum_j ||Q_s^j - Q_t^j||^2`` over pairs of maps (N, C, H, W), mean over the images.
+    """Mean of ``(Q_s - Q_t)^2`` over positions, pairs of maps (N, C, H, W) and images.
 
-    The numbers of channels may differ, sizes may not.
+    With ``max`` it is that of larq/zoo. The numbers of channels may differ, sizes may not.
     """
     pairs = zip(student, teacher, strict=True)
     differences = [attention_map(s, normalize) - attention_map(t, normalize) for s, t in pairs]
-    return torch.stack([d.square().sum(dim=1).mean() for d in differences]).sum()
+    return torch.stack([d.square().mean() for d in differences]).mean()
 
 
 def hint_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], bits: int) -> Tensor:

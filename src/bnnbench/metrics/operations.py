@@ -33,7 +33,7 @@ class LayerCost:
         bases: binary tensors of both sides multiplied.
         weights: elements of the weight.
         weight_bytes: packed weight, without scales.
-        scale_bytes: scales and offsets derived from the latent weight.
+        scale_bytes: scales and offsets derived from the latent weight; learned ones are parameters.
     """
 
     name: str
@@ -107,20 +107,29 @@ class NetworkCost:
 
 
 def _scale_bytes(layer: BinaryConv2d | BinaryLinear) -> int:
-    side = layer.weight_quantizer
+    """Of what follows from the latent weight; what follows from parameters is counted as these."""
+    side, weight = layer.weight_quantizer, layer.weight
     if side.bits != 1:
         return 0
-    parts = side.decompose(layer.weight)
-    is_constant = [bool((part == part.flatten()[0]).all()) for part in (parts.scale, parts.offset)]
-    numels = [parts.scale.numel(), parts.offset.numel()]
-    neutral = [1.0, 0.0]
-    return sum(
-        4 * numel
-        for numel, constant, part, value in zip(
-            numels, is_constant, (parts.scale, parts.offset), neutral, strict=True
-        )
-        if not (constant and float(part.flatten()[0]) == value)
-    )
+    found = side.decompose(weight)
+    derived = [part for part, none in ((found.scale, 1), (found.offset, 0)) if (part != none).any()]
+    if derived and any(True for _ in side.parameters()):
+        of_zeros = side.decompose(torch.zeros_like(weight))
+        learned = (of_zeros.scale, of_zeros.offset)
+        derived = [part for part in derived if not any(torch.equal(part, p) for p in learned)]
+    return sum(4 * _numbers(part, side.bases) for part in derived)
+
+
+def _numbers(part: Tensor, bases: int) -> int:
+    """How many numbers ``part`` is made of: one along an axis on which it does not change.
+
+    Where one of several bases is the code, it holds the codes of the others, with a scale each.
+    """
+    for axis in range(part.dim()):
+        first = part.narrow(axis, 0, 1)
+        if torch.equal(part, first.expand_as(part)):
+            part = first
+    return min(part.numel(), bases) if bases > 1 else part.numel()
 
 
 def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, out: Tensor) -> LayerCost:

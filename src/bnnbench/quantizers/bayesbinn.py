@@ -6,7 +6,8 @@ generator; evaluation uses sign(lam). The gradient that reaches lam is
 ``g (1 - w^2 + 1e-10) / (tau (1 - tanh(lam)^2 + 1e-10))``, which the optimizer of
 ``recipe=bayesbinn`` multiplies by N_eff. Weights alone are binary. Changed: tanh(lam) is today's,
 the authors' is one step old; one sample a step (their CIFAR scripts' number); first and last layer
-and batch norm are real unless ``first=binary last=binary`` (the authors binarize everything).
+and batch norm are real unless ``first=binary last=binary`` (the authors binarize everything);
+sign(0) = +1, theirs is -1.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Weights ``E|w| * sign(w)`` per filter, the scale without gradient; the released code's gradient is
 ``g * 1[|w| < 1]``, the paper's magnitude-aware one multiplies it by ``E|w|``
-(``magnitude_aware=true``). Activations ``sign(x)`` with ApproxSign (Eq. 6).
+(``magnitude_aware=true``). Activations ``sign(x)`` with ApproxSign (Eq. 6). Changed: sign(0) = +1.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ each step (Algorithm 1); activations ``sign(x)`` with the clipped straight-throu
 probability ``clip((w + 1) / 2, 0, 1)`` (Courbariaux et al., arXiv 1511.00363, Sec. 2.2; 1602.02830,
 Eqs. 2, 3). Changed: sign is deterministic unless asked otherwise; evaluation takes ``sign(w)``
 even then, where the authors' code takes w itself (their BNN on CIFAR-10 draws nothing); first and
-last layer stay in full precision unless ``first=binary last=binary`` (the original binarizes both).
+last layer stay in full precision unless ``first=binary last=binary`` (the original binarizes both);
+sign(0) = +1.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ sin(omega x))``; n goes from 9 to 18. In training a noise adaptation module (Sec
 (fc2(relu(fc1(x))) + 0.1 sin(x))`` to each sign, alpha falling from 0.1 to 0 as a cosine. The linear
 layers act on a filter's weights, or on a pixel's channels, and are 64 times narrower inside (4
 times below 64). Changed: never noise in evaluation; n and alpha are those of an epoch's start, so
-that the last epoch has n = 17.
+that the last epoch has n = 17; sign(0) = +1.
 """
 
 from __future__ import annotations

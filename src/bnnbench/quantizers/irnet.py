@@ -3,7 +3,7 @@
 Weights (Libra-PB, Eqs. 4-7): each filter standardised, ``v = (w - E w) / std(w)`` (unbiased std,
 inside the gradient), value ``2^round(log2 E|v|) * sign(v)`` with the scale detached. Activations
 ``sign(x)``. Both signs use the error decay estimator (Eq. 12), whose slope follows the training
-progress. Changed: the slope is a buffer, so that a resumed run continues with it.
+progress. Changed: the slope is a buffer, so that a resumed run continues with it; sign(0) = +1.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ has no gradient, the sign is straight-through: ``G = E|v| g``. Two changes of th
 filter and per weight: adaptive gradient scaling, ``G <- G max(1, delta ||w|| / ||G||)`` with the
 norms at least 1e-3 and 1e-6, then silence awareness decaying, ``G <- G + decay * w`` for weights
 whose flip state is below 1e-4, a moving average (0.999) of the flips of their sign. Activations as
-in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed: the
-first step's flips are not seen; sign(0) = +1.
+in ReCU, the std of the sample without gradient. std: unbiased, ``sqrt(var + 1e-5)``. Changed:
+sign(0) = +1.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class OvSWWeight(Side):
     def __init__(self, shape: Sequence[int], delta: float, decay: float) -> None:
         super().__init__()
         self.delta, self.decay = delta, decay
-        self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: none yet
+        self.register_buffer("signs", torch.zeros(tuple(shape), dtype=torch.int8))  # 0: no step yet
         self.register_buffer("flips", torch.zeros(tuple(shape)))
+        self._seen = False  # the signs before the first step of this process
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
@@ -52,6 +53,9 @@ class OvSWWeight(Side):
     @torch.no_grad()
     def after_backward(self, weight: Tensor) -> None:
         """Scale the gradient of each filter, and decay silent weights."""
+        if not self._seen:  # afterwards they are those after the step before
+            self.signs.copy_(sign(weight))
+            self._seen = True
         grad = weight.grad
         if grad is None:
             return

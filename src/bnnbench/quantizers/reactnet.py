@@ -1,7 +1,8 @@
 """ReActNet's RSign (Liu et al., ECCV 2020, arXiv 2003.03488, Eq. 4); code liuzechun/ReActNet.
 
 Activations ``sign(x - threshold)`` with one learned threshold per channel and ApproxSign as
-surrogate; weights as in Bi-Real Net. RPReLU (Eq. 5) is the block's nonlinearity.
+surrogate; weights as in Bi-Real Net. RPReLU (Eq. 5) is the block's nonlinearity. Changed:
+sign(0) = +1.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ last step flipped times ``max|g|``, within [1e-5, 2e-4]. Activations and block a
 Changed: flips are counted between the weights before and after the step, as in the group's book
 "Binary Neural Networks" (2023, Eq. 3.150); the code takes w less its raw gradient for the weights
 before, and its bounds, as written, give 2e-4 always. The book's clip of the gradient at |w| = 1 is
-neither in the code nor here. With accumulated gradients the loss counts once a backward. sign(0) =
-+1.
+neither in the code nor here. With accumulated gradients the loss counts once a backward. The first
+step's flips are not seen. sign(0) = +1.
 """
 
 from __future__ import annotations

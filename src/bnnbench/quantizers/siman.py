@@ -7,7 +7,7 @@ magnitudes clipped to the layer's p-th and (100 - p)-th percentile, p falling fr
 Activations ``sign(x - mean)`` with ApproxSign, mean and std of the sample in training and in
 evaluation. One learned scale an output channel. std: unbiased, ``sqrt(var + 1e-5)``. Changed: the
 code is computed, not stored; weights are clipped after a step, not in every forward, so not before
-the first; equal magnitudes at the cut are all +1.
+the first; equal magnitudes at the cut are all +1; sign(0) of activations = +1.
 """
 
 from __future__ import annotations

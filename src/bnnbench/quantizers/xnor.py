@@ -5,7 +5,8 @@ Weights: centred over the input channels, clamped to [-1, 1], then ``alpha * sig
 output op, off by default because no public code applies it. ``gradient``: ``corrected`` is the true
 gradient of ``alpha * sign(w)`` with a straight-through sign; ``paper`` is Eq. 12 elementwise;
 ``lua`` is ``paper`` with the centring factor ``1 - 1/C_in`` of the released code.
-``gradient_scale`` multiplies it. Changed: centring is straight-through in ``corrected``.
+``gradient_scale`` multiplies it. Changed: centring is straight-through in ``corrected``;
+sign(0) = +1.
 """
 
 from __future__ import annotations

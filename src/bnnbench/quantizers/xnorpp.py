@@ -6,7 +6,7 @@ and columns (the paper's fourth case, its best), learned by back-propagation, in
 of the authors; the paper was read as abstract, the form of Gamma in other people's implementations:
 htqin/BiBench, larq/zoo. Changed: the vectors of rows and columns have ``map_size`` elements, of
 which a map of H x W uses the first H and W, so that a checkpoint belongs to its ``map_size``.
-Linear layers have no Gamma.
+Linear layers have no Gamma; sign(0) = +1.
 """
 
 from __future__ import annotations

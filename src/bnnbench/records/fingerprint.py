@@ -97,6 +97,7 @@ NEUTRAL: dict[str, Any] = {
     "dataset.cutmix": 0,
     "dataset.erasing": 0,
     "dataset.class_weights": None,
+    "backbone.stem_nonlinearity": "same",
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],

@@ -46,13 +46,14 @@ NAMED: dict[str, dict[str, str]] = {
         "quantized_rprelu": "bnnbench.quantizers.abbnn.QuantizedRPReLU",
     },
 }
+NAMED["stem_nonlinearity"] = NAMED["nonlinearity"]
 DETECTION_LOSS = "bnnbench.losses.multibox.MultiBox"
 
 
 def source_hash(config: Mapping[str, Any], package: Path = PACKAGE) -> str:
     """SHA-256 (hex) of the code behind a run's resolved config.
 
-    It covers both sides and the output op of the quantizer, the nonlinearity, the task's loss and
+    It covers both sides and the output op of the quantizer, the nonlinearities, the task's loss and
     all its terms, the optimiser, and what the stages of the recipe put in their place. Files are
     read, nothing is imported; they are read once a process.
 
@@ -77,8 +78,9 @@ def targets(config: Mapping[str, Any], package: Path = PACKAGE) -> set[str]:
     found = {
         path for key in ("quantizer", "loss", "recipe") for path in _named(config, key, package)
     }
-    shape = (config.get("backbone") or {}).get("nonlinearity")
-    found |= set(_named({"nonlinearity": shape}, "nonlinearity", package))
+    backbone = config.get("backbone") or {}
+    for key in ("nonlinearity", "stem_nonlinearity"):
+        found |= set(_named({key: backbone.get(key)}, key, package))
     if "interpolation" in (config.get("dataset") or {}):  # the rule of detectors' average precision
         found.add(DETECTION_LOSS)
     return found

@@ -17,6 +17,7 @@ _STRUCTURE = {
     "shortcut": "shortcut",
     "downsample": "downsample",
     "nonlinearity": "nonlinearity",
+    "stem_nonlinearity": "behind the stem",
     "head_norm": "head norm",
     "norm": "norms",
     "norm_start": "norms start at",
@@ -30,6 +31,7 @@ _STRUCTURE = {
 }
 # Results leave it out.
 USUAL = {
+    "behind the stem": "same",
     "norms": "batch",
     "norms start at": 1.0,
     "teacher": "none",
