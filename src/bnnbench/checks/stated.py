@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "tags": LIST,
     "ckpt_path": TEXT | NULL,
     "init_from": TEXT | NULL,
+    "checkpoint_map": TEXT | NULL,
     "*.name": TEXT,
     "*._target_": TEXT,
     "recipe.optimizer": TEXT,

@@ -67,7 +67,7 @@ class Rule:
         if self.reshape == "network":
             tensor = tensor if own is None else tensor.reshape(own.shape)
         elif self.reshape is not None:
-            tensor = tensor.reshape(self.reshape)  # pyright: ignore[reportArgumentType]
+            tensor = tensor.reshape(self.reshape)  # pyright: ignore[reportCallIssue]
         return tensor if self.sign == 1 else -tensor
 
 
@@ -80,8 +80,8 @@ class CheckpointMap:
     drop: tuple[re.Pattern[str], ...]
     add: tuple[tuple[re.Pattern[str], float], ...]
     detect: re.Pattern[str] | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether a checkpoint of such names is one of those that the map is for."""
@@ -112,9 +112,7 @@ class CheckpointMap:
                     found[name] = own[name].new_full(own[name].shape, number)
         return found
 
-    def _moved(
-        self, key: str, tensor: Tensor, own: Mapping[str, Tensor]
-    ) -> tuple[str, Tensor]:
+    def _moved(self, key: str, tensor: Tensor, own: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         name, acting = key, []
         for rule in self.rules:
             if rule.dims in (None, tensor.dim()) and rule.pattern.search(name):
@@ -199,26 +197,28 @@ def _folder() -> Path:
 def _parsed(named: str, content: Mapping[str, Any]) -> CheckpointMap:
     source = f"checkpoint_map={named}"
     _check_keys(f"{source}:", content, KEYS)
-    names, drop, add = (content.get(key) or {} for key in ("names", "drop", "add"))
-    if not isinstance(names, dict) or not isinstance(add, dict) or isinstance(drop, dict | str):
-        drop = list(drop) if isinstance(drop, list) else drop
-        if drop:
-            raise BadMap(f"{source}: names and add are mappings of patterns, drop is a list of them")
-    for pattern, number in add.items():
-        if not isinstance(number, int | float):
-            raise BadMap(f"{source}: add {pattern!r}: {number!r}: give a number")
-    for key in ("mean", "std"):
-        if not all(isinstance(n, int | float) for n in content.get(key) or ()):
-            raise BadMap(f"{source}: {key}={content[key]!r}: give a list of numbers, one a channel")
+    for key, kind, advice in (
+        ("names", dict, "a mapping of patterns to names"),
+        ("add", dict, "a mapping of patterns to numbers"),
+        ("drop", list, "a list of patterns"),
+        ("mean", list, "a list of numbers, one a channel"),
+        ("std", list, "a list of numbers, one a channel"),
+    ):
+        value: Any = content.get(key) or kind()
+        numbers = () if key in ("names", "drop") else value
+        numbers = numbers.values() if isinstance(numbers, dict) else numbers
+        if not isinstance(value, kind) or not all(isinstance(n, int | float) for n in numbers):
+            raise BadMap(f"{source}: {key}={value!r}: give {advice}")
+    names, add = content.get("names") or {}, content.get("add") or {}
     detect = content.get("detect")
     return CheckpointMap(
         name=named,
         rules=tuple(_rule(source, *item) for item in names.items()),
-        drop=tuple(_pattern(f"{source}: drop", text) for text in drop),
+        drop=tuple(_pattern(f"{source}: drop", text) for text in content.get("drop") or ()),
         add=tuple((_pattern(f"{source}: add", text), number) for text, number in add.items()),
         detect=None if detect is None else _pattern(f"{source}: detect", detect),
-        mean=tuple(content["mean"]) if content.get("mean") else None,
-        std=tuple(content["std"]) if content.get("std") else None,
+        mean=tuple(content.get("mean") or ()),
+        std=tuple(content.get("std") or ()),
     )
 
 

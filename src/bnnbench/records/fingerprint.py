@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bnnbench.records.checkpoint_maps import map_hash
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.limits import limited
 from bnnbench.records.names import check_name
@@ -71,6 +72,7 @@ NEUTRAL: dict[str, Any] = {
     "train": True,
     "ckpt_path": None,
     "init_from": None,
+    "checkpoint_map": None,
     "teacher": {"name": "none"},
     "world_size": 1,
     "compile": "auto",
@@ -140,6 +142,8 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
     for key in ("init_from", "ckpt_path"):
         if (path := subset.get(key)) is not None:
             subset[key] = content_hash(key, path)
+    if (named := subset.get("checkpoint_map")) is not None:
+        subset["checkpoint_map"] = map_hash(named)
     if subset.get("teacher") is not None:
         subset["teacher"] = _taught(subset["teacher"])
     subset["world_size"] = world_size(cfg)

@@ -19,7 +19,7 @@ from bnnbench.records.archives import check_archive, check_content
 LONGEST_HEADER = 10**8  # bytes, of the safetensors format
 ANEW = "take another file, or set force=true to train anew"
 # How files begin that are downloaded in the place of a checkpoint: what they are, what to do.
-OTHERS: tuple[tuple[str, tuple[bytes, ...], str, str], ...] = (
+OTHERS: tuple[tuple[str, tuple[bytes, ...], str], ...] = (
     (
         "it is a web page",
         (b"<!doctype html", b"<html"),

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
-from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
@@ -56,7 +56,8 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         cfg = _as_trained(cfg, replace(signature, config=known))
     data = build_datamodule(cfg)
     task = last_task(cfg)
-    load_weights(task.net, cfg.ckpt_path)
+    known = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    warn_of_normalisation(f"ckpt_path={cfg.ckpt_path}", known, cfg.dataset.mean, cfg.dataset.std)
     trainer = build_trainer(cfg, folder, quiet)
     found = trainer.test(task, data, verbose=False)
     if not found:
