@@ -66,8 +66,8 @@ class Rule:
             tensor = tensor.permute(self.permute)
         if self.reshape == "network":
             tensor = tensor if own is None else tensor.reshape(own.shape)
-        elif self.reshape is not None:
-            tensor = tensor.reshape(self.reshape)  # pyright: ignore[reportCallIssue]
+        elif isinstance(self.reshape, tuple):
+            tensor = tensor.reshape(self.reshape)
         return tensor if self.sign == 1 else -tensor
 
 

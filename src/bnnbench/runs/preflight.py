@@ -81,8 +81,8 @@ def _check_map(cfg: DictConfig) -> None:
     named, teacher = cfg.get("checkpoint_map"), cfg.teacher.get("checkpoint")
     if named is not None and cfg.init_from is None and cfg.ckpt_path is None and teacher is None:
         raise ValueError(
-            f"checkpoint_map={named}: there is no checkpoint to read with it; set init_from=<file>, "
-            "teacher.checkpoint=<file>, or train=false and ckpt_path=<file>"
+            f"checkpoint_map={named}: there is no checkpoint to read with it; set "
+            "init_from=<file>, teacher.checkpoint=<file>, or train=false and ckpt_path=<file>"
         )
 
 
