@@ -79,7 +79,7 @@ def told(path: Path, error: Exception) -> str:
             "you trust it, save its weights alone, in Python: torch.save(torch.load(<file>, "
             "weights_only=False)['state_dict'], <new file>), or .state_dict() of a whole model"
         )
-    if CUT.search(line) or isinstance(error, EOFError):
+    if CUT.search(line) or isinstance(error, EOFError | OSError):
         return f"it is cut off or damaged; fetch it again, {ANEW}"
     if isinstance(error, UnpicklingError):  # torch's says how to switch the check off
         return f"it is damaged, or no checkpoint; {ANEW}"
