@@ -174,6 +174,7 @@ def test_what_only_training_needs_may_be_missing(quantizer: str, tmp_path: Path)
     [
         ("adabin", "activation_quantizer.alpha"),
         ("rbnn", "weight_quantizer.r1"),
+        ("rbnn", "weight_quantizer.theta"),
         ("tbn", "running_delta"),
         ("lab", "weight_quantizer.v"),
         ("admm", "weight_quantizer.dual"),

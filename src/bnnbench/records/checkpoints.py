@@ -16,16 +16,16 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from bnnbench.quantizers.base import Side
 from bnnbench.records.checkpoint_maps import CheckpointMap, load_map, map_for, ready_maps
 from bnnbench.records.signature import BadCheckpoint, read_checkpoint, signature_of
 from bnnbench.records.states import check_finite, find_state, own_prefix, without_prefixes
 
 # What one method has and another has not: it may be missing when a run starts from another's.
 METHOD_STATE = re.compile(r"(weight_quantizer|activation_quantizer|output|act\d?|head_norm)\.")
-# Buffers that only training reads, beside schedules and what a side calls training_only: signs and
-# flips of OvSW and ReBNN, the last gradient of RBONN, penalty and projection of ADMM.
-TRAINING_BUFFERS = re.compile(r"weight_quantizer\.(signs|flips|previous|g|rho)$")
+# What only training reads, beside schedules: signs and flips of OvSW and ReBNN, last gradient and
+# backtracking of RBONN, projection and penalty of ADMM, variances of BBB, noise of FDA. A side's
+# training_only is more than that: RBNN's angles make the code.
+TRAINING_STATE = re.compile(r"weight_quantizer\.(signs|flips|previous|u|g|rho)$|\.noise\.")
 CLASSIFIER = ("fc.weight", "fc.bias")
 SHOWN = 3  # differences that a message names
 
@@ -151,20 +151,12 @@ def _with_unstored(
 ) -> dict[str, Tensor]:
     """``state``, and of ``net`` what others need not store, or what is to start anew."""
     own = net.state_dict()
-    buffers = {name for name, _ in net.named_buffers()}
-    of_training = tuple(
-        f"{place}.{name}"
-        for place, side in net.named_modules()
-        if isinstance(side, Side)
-        for name in side.training_only
-    )
     unstored = {
         key: tensor
         for key, tensor in own.items()
         if "schedule." in key
         or key.endswith("num_batches_tracked")
-        or (key in buffers and TRAINING_BUFFERS.search(key))
-        or key.startswith(of_training)
+        or TRAINING_STATE.search(key)
         or key in dropped
     }
     return unstored | dict(state)
@@ -228,7 +220,7 @@ def _rest(kind: str, keys: Sequence[str], missing: Sequence[str]) -> str:
 
 def _of_classes(theirs: int, own: int, strict: bool) -> str:
     remedy = (
-        "evaluate it on the data set that it was trained on"
+        f"evaluate it on the data set of {theirs} classes that it was trained on"
         if strict
         else "start from all but the classifier with checkpoint_map=body"
     )
