@@ -17,7 +17,6 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bnnbench.records.checkpoint_maps import map_hash
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.records.limits import limited
 from bnnbench.records.names import check_name
@@ -143,6 +142,8 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
         if (path := subset.get(key)) is not None:
             subset[key] = content_hash(key, path)
     if (named := subset.get("checkpoint_map")) is not None:
+        from bnnbench.records.checkpoint_maps import map_hash  # only where a run has one
+
         subset["checkpoint_map"] = map_hash(named)
     if subset.get("teacher") is not None:
         subset["teacher"] = _taught(subset["teacher"])
