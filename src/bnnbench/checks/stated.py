@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "trust": listed(Kind("the name of a package, such as mypkg", _is_name)),
     "ckpt_path": TEXT | NULL,
     "init_from": TEXT | NULL,
+    "checkpoint_map": TEXT | NULL,
     "*.name": TEXT,
     "*._target_": TEXT,
     "backbone.stem": choice("auto", "small", "half", "imagenet"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -115,6 +114,4 @@ def _move(file: Path, place: Path) -> None:
 
 def _reason(error: DamagedCheckpoint) -> str:
     """What is wrong with a file, in a line, without what to do about it."""
-    cause = error.__cause__  # torch's of a pickle says only how to switch the check off
-    told = cause is not None and not isinstance(cause, UnpicklingError)
-    return str(error).split("; ")[0] + (f" ({' '.join(str(cause).split())})" if told else "")
+    return " ".join(str(error).split("; ")[0].split())

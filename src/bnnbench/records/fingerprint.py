@@ -78,6 +78,7 @@ NEUTRAL: dict[str, Any] = {
     "train": True,
     "ckpt_path": None,
     "init_from": None,
+    "checkpoint_map": None,
     "teacher": {"name": "none"},
     "world_size": 1,
     "compile": "auto",
@@ -158,6 +159,10 @@ def fingerprinted(cfg: DictConfig) -> dict[str, Any]:
     for key in ("init_from", "ckpt_path"):
         if (path := subset.get(key)) is not None:
             subset[key] = content_hash(key, path)
+    if (named := subset.get("checkpoint_map")) is not None:
+        from bnnbench.records.checkpoint_maps import map_hash  # only where a run has one
+
+        subset["checkpoint_map"] = map_hash(named)
     if subset.get("teacher") is not None:
         subset["teacher"] = _taught(subset["teacher"])
     subset["world_size"] = world_size(cfg)

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bnnbench.backbones.stems import identified
-from bnnbench.records.archives import check_archive, check_content
 from bnnbench.records.fingerprint import canonical, flattened
+from bnnbench.records.formats import read_content, told
 
 KEY = "bnnbench"
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "teacher", "trainer")
@@ -93,18 +93,15 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise BadCheckpoint(f"there is no checkpoint at {path}")
     try:
-        check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        check_content(content, path.stat().st_size)
+        content = read_content(path)
     except Exception as error:
         if _is_of_the_machine(error):
             raise BadCheckpoint(f"{path} cannot be read: {error}") from error
-        raise DamagedCheckpoint(
-            f"{path} cannot be read as a checkpoint; take another file, or set force=true to train "
-            f"anew: {error}"
-        ) from error
+        reason = told(path, error)
+        raise DamagedCheckpoint(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(content, dict):
-        raise DamagedCheckpoint(f"{path} holds no state_dict")
+        what = type(content).__name__
+        raise DamagedCheckpoint(f"{path} holds no state_dict but a {what}; take another file")
     _verify(content, path)
     return content
 

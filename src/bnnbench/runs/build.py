@@ -29,7 +29,7 @@ from bnnbench.losses.kurtosis import Kurtosis
 from bnnbench.losses.mcn import Compactness
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
-from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import is_neutral, run_name
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
@@ -57,7 +57,9 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
     if cfg.recipe.init_std is not None:
         start_small(net, cfg.recipe.init_std)
     if cfg.init_from is not None:
-        load_weights(net, cfg.init_from, strict=False)
+        known = load_weights(net, cfg.init_from, strict=False, named=cfg.get("checkpoint_map"))
+        data = cfg.dataset
+        warn_of_normalisation(f"init_from={cfg.init_from}", known, data.mean, data.std)
     given = {key: cfg.loss[key] for key in LOSS_KEYS if key in cfg.loss}
     loss = task_loss(task, **given)
     plain = to_dict(cfg.recipe)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
-from bnnbench.records.checkpoints import load_weights
+from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
@@ -60,7 +60,7 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         cfg = _as_trained(cfg, replace(signature, config=known))
     data = build_datamodule(cfg)
     task = last_task(cfg)
-    load_weights(task.net, cfg.ckpt_path)
+    seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
     data.prepare_data()
     data.setup("test")
     if signature and signature.classes and signature.classes != list(data.class_names):
@@ -68,6 +68,7 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
             f"ckpt_path={cfg.ckpt_path} knows {_few(signature.classes)}, the images are of "
             f"{_few(data.class_names)}: the data need class folders of the same names"
         )
+    warn_of_normalisation(f"ckpt_path={cfg.ckpt_path}", seen, data.spec.mean, data.spec.std)
     trainer = build_trainer(cfg, folder, quiet)
     found = trainer.test(task, data, verbose=False)
     if not found:

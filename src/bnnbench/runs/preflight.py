@@ -80,8 +80,18 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
 def check_settings(cfg: DictConfig) -> None:
     """Refuse options and callbacks that a run, or a stage of it, cannot have. Raises ValueError."""
     check_options(cfg)
+    _check_map(cfg)
     for stage in stages(cfg):
         check_monitors(stage.cfg)
+
+
+def _check_map(cfg: DictConfig) -> None:
+    named, teacher = cfg.get("checkpoint_map"), cfg.teacher.get("checkpoint")
+    if named is not None and cfg.init_from is None and cfg.ckpt_path is None and teacher is None:
+        raise ValueError(
+            f"checkpoint_map={named}: there is no checkpoint to read with it; set "
+            "init_from=<file>, teacher.checkpoint=<file>, or train=false and ckpt_path=<file>"
+        )
 
 
 def _failure(check: Callable[[DictConfig], None], cfg: DictConfig) -> Exception | None:

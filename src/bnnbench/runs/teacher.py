@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bnnbench.config import backbone_from_config, load_option, quantizer_from_config, to_dict
-from bnnbench.records.archives import Bomb, check_archive
-from bnnbench.records.checkpoints import BadCheckpoint, check_finite, check_start, load_weights
+from bnnbench.records.checkpoints import check_start, load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import fingerprinted
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.signature import check_belongs, read_checkpoint, signature_of
+from bnnbench.records.states import check_finite
 from bnnbench.records.store import last_weights, trained
 from bnnbench.tasks.teacher import FrozenTeacher, JointTeacher, Teacher
 
@@ -56,7 +55,7 @@ def _load(net: nn.Module, cfg: DictConfig, stages: Mapping[str, DictConfig]) -> 
     teacher = cfg.teacher
     if teacher.name == "timm":
         if teacher.checkpoint is not None:
-            _load_timm(net, str(teacher.checkpoint))
+            _load_timm(net, cfg)
     elif teacher.name == "run":
         record, weights = trained(teacher.folder)
         check_belongs(weights, record["fingerprint"])
@@ -78,16 +77,18 @@ def check_classes(cfg: DictConfig, classes: Sequence[str]) -> None:
         )
 
 
-def _load_timm(net: Any, file: str) -> None:
-    """Weights as timm stores them, not under the suite's names."""
-    from timm.models import load_checkpoint  # with all of timm: seconds
+def _load_timm(net: Any, cfg: DictConfig) -> None:
+    """Weights as timm stores them, or under other names with a map of them."""
+    file = Path(str(cfg.teacher.checkpoint))
+    source = f"teacher.checkpoint={file}"
+    if file.suffix in (".npz", ".npy"):  # of JAX: timm's models know how to read them
+        from timm.models import load_checkpoint  # with all of timm: seconds
 
-    try:
-        check_archive(Path(file))
-        load_checkpoint(net.model, file, weights_only=True)
-    except (Bomb, RuntimeError, UnpicklingError) as error:
-        raise BadCheckpoint(f"teacher.checkpoint={file}: {error}") from error
-    check_finite(net.model.state_dict(), f"teacher.checkpoint={file}")
+        load_checkpoint(net.model, str(file))
+        check_finite(net.state_dict(), source)
+        return
+    known = load_weights(net, file, named=cfg.get("checkpoint_map"), averages=True)
+    warn_of_normalisation(source, known, cfg.dataset.mean, cfg.dataset.std)
 
 
 def _network_of(cfg: DictConfig, stages: Mapping[str, DictConfig]) -> nn.Module:
