@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.records.fingerprint import register_resolvers as register_run_name
 
@@ -40,17 +40,27 @@ def _part(total: int, fraction: float) -> int:
     return min(max(round(total * fraction), 1), total - 1)
 
 
+def _found(key: str, _parent_: DictConfig) -> Any:
+    """What a detection folder holds; the folder is read where a value is needed, and then once."""
+    from bnnbench.data.voc_found import found  # takes an XML parser along
+
+    value = found(key, _parent_)
+    return ListConfig(value) if isinstance(value, list) else value
+
+
 def register() -> None:
     """Make the resolvers of the config groups known.
 
     ``${headline:}`` is the metric that stands for a run, ``${by_task:a,b}`` is a for classification
     and b for detection, ``${length:list}`` counts; ``${part:total,fraction}`` epochs are the first
-    part of a run and ``${rest:total,fraction}`` what it leaves, at least one each.
+    part of a run and ``${rest:total,fraction}`` what it leaves, at least one each; ``${found:key}``
+    of a data set is what its folder holds.
     """
     OmegaConf.register_new_resolver("checkout", _checkout, replace=True)
     OmegaConf.register_new_resolver("headline", headline, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)
+    OmegaConf.register_new_resolver("found", _found, replace=True)
     OmegaConf.register_new_resolver("part", _part, replace=True)
     OmegaConf.register_new_resolver("rest", lambda n, f: n - _part(n, f), replace=True)
     register_run_name()

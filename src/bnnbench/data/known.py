@@ -26,6 +26,20 @@ class DatasetDamaged(ValueError):
     """A file of the data set cannot be used."""
 
 
+class BadFile(DatasetDamaged):
+    """One file that cannot be used.
+
+    Args:
+        file: which.
+        what: is wrong with it, in words that follow its name.
+        advice: what to do about it.
+    """
+
+    def __init__(self, file: str | Path, what: str, advice: str) -> None:
+        super().__init__(f"{file}{what}; {advice}")
+        self.file, self.what, self.advice = file, what, advice
+
+
 @dataclass(frozen=True)
 class Source:
     """A small set: image shape (C, H, W), class names in the order of labels, torchvision's names.
@@ -89,6 +103,13 @@ SOURCES = {
         "raw/ with the four unpacked idx files",
     ),
 }
+
+
+def data_folder(folder: str | Path, data_dir: str | Path) -> Path:
+    """Where the folder of a set lies: absolute or from home, in the data folder, or right here."""
+    path = Path(folder).expanduser()
+    inside = Path(data_dir).expanduser() / path
+    return path.absolute() if path.exists() and not inside.exists() else inside
 
 
 def files_of(name: str, data_dir: Path) -> list[Path]:

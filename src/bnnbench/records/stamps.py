@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bnnbench.data import stamp
-from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, files_of
+from bnnbench.data import kept, stamp
+from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing, data_folder, files_of
 from bnnbench.records.store import write_json
 
 FORM = 1  # version of the stamps: raise it where they change, so that no old one is believed
@@ -40,7 +40,8 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
         if kind == "FolderDataModule":
             return stamp.of_folders(_root(dataset, dataset["folder"]))
         if kind in TREES:
-            return stamp.of_trees(_tree(dataset), {k: dataset[k] for k in ("train", "test")})
+            splits = {part: dataset[part] for part in ("train", "test")}
+            return stamp.of_trees(_tree(dataset), splits, kept.place(dataset["data_dir"]))
         return _of_module(dataset)
     except (FileNotFoundError, NotADirectoryError, DatasetMissing, DatasetDamaged):
         return None
@@ -95,7 +96,7 @@ def _read(cache: Path) -> dict[str, Any]:
 
 
 def _root(dataset: Mapping[str, Any], folder: str = "") -> Path:
-    return (Path(dataset["data_dir"]).expanduser() / Path(folder).expanduser()).absolute()
+    return data_folder(folder, dataset["data_dir"]).absolute()
 
 
 def _tree(dataset: Mapping[str, Any]) -> Path:
