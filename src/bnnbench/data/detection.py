@@ -14,10 +14,11 @@ from bnnbench.data import kept, stamp, voc, voc_split, voc_tree
 from bnnbench.data.detection_transforms import AUGMENTATIONS, BoxTransform, DetectionFiles
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
-from bnnbench.data.known import data_folder
+from bnnbench.data.known import check_choice, data_folder
 from bnnbench.data.quoting import quoted_override
 from bnnbench.data.shapes import Shapes
 from bnnbench.data.spec import FileSpec
+from bnnbench.data.usable import BAD_IMAGES
 from bnnbench.data.voc_found import surveyed
 
 INTERPOLATIONS = ("11point", "area")
@@ -69,11 +70,11 @@ class DetectionDataModule(FileData):
         **spec: Any,
     ) -> None:
         super().__init__(FileSpec(eval_batch_size=eval_batch_size, **spec))
-        _check_choice("task", task, (self.task,))
-        _check_choice("augmentation", augmentation, AUGMENTATIONS)
-        _check_choice("bad_boxes", bad_boxes, ("error", "drop"))
-        _check_choice("bad_images", bad_images, ("error", "drop"))
-        _check_choice("interpolation", interpolation, INTERPOLATIONS)
+        check_choice("task", task, (self.task,))
+        check_choice("augmentation", augmentation, AUGMENTATIONS)
+        check_choice("bad_boxes", bad_boxes, ("error", "drop"))
+        check_choice("bad_images", bad_images, BAD_IMAGES)
+        check_choice("interpolation", interpolation, INTERPOLATIONS)
         self.root, self.keep = data_folder(folder, data_dir), kept.place(data_dir)
         self.splits = {"train": _split_names("train", train), "test": _split_names("test", test)}
         self.class_names = [str(name) for name in classes]
@@ -92,7 +93,8 @@ class DetectionDataModule(FileData):
                 f"{self.root} holds objects of, or set {quoted_override('dataset.classes', found)}"
             )
         if len(set(names)) < len(names):
-            raise ValueError(f"dataset.classes={names} names a class twice")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"dataset.classes names a class twice: {twice!r}")
         if count != len(names):
             raise ValueError(
                 f"dataset.num_classes={count}, but dataset.classes has {len(names)} names: "
@@ -178,11 +180,6 @@ class ShapesDataModule(DetectionDataModule):
         """Write the tree unless it is there."""
         self.shapes.write(self.root)
         super().prepare_data()
-
-
-def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"dataset.{key}={value}: choose from {', '.join(choices)}")
 
 
 def _split_names(key: str, splits: Sequence[str]) -> list[str]:

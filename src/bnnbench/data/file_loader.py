@@ -60,7 +60,7 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
             if not self._checked[index]:
                 check_image(path)
                 self._checked[index] = True
-            image = decode_image(path, mode=ImageReadMode.RGB)
+            image = decode_image(path, mode=ImageReadMode.RGB, apply_exif_orientation=True)
         except (RuntimeError, ValueError) as error:
             told = str(error)
             reason = told.rsplit(", ", 1)[-1] if isinstance(error, RuntimeError) else told

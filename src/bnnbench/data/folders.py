@@ -12,20 +12,29 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bnnbench.data import stamp
+from bnnbench.data import kept, stamp
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import ImageFiles
-from bnnbench.data.known import FOLDERS, IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
+from bnnbench.data.known import (
+    FOLDERS,
+    IMAGE_EXTENSIONS,
+    DatasetDamaged,
+    DatasetMissing,
+    check_choice,
+    data_folder,
+)
 from bnnbench.data.spec import FileSpec
+from bnnbench.data.usable import BAD_IMAGES, sound_parts
 
 
 class FolderDataModule(FileData, ClassificationData):
     """Images in ``<data_dir>/<folder>/{train,val}/<class>/``; ``val`` is the test set.
 
     Args:
-        folder: sub-folder of ``data_dir``, or an absolute path.
+        folder: of the set; see ``data_folder``.
         data_dir: where the sets are.
+        bad_images: ``error`` refuses images that cannot be read, ``drop`` leaves them out.
         **spec: see ``FileSpec``. ``num_classes`` is checked against the class folders;
             ``image_size`` is the square crop: in training a random part of the image, in evaluation
             the centre of the image resized to 256 / 224 of it.
@@ -34,9 +43,13 @@ class FolderDataModule(FileData, ClassificationData):
         ValueError: an argument out of range, or one that does not fit the set.
     """
 
-    def __init__(self, folder: str, data_dir: str | Path, **spec: Any) -> None:
+    def __init__(
+        self, folder: str, data_dir: str | Path, bad_images: str = "error", **spec: Any
+    ) -> None:
         super().__init__(FileSpec(**spec))
-        self.root = Path(data_dir).expanduser() / Path(folder).expanduser()
+        check_choice("bad_images", bad_images, BAD_IMAGES)
+        self.root, self.keep = data_folder(folder, data_dir), kept.place(data_dir)
+        self.bad_images = bad_images
 
     def prepare_data(self) -> None:
         """Nothing is downloaded: refuse a set that is not there. Raises DatasetMissing."""
@@ -59,7 +72,8 @@ class FolderDataModule(FileData, ClassificationData):
         files = {
             part: list_files(self.root / split, classes[part]) for part, split in FOLDERS.items()
         }
-        self.parts = {**self.hold_out(*files["train"]), "test": files["test"]}
+        parts = {**self.hold_out(*files["train"]), "test": files["test"]}
+        self.parts = sound_parts(parts, self.root, self.bad_images, self.keep)
 
     def _check_classes(self, train: list[str], test: list[str]) -> None:
         if only := sorted(set(train) ^ set(test)):

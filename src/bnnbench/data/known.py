@@ -5,6 +5,7 @@ Free of torch and numpy: a sweep looks at the data of its cells before it knows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,12 @@ def files_of(name: str, data_dir: Path) -> list[Path]:
     if npz.exists():
         return [npz]
     return sorted(path for path in (data_dir / source.folder).rglob("*") if path.is_file())
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse what is not among the choices. Raises ValueError."""
+    if value not in choices:
+        raise ValueError(f"dataset.{key}={value}: choose from {', '.join(choices)}")
 
 
 def check_whole(key: str, value: int, least: int, reason: str) -> None:

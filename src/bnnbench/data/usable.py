@@ -8,20 +8,32 @@ Every other file is decoded. Sets in which all is sound are remembered.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import ExifTags, Image
+from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from bnnbench.data import kept
 from bnnbench.data.headers import check_image
-from bnnbench.data.known import JOBS, BadFile
+from bnnbench.data.known import JOBS, BadFile, DatasetDamaged
 
+BAD_IMAGES = ("error", "drop")
 NAMED = 10  # files in one message
+MOST = 200_000  # images of a set that is looked at before it is read: seconds
+EVERY = 5.0  # seconds between two lines
+REMEDY = ", or leave such images out with dataset.bad_images=drop"
 Size = tuple[int, int]  # height, width
+Part = tuple[np.ndarray, Tensor]
+T = TypeVar("T")
 _TURNED = (5, 6, 7, 8)  # orientations of EXIF that exchange height and width
 _END = b"\xff\xd9"  # of a JPEG
 
@@ -40,11 +52,43 @@ def unusable(
     if mark is not None and mark.exists():
         return []
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // int(os.environ.get(JOBS, 1)))) as pool:
-        found = pool.map(_look, sizes, sizes.values(), chunksize=64)
+        found = _counted(pool.map(_look, sizes, sizes.values()), len(sizes))
         problems = [problem for problem in found if problem is not None]
     if mark is not None and not problems:
         kept.write_new(mark, "")
     return problems
+
+
+def sound_parts(
+    parts: dict[str, Part], folder: Path, bad_images: str, keep: Path
+) -> dict[str, Part]:
+    """The parts of a classification set with the images that can be read.
+
+    Sets of more than ``MOST`` images are looked at as they are read, unless some are to be dropped.
+
+    Args:
+        parts: files as bytes (N,) and labels int64 (N,), by part.
+        folder: of the set.
+        bad_images: ``error`` refuses images that cannot be read, ``drop`` leaves them out.
+        keep: see ``unusable``.
+
+    Raises:
+        DatasetDamaged: some cannot, and they are not to be dropped.
+    """
+    if bad_images == "error" and sum(len(files) for files, _ in parts.values()) > MOST:
+        return parts
+    paths = [os.fsdecode(file) for files, _ in parts.values() for file in files]
+    bad = unusable(dict.fromkeys(paths), keep)
+    if bad_images == "error" and bad:
+        raise DatasetDamaged(told(bad, folder, REMEDY))
+    warn_of(bad, "images that cannot be used")
+    names = {os.fsencode(each.file) for each in bad}
+    return {part: _without(names, *each) for part, each in parts.items()} if bad else parts
+
+
+def _without(names: set[bytes], files: np.ndarray, labels: Tensor) -> Part:
+    rest = torch.tensor([n for n, file in enumerate(files) if file not in names], dtype=torch.int64)
+    return files[rest], labels[rest]
 
 
 def told(problems: Sequence[BadFile], folder: Path, remedy: str, advice: str = "") -> str:
@@ -73,6 +117,16 @@ def warn_of(problems: Sequence[BadFile], what: str) -> None:
     if problems:
         first = problems[0]
         rank_zero_warn(f"left out {len(problems)} {what}, the first in {first.file}{first.what}")
+
+
+def _counted(found: Iterator[T], count: int) -> Iterator[T]:
+    """The same, and while it takes long a line every few seconds."""
+    last = time.monotonic()
+    for number, each in enumerate(found):
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            print(f"looking at {number:,} of {count:,} images", file=sys.stderr, flush=True)
+        yield each
 
 
 def _within(file: str | Path, folder: Path) -> str:

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from bnnbench.data.annotations import Annotation, Object
 from bnnbench.data.known import BadFile, DatasetDamaged
 from bnnbench.data.quoting import quoted_override
-from bnnbench.data.usable import told, unusable, warn_of
+from bnnbench.data.usable import REMEDY, told, unusable, warn_of
 from bnnbench.data.voc_tree import split_files, split_list
 
 
@@ -151,8 +150,7 @@ def _usable(
     bad += wrong
     said = [_unknown(folder, found.values(), classes), _flat(folder, found.values(), rules)]
     if rules.bad_images == "error":
-        remedy = ", or leave such images out with dataset.bad_images=drop"
-        said.insert(0, told(bad, folder, remedy))
+        said.insert(0, told(bad, folder, REMEDY))
     if said := [text for text in said if text]:
         raise DatasetDamaged("; ".join(said))
     warn_of(bad, "images that cannot be used")

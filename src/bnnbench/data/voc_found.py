@@ -16,6 +16,7 @@ from bnnbench.data import kept, voc_split
 from bnnbench.data.annotations import Annotation
 from bnnbench.data.foreign_labels import named_format
 from bnnbench.data.known import BadFile, DatasetDamaged, DatasetMissing, data_folder
+from bnnbench.data.quoting import quoted_override
 from bnnbench.data.voc_layout import lists_folder, sub_folders, tree_of, usual_tree
 from bnnbench.data.voc_lists import parts_of, trained_and_tested
 from bnnbench.data.voc_tree import ALL, split_files, split_list
@@ -146,9 +147,11 @@ def _inside(name: str, splits: Splits) -> Splits:
 def _no_tree(root: Path, trees: Sequence[Path]) -> str:
     if trees:
         names = ", ".join(tree.name for tree in trees[:5])
+        lists = quoted_override("dataset.train", [f"{tree.name}/trainval" for tree in trees[:2]])
         return (
-            f"{root} holds several sets, {names}: choose one with dataset.folder={trees[0]}, or "
-            f"name lists of several with dataset.train=[{trees[0].name}/trainval] and dataset.test"
+            f"{root} holds several sets, {names}: choose one with "
+            f"{quoted_override('dataset.folder', str(trees[0]))}, or name lists of several with "
+            f"{lists} and dataset.test"
         )
     needs = (
         "dataset=voc_folder reads one XML file an image (PASCAL VOC's form), beside the images or "

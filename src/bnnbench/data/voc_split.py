@@ -62,7 +62,8 @@ def _write(tree: Path, keep: Path, split: dict[str, list[str]]) -> None:
     places = [lists_folder(tree)] if tree.stat().st_mode & 0o222 else []  # root could anyway
     for folder in (*places, _kept(tree, keep)):
         texts = {folder / f"{name}.txt": "\n".join(names) + "\n" for name, names in split.items()}
-        if all([kept.write_new(file, text) for file, text in texts.items()]):
+        written = [kept.write_new(file, text) for file, text in texts.items()]
+        if all(written):
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ def identity(run: Run, task: Task) -> dict[str, Any]:
         "bases": _bases(task),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "command": " ".join(["python src/train.py", *provenance.task_overrides()]),
+        "command": shlex.join(["python", "src/train.py", *provenance.task_overrides()]),
         "tags": OmegaConf.to_container(cfg.tags),
     }
 
