@@ -37,14 +37,13 @@ def state_of(files: Iterable[str | Path]) -> str:
 def write_new(path: Path, text: str) -> bool:
     """Write a file that is not there yet, whole or not at all; whether it is there now.
 
-    What is there stays, also where another process is faster. A folder that its owner has marked
-    as not to be written is left alone, whoever asks.
+    What is there stays, also where another process is faster.
     """
+    if not may_write(path.parent):
+        return path.exists()
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.stat().st_mode & 0o222:
-            return path.exists()
         part.write_text(text, encoding="utf-8")
         with suppress(FileExistsError):
             os.link(part, path)  # fails where a rename would replace
@@ -54,3 +53,12 @@ def write_new(path: Path, text: str) -> bool:
         with suppress(OSError):
             part.unlink(missing_ok=True)
     return True
+
+
+def may_write(folder: Path) -> bool:
+    """Whether a folder, or the nearest above it that is there, is not marked as read-only.
+
+    The marks are for root as well, whom they would not keep from writing.
+    """
+    there = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    return there is not None and bool(there.stat().st_mode & 0o222)

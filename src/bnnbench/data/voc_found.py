@@ -22,6 +22,7 @@ from bnnbench.data.voc_lists import parts_of, trained_and_tested
 from bnnbench.data.voc_tree import ALL, split_files, split_list
 
 DEEPEST = 3  # folders within folders in which the one tree is looked for
+MOST_FOLDERS = 20  # of each: class folders are none, and may be a thousand
 STANDARD = {"train": ["trainval"], "test": ["test"]}  # where there is no folder to look into
 Splits = dict[str, list[str]]  # by part, train and test
 
@@ -66,21 +67,29 @@ def found(key: str, dataset: Mapping[str, Any]) -> Any:
     return survey.classes
 
 
-def find_splits(root: Path, depth: int = DEEPEST) -> Splits:
+def find_splits(root: Path) -> Splits:
     """What to train and to test on: lists of the tree, parts in folders, or a split to be made.
 
     Raises:
         ValueError: no tree is there, or several, or labels of another format.
     """
-    splits = _splits_of(root)
-    if splits is None and len(inner := sub_folders(root)) == 1 and depth > 1:
-        return _inside(inner[0].name, find_splits(inner[0], depth - 1))
+    splits = _search(root, DEEPEST)
     if splits is None:
-        trees = [each for each in sub_folders(root) if _splits_of(each) is not None]
-        if len(trees) == 1:
-            return _inside(trees[0].name, find_splits(trees[0], 1))
-        raise ValueError(_no_tree(root, trees))
+        raise ValueError(_no_tree(root))
     return splits
+
+
+def _search(folder: Path, depth: int) -> Splits | None:
+    """The splits of a folder, or of the only one in it that has any; None: it is no one set."""
+    splits = _splits_of(folder)
+    if splits is not None or depth == 0:
+        return splits
+    inner = [(each, _search(each, depth - 1)) for each in sub_folders(folder)[:MOST_FOLDERS]]
+    found = [(each, splits) for each, splits in inner if splits is not None]
+    if len(found) != 1:
+        return None
+    ((each, splits),) = found
+    return {part: [f"{each.name}/{split}" for split in names] for part, names in splits.items()}
 
 
 def surveyed(root: Path, splits: Sequence[str], data_dir: str | Path) -> Survey:
@@ -140,11 +149,8 @@ def _splits_of(folder: Path) -> Splits | None:
     return {"train": [voc_split.TRAIN], "test": [voc_split.TEST]}
 
 
-def _inside(name: str, splits: Splits) -> Splits:
-    return {part: [f"{name}/{split}" for split in names] for part, names in splits.items()}
-
-
-def _no_tree(root: Path, trees: Sequence[Path]) -> str:
+def _no_tree(root: Path) -> str:
+    trees = [each for each in sub_folders(root) if _splits_of(each) is not None]
     if trees:
         names = ", ".join(tree.name for tree in trees[:5])
         lists = quoted_override("dataset.train", [f"{tree.name}/trainval" for tree in trees[:2]])

@@ -59,8 +59,7 @@ def write(root: Path, splits: Sequence[str], keep: Path) -> None:
 
 
 def _write(tree: Path, keep: Path, split: dict[str, list[str]]) -> None:
-    places = [lists_folder(tree)] if tree.stat().st_mode & 0o222 else []  # root could anyway
-    for folder in (*places, _kept(tree, keep)):
+    for folder in (lists_folder(tree), _kept(tree, keep)):
         texts = {folder / f"{name}.txt": "\n".join(names) + "\n" for name, names in split.items()}
         written = [kept.write_new(file, text) for file, text in texts.items()]
         if all(written):
