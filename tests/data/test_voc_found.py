@@ -17,6 +17,7 @@ from PIL import Image
 from bnnbench.data import DatasetDamaged, DetectionDataModule, kept, voc_split, voc_tree
 from bnnbench.data.known import data_folder
 from bnnbench.data.voc_found import find_splits, found, surveyed
+from bnnbench.records.fingerprint import fingerprint
 
 RED, BLUE = ("red", (3, 3, 20, 20), 0), ("blue", (30, 10, 55, 35), 0)
 IMAGES = {f"i{n:02d}": [RED] if n % 3 else [RED, BLUE] for n in range(20)}
@@ -293,6 +294,10 @@ def test_a_config_states_what_is_found(plain, compose):
     assert (dataset.train, dataset.test) == (MADE["train"], MADE["test"])
     assert (dataset.classes, dataset.num_classes) == (["blue", "red"], 2)
     assert dataset.bad_boxes == "error"
+    lists = [f"dataset.{part}=[{names[0]}]" for part, names in MADE.items()]
+    typed = [*lists, "dataset.classes=[blue,red]", "dataset.bad_boxes=error"]
+    assert fingerprint(compose(*words, *typed)) == fingerprint(compose(*words))
+    assert fingerprint(compose(*words, "dataset.bad_images=drop")) != fingerprint(compose(*words))
     typed = compose(*words, "dataset.classes=[red,blue,0]", "dataset.train=[x]").dataset
     assert (typed.classes, typed.num_classes, typed.train) == (["red", "blue", 0], 3, ["x"])
     xml = plain / "Annotations" / "i01.xml"

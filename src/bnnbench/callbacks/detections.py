@@ -34,7 +34,10 @@ class Picture(NamedTuple):
 
 
 def draw_boxes(pictures: Sequence[Picture], classes: Sequence[str], stem: Path) -> Path:
-    """A grid of images as ``<stem>.png``: objects in broad lines, detections dashed with score."""
+    """A grid of images as ``<stem>.png``: objects in broad lines, detections dashed with score.
+
+    Objects lie over detections and let them be seen through.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -50,7 +53,7 @@ def draw_boxes(pictures: Sequence[Picture], classes: Sequence[str], stem: Path) 
             _draw(panel, picture.found, classes, colours, _FOUND)
             _draw(panel, picture.true, classes, colours, _TRUE)  # last, so that it is seen
         _legend(figure, colours)
-        save(figure, stem, ("png",))
+        save(figure, stem, ("png",), photographs=True)
     return stem.with_suffix(".png")
 
 
@@ -64,7 +67,8 @@ def _draw(
         panel.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, **style))
         if boxes.scores is not None:
             text = f"{boxes.scores[index]:.2f}".removeprefix("0")
-            panel.text(x1, y1, text, bbox={"facecolor": colour, **_TAG}, **_SCORE)
+            place = max(x1, 0.0), max(y1, 0.0)
+            panel.text(*place, text, bbox={"facecolor": colour, **_TAG}, **_SCORE)
 
 
 def _legend(figure: Any, colours: Mapping[str, Any]) -> None:
