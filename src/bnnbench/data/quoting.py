@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 
 # What Hydra and OmegaConf read as the word that it is, and whole numbers, which stay what they are.
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*|0|[1-9][0-9]*")
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*|0|[1-9][0-9]*")
 _NO_WORDS = ("null", "true", "false", "nan", "inf")
 
 

@@ -95,20 +95,20 @@ def told(problems: Sequence[BadFile], folder: Path, remedy: str, advice: str = "
     """What is said of files that cannot be used, the first ten by name; empty where all can.
 
     Args:
-        problems: one a mistake.
+        problems: one a mistake; of several in a file the first is told.
         folder: of the set.
         remedy: what is done about any of them.
         advice: what is done about several; by default to correct or replace them.
     """
-    if not problems:
-        return ""
-    if len(problems) == 1:
-        return f"{problems[0]}{remedy}"
-    lines = [f"{_within(each.file, folder)}{each.what}" for each in problems[:NAMED]]
-    rest = len(problems) - NAMED
-    lines += [f"and {rest} more"] if rest > 0 else []
-    files = len({str(each.file) for each in problems})
-    count = f"{files} file{'s' if files > 1 else ''} of {folder} cannot be used"
+    firsts: dict[str, BadFile] = {}
+    for problem in problems:
+        firsts.setdefault(str(problem.file), problem)
+    if len(firsts) <= 1:
+        return f"{problems[0]}{remedy}" if problems else ""
+    lines = [f"{_within(file, folder)}{each.what}" for file, each in firsts.items()]
+    rest = len(lines) - NAMED
+    lines[NAMED:] = [f"and {rest} more"] if rest > 0 else []
+    count = f"{len(firsts)} files of {folder} cannot be used"
     return f"{count}: {'; '.join(lines)}; {advice or 'correct or replace them'}{remedy}"
 
 
@@ -129,8 +129,8 @@ def _counted(found: Iterator[T], count: int) -> Iterator[T]:
         yield each
 
 
-def _within(file: str | Path, folder: Path) -> str:
-    return str(file).removeprefix(f"{folder}{os.sep}")
+def _within(file: str, folder: Path) -> str:
+    return file.removeprefix(f"{folder}{os.sep}")
 
 
 def _look(path: str, size: Size | None) -> BadFile | None:

@@ -153,11 +153,17 @@ def _no_tree(root: Path) -> str:
     trees = [each for each in sub_folders(root) if _splits_of(each) is not None]
     if trees:
         names = ", ".join(tree.name for tree in trees[:5])
-        lists = quoted_override("dataset.train", [f"{tree.name}/trainval" for tree in trees[:2]])
+        splits = [(tree.name, _splits_of(tree) or STANDARD) for tree in trees[:2]]
+        lists = [
+            quoted_override(
+                f"dataset.{part}", [f"{name}/{s}" for name, own in splits for s in own[part]]
+            )
+            for part in STANDARD
+        ]
         return (
             f"{root} holds several sets, {names}: choose one with "
-            f"{quoted_override('dataset.folder', str(trees[0]))}, or name lists of several with "
-            f"{lists} and dataset.test"
+            f"{quoted_override('dataset.folder', str(trees[0]))}, or several with such lists as "
+            f"{' '.join(lists)}"
         )
     needs = (
         "dataset=voc_folder reads one XML file an image (PASCAL VOC's form), beside the images or "
