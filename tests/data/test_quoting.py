@@ -12,8 +12,8 @@ from bnnbench.data.quoting import quoted_override
 NAMES = [
     "cat", "a b", "R&B", "it's", 'say "x"', "a,b", "[x]", "{y}", "(z)", "Bär", "狗", "null", "True",
     "nan", "1e3", "007", "-5", "3.5", "1_000", "a:b", "a=b", "#1", "~", "*", "$HOME", "`ls`", "!x",
-    "back\\", 'back\\"', "\\", "\\\\", "${x}", "\\${x}", "a;b|c>d", "/a/b-c.d", "a/b", "%", "+", "?",
-    "é", "", "'", '"',
+    "back\\", 'back\\"', "\\", "\\\\", "${x}", "\\${x}", "a;b|c>d", "/a/b-c.d", "a/b", "%", "+",
+    "?", "é", "", "'", '"',
 ]  # fmt: skip
 
 
