@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.data.array_survey import name_of, survey_of
 from bnnbench.data.known import DatasetDamaged, check_there, data_folder
@@ -114,6 +114,14 @@ def _known_sets() -> frozenset[str]:
     return frozenset(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
 
 
+def _found(key: str, _parent_: DictConfig) -> Any:
+    """What a detection folder holds; the folder is read where a value is needed, and then once."""
+    from bnnbench.data.voc_found import found  # takes an XML parser along
+
+    value = found(key, _parent_)
+    return ListConfig(value) if isinstance(value, list) else value
+
+
 def register() -> None:
     """Make the resolvers of the config groups known.
 
@@ -123,12 +131,14 @@ def register() -> None:
     ``${by_dataset:key}`` is the recipe's entry for the data set, by its name, and of somebody's own
     what ``data.sizing`` says; ``${class_folders:key}`` is ``name``, ``classes`` or
     ``test_fraction`` of the folder beside it, ``${arrays:key}`` the same of arrays, and
-    ``channels``, ``size`` or ``pad``.
+    ``channels``, ``size`` or ``pad``; ``${found:key}``
+    of a detection set is what its folder holds.
     """
     OmegaConf.register_new_resolver("checkout", lambda: str(checkout()), replace=True)
     OmegaConf.register_new_resolver("headline", headline, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)
+    OmegaConf.register_new_resolver("found", _found, replace=True)
     OmegaConf.register_new_resolver("part", _part, replace=True)
     OmegaConf.register_new_resolver("rest", lambda n, f: n - _part(n, f), replace=True)
     OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)

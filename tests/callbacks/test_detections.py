@@ -1,11 +1,16 @@
 """Pictures of a detector: where boxes are drawn, and in which colours."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
 from bnnbench.callbacks.detections import Boxes, Picture, draw_boxes, draw_precision_recall
+from bnnbench.callbacks.pictures import DetectionPictures
 from bnnbench.plots import row_colours
 
 CLASSES = ("cat", "dog")
@@ -39,6 +44,42 @@ def test_a_box_stands_where_its_corners_say(tmp_path: Path) -> None:
         width = np.asarray(Image.open(file)).shape[1] / 4
         assert place[:, 1].max() < 0.5 * width
         assert np.ptp(place[:, 1]) > 0.33 * width
+
+
+def test_the_truth_lies_over_what_is_found(tmp_path: Path) -> None:
+    """One box, found as a cat and in truth a dog: the dog's colour covers it."""
+    box = np.array([[8.0, 8, 56, 56]])
+    cat = Boxes(box, np.array([1]), np.array([0.9]))
+    image = np.ones((64, 64, 3), dtype=np.float32)
+    file = draw_boxes([Picture(image, Boxes(box, np.array([2])), cat)], CLASSES, tmp_path / "d")
+    pixels = np.asarray(Image.open(file).convert("RGB")).astype(float)[40:] / 255
+    line = pixels[120:200, : pixels.shape[1] // 8].reshape(-1, 3)  # its left side, below the score
+    cat_colour, dog = (np.array(row_colours(CLASSES)[name]) for name in CLASSES)
+    beneath = 0.45 * dog + 0.55 * cat_colour  # a dash that is seen through the truth
+    assert (np.abs(line - beneath).max(1) < 0.15).sum() > 20
+    assert (np.abs(line - cat_colour).max(1) < 0.12).sum() == 0
+
+
+def test_the_ten_detections_of_the_highest_scores_are_drawn(tmp_path: Path) -> None:
+    scores = torch.cat([torch.linspace(0.05, 0.95, 19), torch.tensor([0.99])])
+    boxes = torch.arange(20.0)[:, None] + torch.tensor([0.0, 0, 30, 30])
+    found = {"scores": scores, "boxes": boxes, "labels": torch.ones(20, dtype=torch.int64)}
+    pictures = DetectionPictures(tmp_path)
+    truth = {"boxes": boxes[:1], "labels": torch.ones(1, dtype=torch.int64)}
+    spec = SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3)
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="test"), datamodule=SimpleNamespace(spec=spec)
+    )
+    module = SimpleNamespace(task="detection")
+    weak = found | {"scores": scores / 4.1}  # four above 0.2
+    batch = torch.zeros(2, 3, 64, 64), [truth, truth]
+    pictures.on_test_batch_end(trainer, module, [found, weak], batch)
+    strong, few = (picture.found for picture in pictures._pictures)
+    assert strong.scores is not None
+    assert strong.scores.round(2).tolist() == pytest.approx([0.99, *np.arange(0.95, 0.54, -0.05)])
+    assert strong.corners[0].tolist() == boxes[19].tolist()
+    assert few.scores is not None
+    assert few.scores.round(2).tolist() == pytest.approx([0.24, 0.23, 0.22, 0.21], abs=0.001)
 
 
 def test_every_image_has_its_panel(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_all_are_told_at_once() -> None:
     assert str(error.value).splitlines() == [
         "quantizer=a: one",
         "quantizer=b: two",
-        "The others: quantizer=glob(*,exclude=[a,b])",
+        "The others: 'quantizer=glob(*,exclude=[a,b])'",
     ]
 
 

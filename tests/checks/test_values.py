@@ -22,6 +22,9 @@ BASE = ["backbone=resnet20", "dataset=digits"]
     "words",
     [
         "dataset.batch_size=64.0",
+        "++dataset.classes=[true,cat]",
+        "++dataset.classes=[cat,null]",
+        "++dataset.classes=cat",
         "dataset.batch_size=1",
         "dataset.batch_size=true",
         "trainer.max_epochs=abc",

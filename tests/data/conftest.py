@@ -145,7 +145,8 @@ def dataset_option() -> Callable[..., Any]:
     def build(name: str, data_dir: Path, **options: Any) -> Any:
         root = {"recipe": {"batch_size": {name: 4}}, "paths": {"data_dir": str(data_dir)}}
         root["seed"] = 3  # type: ignore[assignment]
-        keys = {key: options.pop(key) for key in ("classes", "num_classes") if key in options}
+        named = ("folder", "classes", "num_classes")  # what other values follow from
+        keys = {key: options.pop(key) for key in named if key in options}
         cfg = OmegaConf.merge(root, {"dataset": OmegaConf.load(CONF / f"{name}.yaml")})
         OmegaConf.update(cfg, "dataset", keys)
         plain: dict[str, Any] = OmegaConf.to_container(cfg.dataset, resolve=True)  # type: ignore

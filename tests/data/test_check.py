@@ -183,13 +183,17 @@ def test_a_detection_tree_is_counted_by_objects(tmp_path, write_tree, check: Che
         "blue 1 0",
         "red 2 1",
     ]
-    assert "JPEGImages: 1 images are on none of the lists" in text
+    assert f"1 images in {tree} are on none of the lists" in text
     colours = Image.open(tmp_path / "sheet.png").convert("RGB").getcolors(2**20) or []
     assert {(31, 119, 180), (255, 127, 14)} <= {colour for _, colour in colours}  # boxes
 
 
 def test_a_detection_tree_tells_all_its_bad_files(tmp_path, write_tree, check: Checked) -> None:
-    tree = write_tree(tmp_path / "tree", {name: [PATCH] for name in "abcd"}, {"test": list("abcd")})
+    tree = write_tree(
+        tmp_path / "tree",
+        {name: [PATCH] for name in "abcd"},
+        {"train": ["a", "b"], "test": ["c", "d"]},
+    )
     (tree / "Annotations/a.xml").write_text("<annotation")
     xml = tree / "Annotations/b.xml"
     xml.write_text(xml.read_text().replace("<width>60", "<width>61"))
@@ -197,16 +201,18 @@ def test_a_detection_tree_tells_all_its_bad_files(tmp_path, write_tree, check: C
     code, text = check(tree)
     assert code == 1
     assert "cannot be read: 3\n" in text
-    assert "b.jpg: it has 60 x 40 pixels; its XML file says 61 x 40" in text
+    assert "b.jpg: it has 60 x 40 pixels, its XML file says 61 x 40" in text
 
 
 def test_a_photograph_that_exif_turns_is_named_as_such(tmp_path, write_tree, check) -> None:
-    tree = write_tree(tmp_path / "tree", {"a": [PATCH]}, {"test": ["a"]})
+    tree = write_tree(
+        tmp_path / "tree", {n: [PATCH] for n in "ab"}, {"train": ["b"], "test": ["a"]}
+    )
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.open(tree / "JPEGImages/a.jpg").save(tree / "JPEGImages/a.jpg", exif=exif)
     told = (
-        "a.jpg: it has 40 x 60 pixels upright, as its EXIF orientation turns it; its XML file says"
+        "a.jpg: it is a rotated photograph: its EXIF orientation 8 makes it 40 x 60 pixels upright"
     )
     assert told in check(tree)[1]
 

@@ -497,7 +497,7 @@ def test_splits_that_are_not_there_are_refused_before_training(unread):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": []}, r"holds objects of these: set dataset\.classes=\[blue,lime,red\]"),
+        ({"classes": []}, r"leave it out, .*or set 'dataset\.classes=\[blue,lime,red\]'"),
         ({"classes": ["red", "red", "blue"]}, "names a class twice"),
         ({"num_classes": 4}, "num_classes=4, but dataset.classes has 3 names"),
         ({"augmentation": "crop"}, "augmentation=crop: choose from ssd, flip, none"),

@@ -15,7 +15,9 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
-from bnnbench.data import DatasetDamaged, DatasetMissing, voc, voc_tree
+from bnnbench.data import DatasetDamaged, DatasetMissing, voc, voc_lists, voc_tree
+from bnnbench.data.voc import Rules
+from bnnbench.data.voc_found import surveyed
 
 CLASSES = ["red", "lime", "blue"]
 IMAGES = {
@@ -116,8 +118,8 @@ def test_forms_that_real_files_have(tree):
 
 
 def test_the_classes_of_a_tree_are_found(tree):
-    assert voc.find_classes(tree, ["trainval", "test"]) == ["blue", "lime", "red"]
-    assert voc.find_classes(tree, ["test"]) == ["lime"]
+    for splits, names in ((["trainval", "test"], ["blue", "lime", "red"]), (["test"], ["lime"])):
+        assert surveyed(tree, splits, tree.parent).classes == names
 
 
 def in_xml(*changes: tuple[str, str]) -> Callable[[Path], object]:
@@ -161,7 +163,8 @@ BAD_XML = {
     "outside": (in_xml(("<xmin>41<", "<xmin>70<"), ("<xmax>60<", "<xmax>90<")), "2 has no area"),
     "class": (
         in_xml(("blue", "Blue")),
-        "object 1 is of the unknown class 'Blue'; known are red, lime, blue: set dataset.classes",
+        "object 1 is of the unknown class 'Blue'; known are red, lime, blue: "
+        r"set 'dataset.classes=\[Blue,red\]'",
     ),
     "no name": (in_xml(("<name>blue</name>", "")), "unknown class ''"),
     "mark": (in_xml(("<difficult>1<", "<difficult>maybe<")), "difficult of object 2 is 'maybe'"),
@@ -232,11 +235,11 @@ def test_each_split_needs_objects_and_images_of_its_own(tree):
 def test_boxes_without_area_are_left_out_where_that_is_asked_for(tree):
     edit(tree, "b", ("<xmax>20<", "<xmax>11<"))
     with pytest.warns(UserWarning, match=r"left out 1 boxes without area, the first in .*b\.xml"):
-        _, truths = voc.read_splits(tree, ["trainval"], CLASSES, bad_boxes="drop")
+        _, truths = voc.read_splits(tree, ["trainval"], CLASSES, Rules(bad_boxes="drop"))
     assert per_image(truths)[0] == ([[40, 1, 59, 39]], [1], [True])
     edit(tree, "b", ("<xmax>11<", "<xmax>nan<"))  # not known to be without area
     with pytest.raises(DatasetDamaged, match="xmax of object 1 is 'nan'"):
-        voc.read_splits(tree, ["trainval"], CLASSES, bad_boxes="drop")
+        voc.read_splits(tree, ["trainval"], CLASSES, Rules(bad_boxes="drop"))
 
 
 def count(truths: voc.Truths) -> tuple[int, int, int]:
@@ -263,19 +266,22 @@ def test_a_hundred_real_voc_images(shared_data, dataset_option):
     assert per_image(truths)[0] == ([[173, 100, 348, 350]], [15], [False])
 
 
-def test_real_blood_cells(shared_data):
+def test_real_blood_cells(shared_data, tmp_path):
     """4888 boxes, two of them without area."""
     folder, names = shared_data / "bccd" / "BCCD", ["Platelets", "RBC", "WBC"]
     with pytest.raises(DatasetDamaged, match=r"BloodImage_003\d\d\.xml: object .*bad_boxes=drop"):
         voc.read_splits(folder, ["train", "val", "test"], names)
     with pytest.warns(UserWarning, match="left out 2 boxes"):
-        _, truths = voc.read_splits(folder, ["train", "val", "test"], names, bad_boxes="drop")
+        _, truths = voc.read_splits(
+            folder, ["train", "val", "test"], names, Rules(bad_boxes="drop")
+        )
     assert count(truths) == (364, 4886, 0)
     for split, images in (("train", 205), ("val", 87), ("test", 72)):
-        assert len(voc_tree.list_images(voc_tree.split_list(folder, split))) == images
+        assert len(voc_lists.list_images(voc_tree.split_list(folder, split))) == images
     assert truths.labels.bincount().tolist() == [0, 361, 4153, 372]
     assert areas(truths.boxes).min() > 0
-    assert voc.find_classes(folder, ["test"]) == names
+    assert surveyed(folder, ["test"], tmp_path) == (names, 0)
+    assert surveyed(folder, ["train", "val", "test"], tmp_path) == (names, 2)
 
 
 @pytest.fixture
@@ -339,7 +345,7 @@ def test_two_processes_may_download_at_once(tmp_path, far_away, monkeypatch, wri
 
     monkeypatch.setattr(torchvision.datasets.voc, "download_and_extract_archive", raced)
     voc_tree.download(tmp_path, ["VOC2012/trainval"])
-    listed = voc_tree.list_images(voc_tree.split_list(tmp_path, "VOC2012/trainval"))
+    listed = voc_lists.list_images(voc_tree.split_list(tmp_path, "VOC2012/trainval"))
     assert listed == ["faster"]
 
 

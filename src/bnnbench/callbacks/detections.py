@@ -12,6 +12,8 @@ from bnnbench.plots import STYLE, literal, row_colours, save
 
 _COLUMNS, _CELL = 4, 2.6  # images a line, and inches of each
 _TRUE: dict[str, Any] = {"linewidth": 2.6, "alpha": 0.45, "linestyle": "-"}
+_SCORE: dict[str, Any] = {"color": "white", "fontsize": 6, "va": "top", "clip_on": True}
+_TAG: dict[str, Any] = {"edgecolor": "none", "boxstyle": "square,pad=0.1", "alpha": 0.85}
 _FOUND: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
 
 
@@ -32,7 +34,10 @@ class Picture(NamedTuple):
 
 
 def draw_boxes(pictures: Sequence[Picture], classes: Sequence[str], stem: Path) -> Path:
-    """A grid of images as ``<stem>.png``: objects in broad lines, detections dashed with score."""
+    """A grid of images as ``<stem>.png``: objects in broad lines, detections dashed with score.
+
+    Objects lie over detections and let them be seen through.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -45,10 +50,10 @@ def draw_boxes(pictures: Sequence[Picture], classes: Sequence[str], stem: Path) 
             panel.axis("off")
         for panel, picture in zip(panels, pictures, strict=False):
             panel.imshow(picture.image)
-            _draw(panel, picture.true, classes, colours, _TRUE)
             _draw(panel, picture.found, classes, colours, _FOUND)
+            _draw(panel, picture.true, classes, colours, _TRUE)  # last, so that it is seen
         _legend(figure, colours)
-        save(figure, stem, ("png",))
+        save(figure, stem, ("png",), photographs=True)
     return stem.with_suffix(".png")
 
 
@@ -62,7 +67,8 @@ def _draw(
         panel.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, **style))
         if boxes.scores is not None:
             text = f"{boxes.scores[index]:.2f}".removeprefix("0")
-            panel.text(x1 + 1, y1 + 1, text, color=colour, fontsize=5, va="top", clip_on=True)
+            place = max(x1, 0.0), max(y1, 0.0)
+            panel.text(*place, text, bbox={"facecolor": colour, **_TAG}, **_SCORE)
 
 
 def _legend(figure: Any, colours: Mapping[str, Any]) -> None:

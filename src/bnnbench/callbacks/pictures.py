@@ -21,13 +21,17 @@ class DetectionPictures(L.Callback):
     Args:
         folder: the run's; the pictures go to its ``pictures``.
         images: how many of the first images are drawn.
+        boxes: how many detections of an image are drawn at most, those of the highest scores.
         score: least score of a detection that is drawn.
     """
 
-    def __init__(self, folder: str | Path, images: int = 8, score: float = 0.4) -> None:
+    def __init__(
+        self, folder: str | Path, images: int = 8, boxes: int = 10, score: float = 0.2
+    ) -> None:
         if images < 1:
             raise ValueError(f"callbacks.pictures.images={images}: at least 1, or pictures=null")
-        self.folder, self.images, self.score = Path(folder) / "pictures", images, score
+        self.folder, self.images = Path(folder) / "pictures", images
+        self.boxes, self.score = boxes, score
         self._pictures: list[Picture] = []
 
     def _collect(self, trainer: L.Trainer, pl_module: Any, found: Any, batch: Any) -> None:
@@ -35,7 +39,8 @@ class DetectionPictures(L.Callback):
             return
         missing = self.images - len(self._pictures)
         for image, target, boxes in list(zip(*batch, found, strict=True))[:missing]:
-            shown = boxes["scores"] >= self.score
+            best = boxes["scores"].argsort(descending=True, stable=True)[: self.boxes]
+            shown = best[boxes["scores"][best] >= self.score]
             detections = Boxes(*(_array(boxes[k][shown]) for k in ("boxes", "labels", "scores")))
             objects = Boxes(_array(target["boxes"]), _array(target["labels"]))
             self._pictures.append(Picture(_pixels(trainer, image), objects, detections))

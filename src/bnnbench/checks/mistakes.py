@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -78,4 +79,4 @@ def _without(bad: Sequence[str], everyone: Sequence[str]) -> list[str]:
     if len(groups) > 1 or len(bad) < 2 or len(bad) == len(everyone) or " " in "".join(bad):
         return []
     options = ",".join(label.partition("=")[2] for label in bad)
-    return [f"The others: {groups.pop()}=glob(*,exclude=[{options}])"]
+    return [f"The others: {shlex.quote(f'{groups.pop()}=glob(*,exclude=[{options}])')}"]

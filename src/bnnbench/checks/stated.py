@@ -49,6 +49,13 @@ TIME = Kind(
     "a time as DD:HH:MM:SS",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
 )
+CLASSES = Kind(
+    "a list of names or numbers; what would be read as something else stands in quotes, as in "
+    """'dataset.classes=["true","R&B",cat]'""",
+    lambda value: (
+        isinstance(value, list) and all(type(each) in (str, int, float) for each in value)
+    ),
+)
 
 
 def _is_name(value: object) -> bool:
@@ -124,7 +131,7 @@ KINDS: dict[str, Kind] = {
     "dataset.generate.*": SIZE,
     "dataset.train": NAMES,
     "dataset.test": NAMES,
-    "dataset.classes": NAMES,
+    "dataset.classes": CLASSES,
     "trainer.max_epochs": LENGTH,
     "trainer.min_epochs": COUNT | NULL,
     "trainer.max_steps": whole(-1),

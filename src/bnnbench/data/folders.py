@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
-from bnnbench.data import listing, stamp, statistics
+from bnnbench.data import kept, listing, stamp, statistics
 from bnnbench.data.augmentation import (
     Augmentation,
     evaluation_transform,
@@ -29,11 +29,13 @@ from bnnbench.data.known import (
     FOLDERS,
     DatasetDamaged,
     DatasetMissing,
+    check_choice,
     data_folder,
     folder_places,
 )
 from bnnbench.data.spec import AUTO, FileSpec
 from bnnbench.data.survey import check_classes
+from bnnbench.data.usable import BAD_IMAGES, sound_parts
 
 log = logging.getLogger(__name__)
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # with these a loader gives pixels as they are
@@ -50,6 +52,7 @@ class FolderDataModule(FileData, ClassificationData):
         mixup, cutmix: see ``Mixing``.
         mean, std: per channel, of pixels scaled to [0, 1]; ``auto`` measures them once on what
             evaluation would see of the training images, and ``spec`` has them after ``setup``.
+        bad_images: ``error`` refuses images that cannot be read, ``drop`` leaves them out.
         **spec: see ``FileSpec``. ``num_classes`` is checked against the class folders;
             ``image_size`` is the square crop: in training a random part of the image, in evaluation
             the centre of the image resized to 256 / 224 of it.
@@ -69,6 +72,7 @@ class FolderDataModule(FileData, ClassificationData):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         erasing: float = 0.0,
+        bad_images: str = "error",
         **spec: Any,
     ) -> None:
         given = {"mean": mean, "std": std}
@@ -80,7 +84,9 @@ class FolderDataModule(FileData, ClassificationData):
         )
         self.mixing = mixing(mixup, cutmix, self.spec.num_classes, self.spec.seed)
         self.folder, self.data_dir = folder, Path(data_dir).expanduser()
-        self.root = data_folder(folder, data_dir)
+        self.root, self.keep = data_folder(folder, data_dir), kept.place(data_dir)
+        check_choice("bad_images", bad_images, BAD_IMAGES)
+        self.bad_images = bad_images
 
     def prepare_data(self) -> None:
         """Nothing is downloaded: refuse a set that is not there. Raises DatasetMissing."""
@@ -99,7 +105,7 @@ class FolderDataModule(FileData, ClassificationData):
         if self.parts:
             return
         self.prepare_data()
-        self.parts = self.listed()
+        self.parts = sound_parts(self.listed(), self.root, self.bad_images, self.keep)
         if self._unmeasured:
             found = self._statistics()
             self.spec = replace(self.spec, **{key: found[key] for key in self._unmeasured})

@@ -1,23 +1,26 @@
 """What lies in a folder of images, by the suite's own listing and decoding.
 
-Three layouts are known: class folders, with splits or without, trees of VOC's layout, and arrays.
+Three layouts are known: images with boxes, class folders, with splits or without, and arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bnnbench.data import listing, voc, voc_tree
+from bnnbench.data import listing, voc_tree
+from bnnbench.data.annotations import Annotation
 from bnnbench.data.decoding import decode
 from bnnbench.data.headers import Header, check_image
-from bnnbench.data.known import SOURCES, DatasetDamaged, DatasetMissing
+from bnnbench.data.known import SOURCES, BadFile, DatasetDamaged, DatasetMissing
+from bnnbench.data.usable import other_size
+from bnnbench.data.voc_found import find_splits
+from bnnbench.data.voc_layout import usual_tree
 
 SPLITS = ("train", "val", "valid", "validation", "test")
-LISTS = ("test", "val", "train", "trainval")  # an image on several counts for the first of them
 WHOLE = "all"  # a set without splits
 Objects = list[tuple[str, list[float]]]  # class and box, x1 y1 x2 y2 in pixels
 
@@ -68,8 +71,11 @@ class Found:
 def find(folder: Path) -> Found:
     """What a folder holds, before an image is looked at."""
     below = listing.listed(folder)
-    if trees := [tree for tree in (folder, *(folder / f for f in below.folders)) if _is_tree(tree)]:
-        return _detection(trees)
+    try:
+        found = find_splits(folder)
+        return _detection(folder, [*found["train"], *found["test"]])
+    except ValueError as error:
+        boxes = str(error)  # why it is no detection set
     splits = [folder / name for name in SPLITS if name in below.folders]
     if splits and any(listing.class_names(split) for split in splits):
         return _class_folders({split.name: split for split in splits}, below)
@@ -77,7 +83,7 @@ def find(folder: Path) -> Found:
         return _class_folders({WHOLE: folder}, below)
     if arrays := _arrays(below):
         return Found("arrays", notes=arrays)
-    return Found("", notes=_hints(folder, below))
+    return Found("", notes=[*_hints(folder, below), boxes])
 
 
 def look_at(pictures: list[Picture], workers: int, seen: Callable[[int], None]) -> None:
@@ -91,11 +97,8 @@ def _look(picture: Picture) -> None:
     try:
         header = check_image(picture.path)
         decode(picture.path, header.plain)
-        if picture.size not in (None, (header.height, header.width)):
-            height, width = picture.size or (0, 0)
-            turned = " upright, as its EXIF orientation turns it" * (header.orientation > 4)
-            has = f"{header.width} x {header.height} pixels{turned}"
-            raise ValueError(f"it has {has}; its XML file says {width} x {height}")
+        if picture.size and (wrong := other_size(picture.path, header, picture.size)):
+            raise ValueError(f"it{wrong.what}; {wrong.advice}")
         picture.digest = hashlib.sha256(Path(picture.path).read_bytes()).digest()
         picture.header = header
     except (ValueError, OSError) as error:
@@ -146,63 +149,45 @@ def _left_out(split: str, place: Path, listed: dict[str, listing.Listing]) -> It
         yield f"{split}: {len(hidden)} hidden or system files, such as {hidden[0]}"
 
 
-class _Names(dict[str, int]):
-    """Labels of all names that come, in that order."""
-
-    def __contains__(self, name: object) -> bool:
-        return bool(name)
-
-    def __missing__(self, name: str) -> int:
-        self[name] = len(self) + 1
-        return self[name]
-
-
-def _is_tree(folder: Path) -> bool:
-    return all((folder / part).is_dir() for part in ("JPEGImages", "Annotations"))
-
-
-def _detection(trees: list[Path]) -> Found:
-    found, names, dropped = Found("VOC's layout", option="voc_folder"), _Names(), []
-    for tree in trees:
-        pairs: dict[str, tuple[str, Path]] = {}
-        for split, image, xml in _listed_pairs(tree, found):
-            pairs.setdefault(image, (split if len(trees) == 1 else f"{tree.name}/{split}", xml))
-        for image, (split, xml) in pairs.items():
-            if picture := _annotated(image, split, xml, names, dropped, found):
+def _detection(root: Path, splits: Sequence[str]) -> Found:
+    found = Found("images with boxes", option="voc_folder")
+    flat: list[Path] = []
+    for split in splits:
+        try:
+            pairs = list(voc_tree.split_files(root, split))
+        except (DatasetDamaged, DatasetMissing) as error:
+            found.broken.append((str(voc_tree.split_list(root, split)), str(error)))
+            continue
+        for image, xml in pairs:
+            if picture := _annotated(image, split, xml, flat, found):
                 found.pictures.append(picture)
-        unlisted = len(listing.listed(tree / "JPEGImages").images) - len(pairs)
-        if unlisted:
-            found.notes.append(f"{tree / 'JPEGImages'}: {unlisted} images are on none of the lists")
-    if dropped:
+    found.notes += _on_no_list(root, splits, len(found.pictures) + len(found.broken))
+    if flat:
         found.notes.append(
-            f"{len(dropped)} boxes have no area, the first in {dropped[0]}: correct them, or leave "
-            "them out with dataset.bad_boxes=drop"
+            f"{len(flat)} boxes have no area, the first in {flat[0]}: correct them, or leave them "
+            "out with dataset.bad_boxes=drop"
         )
     return found
 
 
-def _listed_pairs(tree: Path, found: Found) -> Iterator[tuple[str, str, Path]]:
-    known = {path.stem for path in (tree / "ImageSets" / "Main").glob("*.txt")}
-    splits: Iterable[str] = [name for name in LISTS if name in known] or sorted(known)
-    if not splits:
-        found.broken.append((str(tree), "it has no list ImageSets/Main/<split>.txt"))
-    for split in splits:
-        try:
-            yield from ((split, image, xml) for image, xml in voc_tree.split_files(tree, split))
-        except (DatasetDamaged, DatasetMissing) as error:
-            found.broken.append((str(voc_tree.split_list(tree, split)), str(error)))
+def _on_no_list(root: Path, splits: Sequence[str], listed: int) -> Iterator[str]:
+    """What of a set's images no split has."""
+    trees = dict.fromkeys(root / split.rpartition("/")[0] for split in splits)
+    rest = sum(len(usual_tree(tree).files()[0]) for tree in trees) - listed
+    if rest > 0:
+        yield f"{rest} images in {root} are on none of the lists, or have no XML file"
 
 
-def _annotated(
-    image: str, split: str, xml: Path, names: _Names, dropped: list[Path], found: Found
-) -> Picture | None:
+def _annotated(image: str, split: str, xml: Path, flat: list[Path], found: Found) -> Picture | None:
     try:
-        annotation = voc.Annotation(xml, names, dropped)
-    except DatasetDamaged as error:
-        found.broken.append((str(xml), str(error).removeprefix(f"{xml}: ")))
+        annotation = Annotation(xml)
+    except BadFile as error:
+        found.broken.append((str(xml), error.what.removeprefix(": ").strip()))
         return None
-    classes = {label: name for name, label in names.items()}
-    objects = [(classes[label], box) for box, label, _ in annotation.objects]
+    if nameless := [each.number for each in annotation.objects if not each.name]:
+        found.broken.append((str(xml), f"object {nameless[0]} has no name"))
+    flat += [xml for each in annotation.objects if each.flat]
+    objects = [(each.name, each.box) for each in annotation.objects if not each.flat]
     return Picture(image, split, objects=objects, size=annotation.size)
 
 

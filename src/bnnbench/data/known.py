@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,20 @@ class DatasetMissing(FileNotFoundError):
 
 class DatasetDamaged(ValueError):
     """A file of the data set cannot be used."""
+
+
+class BadFile(DatasetDamaged):
+    """One file that cannot be used.
+
+    Args:
+        file: which.
+        what: is wrong with it, in words that follow its name.
+        advice: what to do about it.
+    """
+
+    def __init__(self, file: str | Path, what: str, advice: str) -> None:
+        super().__init__(f"{file}{what}; {advice}")
+        self.file, self.what, self.advice = file, what, advice
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,12 @@ def check_there(folder: object, data_dir: str | Path) -> None:
 def _inside(folder: object, data_dir: str | Path) -> Path:
     # without .., so that it has a name
     return Path(os.path.abspath(Path(data_dir).expanduser() / Path(str(folder)).expanduser()))
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse what is not among the choices. Raises ValueError."""
+    if value not in choices:
+        raise ValueError(f"dataset.{key}={value}: choose from {', '.join(choices)}")
 
 
 def check_whole(key: str, value: int, least: int, reason: str) -> None:

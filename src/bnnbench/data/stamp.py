@@ -41,17 +41,18 @@ def of_folders(root: Path, splits: Sequence[str] = tuple(FOLDERS.values())) -> s
     return _of_lines(_class_folders(root, splits))
 
 
-def of_trees(root: Path, splits: Mapping[str, Sequence[str]]) -> str:
+def of_trees(root: Path, splits: Mapping[str, Sequence[str]], keep: Path | None = None) -> str:
     """Stamp of splits in VOC's layout: image and XML file of each listed image, in that order.
 
     Args:
         root: that the trees lie in, or the one tree.
         splits: ``<tree>/<split>`` or ``<split>``, by part of the set.
+        keep: where lists lie that may not be written into their tree.
 
     Raises:
         DatasetMissing, DatasetDamaged: as ``voc_tree.split_files``.
     """
-    return _of_lines(_trees(root, splits))
+    return _of_lines(_trees(root, splits, keep))
 
 
 def _of_lines(lines: Iterator[str]) -> str:
@@ -70,13 +71,13 @@ def _class_folders(root: Path, splits: Sequence[str]) -> Iterator[str]:
                 yield f"{split}/{place} {_size(f'{root}{os.sep}{split}{os.sep}{image}')}"
 
 
-def _trees(root: Path, splits: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _trees(root: Path, splits: Mapping[str, Sequence[str]], keep: Path | None) -> Iterator[str]:
     root = root.absolute()
     inside = len(str(root)) + 1  # pathlib takes ten times as long to tell what is relative
     for part, names in splits.items():
         for split in names:
             yield f"{part} {split}"
-            for pair in split_files(root, split):
+            for pair in split_files(root, split, keep):
                 for file in map(str, pair):
                     yield f"{file[inside:].replace(os.sep, '/')} {_size(file)}"
 

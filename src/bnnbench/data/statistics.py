@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnbench.data import kept
+
 SAMPLE = 2000  # images that are looked at, of a set that has more
 FORM = 1  # version of what is measured: raise it where that changes
-CACHE = ".bnnbench"  # in the data folder
 LEAST_STD = 1 / 255  # of a channel that says nothing
 
 Statistics = dict[str, list[float]]  # mean and std, a number a channel, of pixels in [0, 1]
@@ -77,7 +78,7 @@ def keep(data_dir: Path, key: str, found: Mapping[str, Sequence[float]]) -> None
 
 
 def _file(data_dir: Path, key: str) -> Path:
-    return data_dir / CACHE / f"normalisation-{key}.json"
+    return kept.place(data_dir) / f"normalisation-{key}.json"
 
 
 def _rounded(values: Tensor) -> list[float]:

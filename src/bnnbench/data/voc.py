@@ -1,28 +1,25 @@
 """Object annotations in PASCAL VOC's layout, read and checked before a training starts.
 
-A tree is a folder with ``JPEGImages/``, ``Annotations/`` (one XML file an image) and
-``ImageSets/Main/<split>.txt`` (one image's name a line). Coordinates in the files count pixels from
-1; boxes here are every coordinate minus 1, as the SSD repositories read them.
+A tree is a folder with images and XML files (one an image), and lists of images as splits:
+``JPEGImages/``, ``Annotations/``, ``ImageSets/Main/<split>.txt``, or as ``voc_layout`` says.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from bnnbench.data.known import CORNERS, DatasetDamaged
+from bnnbench.data.annotations import Annotation, Object
+from bnnbench.data.known import BadFile, DatasetDamaged
+from bnnbench.data.quoting import quoted_override
+from bnnbench.data.usable import REMEDY, told, unusable, warn_of
 from bnnbench.data.voc_tree import split_files, split_list
-
-Object = tuple[list[float], int, bool]  # box x1 y1 x2 y2, label, difficult
 
 
 @dataclass(frozen=True)
@@ -65,150 +62,163 @@ class Truths:
         return Truths(self.sizes, counts, boxes, labels, self.difficult[kept])
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What is made of what cannot be used.
+
+    Attributes:
+        bad_boxes: ``error`` refuses boxes without area, ``drop`` leaves them out with a warning.
+        bad_images: ``error`` refuses images that cannot be read, or whose XML file cannot be used,
+            ``drop`` leaves such images out with a warning.
+        keep: where lists lie that may not be written into their tree, and marks of what is sound.
+    """
+
+    bad_boxes: str = "error"
+    bad_images: str = "error"
+    keep: Path | None = None
+
+
 def read_splits(
-    folder: Path, splits: Sequence[str], classes: Sequence[str], bad_boxes: str = "error"
+    folder: Path, splits: Sequence[str], classes: Sequence[str], rules: Rules | None = None
 ) -> tuple[np.ndarray, Truths]:
-    """Image files as bytes (N,) and objects of some splits, one after the other.
+    """Image files and objects of one part of a set, as ``read_parts`` reads it."""
+    return read_parts(folder, {"": splits}, classes, rules)[""]
+
+
+def read_parts(
+    folder: Path,
+    parts: Mapping[str, Sequence[str]],
+    classes: Sequence[str],
+    rules: Rules | None = None,
+) -> dict[str, tuple[np.ndarray, Truths]]:
+    """Image files as bytes (N,) and objects of the parts of a set, split after split.
 
     Args:
         folder: that the trees lie in, or the one tree itself.
-        splits: ``<tree in folder>/<split>``, or ``<split>`` of the one tree.
+        parts: ``<tree in folder>/<split>``, or ``<split>`` of the one tree, by part.
         classes: names of the objects, in the order of their labels.
-        bad_boxes: ``drop`` leaves boxes without area out, with a warning.
+        rules: what is left out, and what refused.
 
     Raises:
         DatasetMissing: a tree or a split's list is not there.
-        DatasetDamaged: a file cannot be used; the message names it and says why.
+        DatasetDamaged: files cannot be used; the message names them and says why.
     """
-    numbers = {name: label for label, name in enumerate(classes, 1)}
-    dropped: list[Path] | None = [] if bad_boxes == "drop" else None
-    found: dict[str, Annotation] = {}
+    rules = rules or Rules()
+    listed = {part: _listed(folder, splits, rules.keep) for part, splits in parts.items()}
+    files: dict[str, Path] = {}
+    for splits in listed.values():
+        for images in splits.values():
+            files |= images
+    usable = _usable(folder, files, classes, rules)
+    read = {}
+    for part, splits in listed.items():
+        for split, images in splits.items():
+            if not any(_objects(usable[image]) for image in images if image in usable):
+                raise DatasetDamaged(
+                    f"{split_list(folder, split)}: no image of this split has an object; check "
+                    "its files in Annotations"
+                )
+        kept = {i: usable[i] for images in splits.values() for i in images if i in usable}
+        read[part] = np.array([os.fsencode(image) for image in kept]), _packed(kept, classes)
+    return read
+
+
+def _listed(folder: Path, splits: Sequence[str], keep: Path | None) -> dict[str, dict[str, Path]]:
+    """XML file by image of each split; an image is in one of them."""
+    listed: dict[str, dict[str, Path]] = {}
+    seen: set[str] = set()
     for split in splits:
-        files = dict(split_files(folder, split))
-        if again := [image for image in files if image in found]:
+        listed[split] = dict(split_files(folder, split, keep))
+        if again := [image for image in listed[split] if image in seen]:
             raise DatasetDamaged(
                 f"{split_list(folder, split)} lists {again[0]}, as a split before it in "
                 f"{list(splits)} does: name one of the two, or take the image off a list"
             )
-        found |= {image: Annotation(xml, numbers, dropped) for image, xml in files.items()}
-        if not any(found[image].objects for image in files):
-            raise DatasetDamaged(
-                f"{split_list(folder, split)}: no image of this split has an object; check its "
-                "files in Annotations"
-            )
-    if dropped:
-        rank_zero_warn(f"left out {len(dropped)} boxes without area, the first in {dropped[0]}")
-    return np.array([os.fsencode(image) for image in found]), _packed(list(found.values()))
+        seen.update(listed[split])
+    return listed
 
 
-def find_classes(folder: Path, splits: Sequence[str]) -> list[str]:
-    """The sorted names of the objects in some splits; raises as ``read_splits`` does."""
-    names = set()
-    for split in splits:
-        for _, annotation in split_files(folder, split):
-            names |= {
-                element.findtext("name", "") for element in _parse(annotation).findall("object")
-            }
-    return sorted(name.strip() for name in names if name.strip())
+def _usable(
+    folder: Path, files: Mapping[str, Path], classes: Sequence[str], rules: Rules
+) -> dict[str, Annotation]:
+    """What is said of each image that can be used; raises DatasetDamaged by the rules."""
+    found, bad = _annotations(files)
+    sizes = {image: annotation.size for image, annotation in found.items()}
+    wrong = unusable(sizes, rules.keep, list(files.values()))
+    for problem in wrong:
+        del found[str(problem.file)]
+    bad += wrong
+    said = [_unknown(folder, found.values(), classes), _flat(folder, found.values(), rules)]
+    if rules.bad_images == "error":
+        said.insert(0, told(bad, folder, REMEDY))
+    if said := [text for text in said if text]:
+        raise DatasetDamaged("; ".join(said))
+    warn_of(bad, "images that cannot be used")
+    return found
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise DatasetDamaged(f"{path} is not readable XML ({error}): replace it") from error
-
-
-class Annotation:
-    """One image's XML file, checked.
-
-    Args:
-        path: where the file lies.
-        numbers: labels by class.
-        dropped: collects the files of boxes without area; None refuses them.
-
-    Attributes:
-        size: height and width of the image.
-        objects: in the file's order.
-
-    Raises:
-        DatasetDamaged: the message names the file and says why.
-    """
-
-    def __init__(self, path: Path, numbers: dict[str, int], dropped: list[Path] | None) -> None:
-        self.path, self.numbers, self.dropped = path, numbers, dropped
-        root = _parse(path)
-        width, height = (self._number(root.find("size"), k, "size") for k in ("width", "height"))
-        if min(width, height) < 1:
-            raise self._damaged(f"its size is {width:g} x {height:g}", "write the image's pixels")
-        self.size = int(height), int(width)
-        read = (self._object(*entry) for entry in enumerate(root.findall("object"), 1))
-        self.objects = [entry for entry in read if entry is not None]
-
-    def _object(self, number: int, element: ElementTree.Element) -> Object | None:
-        label, difficult = self._label(element, number), self._difficult(element, number)
-        box = self._box(element, number)
-        return None if box is None else (box, label, difficult)
-
-    def _damaged(self, reason: str, advice: str) -> DatasetDamaged:
-        return DatasetDamaged(f"{self.path}: {reason}; {advice}")
-
-    def _number(self, parent: ElementTree.Element | None, key: str, what: str) -> float:
-        text = parent.findtext(key) if parent is not None else None
+def _annotations(files: Mapping[str, Path]) -> tuple[dict[str, Annotation], list[BadFile]]:
+    """What the XML files say by image, and those that cannot be used."""
+    found: dict[str, Annotation] = {}
+    bad: list[BadFile] = []
+    for image, xml in files.items():
         try:
-            value = float(text or "")
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return value
-        reason = f"{what} has no {key}" if text is None else f"{key} of {what} is {text.strip()!r}"
-        raise self._damaged(reason, "write a number there")
-
-    def _box(self, element: ElementTree.Element, number: int) -> list[float] | None:
-        """The box within the image, None where one without area is left out."""
-        bounds = element.find("bndbox")
-        if bounds is None:
-            raise self._damaged(f"object {number} has no bndbox", "add it or delete the object")
-        corners = [self._number(bounds, key, f"object {number}") for key in CORNERS]
-        height, width = self.size
-        box = [
-            min(max(value - 1, 0.0), float(limit))
-            for value, limit in zip(corners, (width, height) * 2, strict=True)
-        ]
-        if box[2] > box[0] and box[3] > box[1]:
-            return box
-        if self.dropped is None:
-            raise self._damaged(
-                f"object {number} has no area: xmin, ymin, xmax, ymax = "
-                f"{', '.join(f'{value:g}' for value in corners)} in an image of {width} x {height}",
-                "correct it, or leave such boxes out with dataset.bad_boxes=drop",
-            )
-        self.dropped.append(self.path)
-        return None
-
-    def _label(self, element: ElementTree.Element, number: int) -> int:
-        name = element.findtext("name", "").strip()
-        if name not in self.numbers:
-            raise self._damaged(
-                f"object {number} is of the unknown class {name!r}",
-                f"known are {', '.join(self.numbers)}: set dataset.classes",
-            )
-        return self.numbers[name]
-
-    def _difficult(self, element: ElementTree.Element, number: int) -> bool:
-        text = element.findtext("difficult", "").strip() or "0"
-        if text not in ("0", "1"):
-            raise self._damaged(f"difficult of object {number} is {text!r}", "write 0 or 1")
-        return text == "1"
+            found[image] = Annotation(xml)
+        except BadFile as error:
+            bad.append(error)
+    return found, bad
 
 
-def _packed(annotations: list[Annotation]) -> Truths:
-    objects = [entry for annotation in annotations for entry in annotation.objects]
-    boxes = [box for box, _, _ in objects]
+def _unknown(folder: Path, annotations: Collection[Annotation], classes: Sequence[str]) -> str:
+    """What is said of objects whose class is not among ``classes``; empty where there are none."""
+    known = set(classes)
+    every = sorted({o.name for each in annotations for o in each.objects if o.name})
+    advice = f"known are {', '.join(classes)}: set {quoted_override('dataset.classes', every)}"
+    bad = [
+        BadFile(each.path, f": object {o.number} is of the unknown class {o.name!r}", advice)
+        for each in annotations
+        for o in each.objects
+        if o.name not in known
+    ]
+    return told(bad, folder, "", advice)
+
+
+def _flat(folder: Path, annotations: Collection[Annotation], rules: Rules) -> str:
+    """What is said of boxes without area; where they are left out, that is a warning."""
+    advice = "correct it, or leave such boxes out with dataset.bad_boxes=drop"
+    bad = [
+        BadFile(each.path, _no_area(each, o), advice)
+        for each in annotations
+        for o in each.objects
+        if o.flat
+    ]
+    if rules.bad_boxes == "error":
+        return told(bad, folder, "", advice.replace("it", "them", 1))
+    warn_of(bad, "boxes without area")
+    return ""
+
+
+def _no_area(annotation: Annotation, each: Object) -> str:
+    height, width = annotation.size
+    return (
+        f": object {each.number} has no area: xmin, ymin, xmax, ymax = "
+        f"{', '.join(f'{value:g}' for value in each.corners)} in an image of {width} x {height}"
+    )
+
+
+def _objects(annotation: Annotation) -> list[Object]:
+    """Those with an area."""
+    return [each for each in annotation.objects if not each.flat]
+
+
+def _packed(annotations: Mapping[str, Annotation], classes: Sequence[str]) -> Truths:
+    numbers = {name: label for label, name in enumerate(classes, 1)}
+    objects = [_objects(each) for each in annotations.values()]
+    every = [o for each in objects for o in each]
     return Truths(
-        torch.tensor([annotation.size for annotation in annotations]).view(-1, 2),
-        torch.tensor([len(annotation.objects) for annotation in annotations]),
-        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        torch.tensor([label for _, label, _ in objects], dtype=torch.int64),
-        torch.tensor([difficult for _, _, difficult in objects], dtype=torch.bool),
+        torch.tensor([each.size for each in annotations.values()]).view(-1, 2),
+        torch.tensor([len(each) for each in objects]),
+        torch.tensor([o.box for o in every], dtype=torch.float32).view(-1, 4),
+        torch.tensor([numbers[o.name] for o in every], dtype=torch.int64),
+        torch.tensor([o.difficult for o in every], dtype=torch.bool),
     )

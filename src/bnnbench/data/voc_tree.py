@@ -1,4 +1,8 @@
-"""Folders in PASCAL VOC's layout: what a split lists, and the download of VOC itself."""
+"""What the splits of trees in PASCAL VOC's layout list, and the download of VOC itself.
+
+A split is ``<list>`` of the one tree or ``<tree>/<list>`` of a folder with several. ``*`` stands
+for all images of a tree, and the lists of a split that is made need not be written.
+"""
 
 from __future__ import annotations
 
@@ -7,65 +11,74 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bnnbench.data import voc_split
 from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged, DatasetMissing
-from bnnbench.data.listing import listed
+from bnnbench.data.voc_layout import lists_folder, usual_tree
+from bnnbench.data.voc_lists import list_images
 
 YEARS = {"VOC2007": "2007", "VOC2012": "2012"}  # tree: torchvision's name
+ALL = "*"
 
 
 def split_list(folder: Path, split: str) -> Path:
     """The file that lists the images of ``<tree>/<split>`` or ``<split>``."""
     tree, _, name = split.rpartition("/")
-    return folder / tree / "ImageSets" / "Main" / f"{name}.txt"
+    return lists_folder(folder / tree) / f"{name}.txt"
 
 
-def split_files(folder: Path, split: str) -> Iterator[tuple[str, Path]]:
+def list_names(folder: Path, split: str, keep: Path | None = None) -> list[str]:
+    """The names of a split's images, in the order of its list; raises as ``list_images``.
+
+    ``keep`` is where the lists lie that may not be written into their tree.
+    """
+    tree, _, name = split.rpartition("/")
+    if name == ALL:
+        return list(usual_tree(folder / tree).pairs())
+    if name in voc_split.MADE:
+        before = voc_split.read(folder / tree, keep)
+        if before is None:
+            return voc_split.make(folder / tree, voc_split.candidates(folder / tree))[name]
+        return list_images(before[name])
+    return list_images(split_list(folder, split))
+
+
+def split_files(folder: Path, split: str, keep: Path | None = None) -> Iterator[tuple[str, Path]]:
     """Image and annotation file of each image of a split, in the order of its list."""
-    path = split_list(folder, split)
-    names = list_images(path)
-    images, annotations = path.parents[2] / "JPEGImages", path.parents[2] / "Annotations"
-    found = _stems(images, IMAGE_EXTENSIONS)
-    described = _stems(annotations, (".xml",))
+    names = list_names(folder, split, keep)
+    tree = usual_tree(folder / split.rpartition("/")[0])
+    found, described = tree.files()
     for name in names:
-        for place, files, what in ((images, found, "image"), (annotations, described, "XML file")):
+        if name not in found and name.lower().endswith(IMAGE_EXTENSIONS):  # as some tools list it
+            name = os.path.splitext(os.path.basename(name))[0]
+        for place, files, what in (
+            (tree.images, found, "image"),
+            (tree.annotations, described, "XML file"),
+        ):
             if name not in files:
                 raise DatasetDamaged(
-                    f"{path} lists {name}, which has no {what} in {place}: add it there or take "
-                    "the name off the list"
+                    f"{split_list(folder, split)} lists {name}, which has no {what} in {place}: "
+                    "add it there or take the name off the list"
                 )
         yield found[name], Path(described[name])
 
 
-def list_images(path: Path) -> list[str]:
-    """The image names in a split's list; raises DatasetMissing or DatasetDamaged."""
-    if not path.is_file():
-        # a list a class and split lies there as well: the shortest names are the splits'
-        known = sorted((p.stem for p in path.parent.glob("*.txt")), key=lambda s: (len(s), s))
-        exist = f"these exist: {', '.join(known[:8])}" if known else "there is no split at all"
-        raise DatasetMissing(
-            f"{path} does not exist; {exist}. Name the splits with dataset.train and dataset.test "
-            "and the folder with dataset.folder=<folder>; data/README.md describes the files"
-        )
-    try:
-        names = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetDamaged(f"{path} cannot be read ({error}): save it as UTF-8 text") from error
-    names = [name.strip() for name in names if name.strip()]
-    if not names:
-        raise DatasetDamaged(f"{path} lists no image: write one image's name a line, or delete it")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DatasetDamaged(f"{path} lists {twice} twice: leave one of the two lines")
-    return names
-
-
-def _stems(folder: Path, extensions: Sequence[str]) -> dict[str, str]:
-    """Files of a folder by name without extension, ``.jpg`` before others of that name."""
-    if not folder.is_dir():
-        return {}
-    paths = [os.path.join(folder, name) for name in listed(folder, extensions).images]
-    paths.sort(key=lambda path: path.lower().endswith(".jpg"))  # the last of a name stays
-    return {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
+def left_out(folder: Path, splits: Sequence[str], keep: Path | None = None) -> list[str]:
+    """In words, what lies in trees without lists of their own and is on no split."""
+    counts = {
+        "images without an XML file": 0,
+        "XML files without an image": 0,
+        "on neither list": 0,
+    }
+    for tree in dict.fromkeys(split.rpartition("/")[0] for split in splits):
+        own = [s for s in splits if s.rpartition("/")[0] == tree]
+        if not {s.rpartition("/")[2] for s in own} <= {ALL, *voc_split.MADE}:
+            continue
+        found, described = (set(files) for files in usual_tree(folder / tree).files())
+        listed = {name for split in own for name in list_names(folder, split, keep)}
+        sizes = (found - described, described - found, (found & described) - listed)
+        for what, names in zip(counts, sizes, strict=True):
+            counts[what] += len(names)
+    return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 def download(root: Path, splits: Sequence[str]) -> None:

@@ -93,6 +93,7 @@ NEUTRAL: dict[str, Any] = {
     "trainer.min_epochs": None,
     "trainer.accumulate_grad_batches": 1,
     "callbacks": {},
+    "dataset.bad_images": "error",
     "backbone.stem": "auto",
     "dataset.mixup": 0,
     "dataset.cutmix": 0,

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bnnbench.data import array_survey, stamp
+from bnnbench.data import array_survey, kept, stamp
 from bnnbench.data.array_sets import known_set
 from bnnbench.data.known import (
     SOURCES,
@@ -52,7 +52,8 @@ def stamp_of(dataset: Mapping[str, Any], cache: Path) -> str | None:
             root = data_folder(dataset["folder"], dataset["data_dir"])
             return stamp.of_folders(root, layout(root).splits)
         if kind in TREES:
-            return stamp.of_trees(_tree(dataset), {k: dataset[k] for k in ("train", "test")})
+            splits = {part: dataset[part] for part in ("train", "test")}
+            return stamp.of_trees(_tree(dataset), splits, kept.place(dataset["data_dir"]))
         return _of_module(dataset)
     except (FileNotFoundError, NotADirectoryError, DatasetMissing, DatasetDamaged):
         return None
@@ -130,7 +131,7 @@ def _read(cache: Path) -> dict[str, Any]:
 
 
 def _root(dataset: Mapping[str, Any], folder: str = "") -> Path:
-    return (Path(dataset["data_dir"]).expanduser() / Path(folder).expanduser()).absolute()
+    return data_folder(folder, dataset["data_dir"]).absolute()
 
 
 def _tree(dataset: Mapping[str, Any]) -> Path:

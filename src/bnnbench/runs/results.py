@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def identity(run: Run, task: Task) -> dict[str, Any]:
         "bases": _bases(task),
         "versions": provenance.versions(),
         "git": provenance.git_state(),
-        "command": " ".join([program(), *provenance.task_overrides()]),
+        "command": shlex.join([*program().split(), *provenance.task_overrides()]),
         "tags": OmegaConf.to_container(cfg.tags),
     }
 

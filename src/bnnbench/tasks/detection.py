@@ -51,7 +51,7 @@ class Detection(Task):
         terms: Mapping[str, LossTerm | Regularizer] | None = None,
     ) -> None:
         super().__init__(net, loss, recipe, evaluates_on, terms)
-        self.classes = tuple(classes)
+        self.classes = tuple(map(str, classes))  # numbers are names as well
         self.metric_names = ("map", "loss", "coco_map", *(f"ap/{name}" for name in self.classes))
         self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
         self.average_precision = VOCAveragePrecision(0.5, interpolation)
