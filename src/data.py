@@ -1,6 +1,5 @@
-"""Look at a folder of images as training would: python src/data.py check <folder>."""
+"""``python src/data.py ...`` is ``bnnbench data ...`` from a checkout."""
 
-from bnnbench.data.check import main
+from bnnbench.commands import run
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+run("data")

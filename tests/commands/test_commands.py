@@ -38,6 +38,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[str]]]
         ("train -m quantizer=a,b", "train", ["-m", "quantizer=a,b"]),
         ("evaluate ckpt_path=x", "train", ["train=false", "ckpt_path=x"]),
         ("report promote=x", "report", ["promote=x"]),
+        ("data check x", "data", ["check", "x"]),
     ],
 )
 def test_a_command_runs_with_its_arguments(

@@ -14,6 +14,7 @@ from bnnbench import __version__
 COMMANDS = {
     "train": ("train a run, or a sweep that ends in its comparison table", ()),
     "evaluate": ("evaluate a checkpoint: ckpt_path=<file>", ("train=false",)),
+    "data": ("say what a folder of images holds: data check <folder>", ()),
     "report": ("render every table and figure again, promote results", ()),
 }
 MODULES = {"evaluate": "train"}  # where a command is no module of its own

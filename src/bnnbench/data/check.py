@@ -1,4 +1,4 @@
-"""``python src/data.py check <folder>``: what training would read there, and what it could not.
+"""``bnnbench data check <folder>``: what training would read there, and what it could not.
 
 Every image is decoded, by the decoder that training uses.
 """
@@ -60,7 +60,7 @@ def report(folder: Path, found: Found) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python src/data.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bnnbench data", description=__doc__)
     check = parser.add_subparsers(required=True).add_parser("check", help="look at a folder")
     check.add_argument("folder", help="class folders, or a tree of VOC's layout")
     check.add_argument("--out", help="the contact sheet; <folder's name>_check.png if not given")
