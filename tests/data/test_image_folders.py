@@ -19,7 +19,7 @@ from PIL import Image
 from bnnbench import resolvers
 from bnnbench.checks.errors import message
 from bnnbench.checks.values import check_config
-from bnnbench.data import DatasetDamaged, ImageFolderDataModule, statistics
+from bnnbench.data import DatasetDamaged, ImageFolderDataModule, kept, statistics
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.stamps import stamp_of
 from bnnbench.runs.build import build_datamodule
@@ -173,7 +173,7 @@ def test_mean_and_deviation_are_those_of_the_training_images(
 def test_they_may_be_given_one_by_one(composed: Compose, tmp_path: Path) -> None:
     draw(tmp_path / "data" / "insects")
     measured = module(composed("insects")).spec
-    shutil.rmtree(tmp_path / "data" / statistics.CACHE)
+    shutil.rmtree(tmp_path / "data" / kept.FOLDER)
     given = module(composed("insects", "dataset.mean=[0.1,0.2,0.3]")).spec
     assert (given.mean, given.std) == ([0.1, 0.2, 0.3], measured.std)
     given = module(composed("insects", "dataset.std=[0.1,0.2,0.3]")).spec
@@ -200,7 +200,7 @@ def test_they_are_measured_once(
     other = module(composed("insects")).spec
     assert len(calls) == 3
     assert other.mean != first.mean
-    for cached in (tmp_path / "data" / statistics.CACHE).iterdir():
+    for cached in (tmp_path / "data" / kept.FOLDER).iterdir():
         cached.write_text('{"mean": [1], "std":')
     assert module(composed("insects")).spec.mean == other.mean
 
@@ -301,5 +301,5 @@ def test_other_sets_have_to_be_given_numbers(tmp_path: Path) -> None:
 def test_kept_numbers_are_plain(composed: Compose, tmp_path: Path) -> None:
     draw(tmp_path / "data" / "insects")
     data = module(composed("insects"))
-    (file,) = (tmp_path / "data" / statistics.CACHE).iterdir()
+    (file,) = (tmp_path / "data" / kept.FOLDER).glob("normalisation-*")
     assert json.loads(file.read_text()) == {"mean": data.spec.mean, "std": data.spec.std}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from bnnbench.config import to_dict
 from bnnbench.records.stamps import remember, stamp_of
@@ -43,7 +44,7 @@ def test_is_the_stamp_of_the_data_module(overrides, compose: Compose, tmp_path: 
     write_cifar10(tmp_path / "data", 0)
     for file in ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/2.png"):
         (tmp_path / "data" / "imagenet" / file).parent.mkdir(parents=True)
-        (tmp_path / "data" / "imagenet" / file).write_text(file)
+        Image.new("RGB", (9, 8)).save(tmp_path / "data" / "imagenet" / file)
     cfg = compose(*overrides, "dataset.batch_size=2")
     data = build_datamodule(cfg)
     data.prepare_data()
