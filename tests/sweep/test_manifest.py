@@ -1,5 +1,7 @@
 """The record of a sweep, and its name."""
 
+import re
+
 import pytest
 
 from bnnbench.records.store import Cell
@@ -79,6 +81,12 @@ def test_a_long_name_stays_readable() -> None:
     name = sweep_name(wide)
     assert name[:-9].endswith("_etc")
     assert len(name) < 100
+
+
+@pytest.mark.parametrize("folder", ["/data/my insects", "~/insects", "../a/insects/", "./insects"])
+def test_a_path_is_named_by_its_last_part(folder: str) -> None:
+    name = sweep_name([{"dataset": "image_folder", "dataset.folder": folder}])
+    assert re.fullmatch(r"image-folder_(my-)?insects_[0-9a-f]{8}", name)
 
 
 def test_content(monkeypatch: pytest.MonkeyPatch) -> None:
