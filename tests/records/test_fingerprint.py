@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench import resolvers
-from bnnbench.records import fingerprint as module
+from bnnbench.records import identity_keys as module
 from bnnbench.records.fingerprint import (
     canonical,
     digest,
@@ -74,7 +74,7 @@ def test_the_page_decides_for_every_key(composed: Compose) -> None:
 
 
 # You are about to orphan results: a run that was finished under such a name is looked up by it. Add
-# a key with its neutral value in records/fingerprint.py instead.
+# a key with its neutral value in records/identity_keys.py instead.
 GOLDEN = {
     "": "digits_resnet18_adabin_task_unified_s0_e2e42ad1",
     "quantizer=xnor backbone=resnet20 dataset=cifar10 seed=1": (

@@ -19,100 +19,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.backbones.stems import identified
 from bnnbench.records.gpus import visible_gpus
+from bnnbench.records.identity_keys import (
+    WATCHING,
+    class_of,
+    is_neutral,
+    is_outside,
+    is_outside_of,
+)
 from bnnbench.records.limits import limited
 from bnnbench.records.names import check_name
 from bnnbench.records.store import trained
 
-# Keys that change no number, or that another key already holds resolved.
-OUTSIDE = (
-    "hydra",
-    "paths",
-    "logger",
-    "tags",
-    "force",
-    "trust",
-    "table",
-    "scale",
-    "dataset.data_dir",
-    "dataset.workers",
-    "dataset.task",  # follows from what the data and the network are
-    "backbone.task",
-    # trainer.max_epochs and dataset.batch_size hold this dataset's entry: a recipe that gains
-    # another dataset must not make finished runs look new.
-    "recipe.epochs",
-    "recipe.batch_size",
-    "trainer.devices",  # world_size holds their product
-    "trainer.num_nodes",
-    "trainer.enable_*",
-    "trainer.log_every_n_steps",
-    "trainer.default_root_dir",
-    "trainer.profiler",
-    "trainer.detect_anomaly",
-    "trainer.logger",
-)
-# Keys that change no number in a group of one class: a set that is named after its folder may move.
-OUTSIDE_OF = {"dataset.folder": "ImageFolderDataModule"}
-OUTSIDE_OF |= dict.fromkeys(
-    ("dataset.file", "dataset.images", "dataset.labels"), "ArraysDataModule"
-)
-OUTSIDE_OF |= dict.fromkeys(("dataset.test_images", "dataset.test_labels"), "ArraysDataModule")
-# Callbacks that only watch a run, by class.
-WATCHING = (
-    "RichProgressBar",
-    "TQDMProgressBar",
-    "RichModelSummary",
-    "ModelSummary",
-    "LearningRateMonitor",
-    "DeviceStatsMonitor",
-    "ThroughputMonitor",
-    "ModelCheckpoint",
-    "OnExceptionCheckpoint",
-    "History",
-    "WeightStatistics",
-    "DetectionPictures",
-    "FiniteLoss",
-)
-# Value at which a key means what runs did before it was known: left out of the hash there, so that
-# a key added to a config later renames no run. Patterns as in OUTSIDE.
-NEUTRAL: dict[str, Any] = {
-    "train": True,
-    "ckpt_path": None,
-    "init_from": None,
-    "checkpoint_map": None,
-    "teacher": {"name": "none"},
-    "world_size": 1,
-    "compile": "auto",
-    "channels_last": True,
-    "trainer.accelerator": "auto",
-    "trainer.strategy": "auto",
-    "trainer.limit_*_batches": 1.0,
-    "trainer.overfit_batches": 0.0,
-    "trainer.fast_dev_run": False,
-    "trainer.max_time": None,
-    "trainer.max_steps": -1,
-    "trainer.min_epochs": None,
-    "trainer.accumulate_grad_batches": 1,
-    "callbacks": {},
-    "dataset.bad_images": "error",
-    "backbone.stem": "auto",
-    "dataset.mixup": 0,
-    "dataset.cutmix": 0,
-    "dataset.erasing": 0,
-    "dataset.class_weights": None,
-    "backbone.stem_nonlinearity": "same",
-    "loss.terms": {},
-    "recipe.nesterov": False,
-    "recipe.milestones": [],
-    "recipe.gamma": 0.1,
-    "recipe.groups": {},
-    "recipe.init_std": None,
-    "recipe.stages": [],
-}
-# The same for keys whose value of before follows from the class of the data.
-NEUTRAL_OF: dict[str, dict[str, Any]] = {
-    "FolderDataModule": {"dataset.augmentation": "inception", "dataset.flip": True},
-    "ImageDataModule": {"dataset.augmentation": "crop_flip"},
-}
 # In these arguments of Lightning's 1 is one batch and 1.0 is all of them.
 _TYPED = ("trainer.limit_*_batches", "trainer.overfit_batches", "trainer.val_check_interval")
 _CHOICES = ("dataset", "backbone", "quantizer", "loss", "recipe")
@@ -182,25 +99,6 @@ def flattened(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     return flat
 
 
-def is_neutral(key: str, value: Any, target: str) -> bool:
-    """Whether a dotted key means what runs did before it was known; ``target``: of its mapping."""
-    neutrals = _neutrals(key, _class(target))
-    return any(value == known and type(value) is type(known) for known in neutrals)
-
-
-@lru_cache(maxsize=4096)
-def is_outside(key: str) -> bool:
-    """Whether a dotted key, or the group it stands in, changes no number."""
-    parts = key.split(".")
-    heads = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return any(fnmatchcase(head, pattern) for head in heads for pattern in OUTSIDE)
-
-
-def _is_outside_of(key: str, kind: str) -> bool:
-    """Whether a key changes no number in a group of the class ``kind``."""
-    return is_outside(key) or OUTSIDE_OF.get(key) == kind
-
-
 def run_name(cfg: DictConfig, identity: Mapping[str, Any] | None = None) -> str:
     """The run's folder: its choices and seed, readable, and eight digits of its fingerprint.
 
@@ -259,8 +157,8 @@ def _plain(cfg: DictConfig, key: str) -> Any:
     node = cfg[key]
     if not isinstance(node, DictConfig):
         return _canonical(node)
-    kind = _class(str(node.get("_target_")))
-    inside = [str(name) for name in node if not _is_outside_of(f"{key}.{name}", kind)]
+    kind = class_of(str(node.get("_target_")))
+    inside = [str(name) for name in node if not is_outside_of(f"{key}.{name}", kind)]
     typed = {n for n in inside if any(fnmatchcase(f"{key}.{n}", place) for place in _TYPED)}
     return {n: _batches(node[n]) if n in typed else _canonical(node[n]) for n in inside}
 
@@ -277,7 +175,7 @@ def _acting(cfg: DictConfig) -> dict[str, Any]:
     for key, node in nodes.items():
         if node is not None and not isinstance(node, DictConfig):
             raise ValueError(f"callbacks.{key}={node}: a callback is {{_target_: <class>, ...}}")
-        if node is not None and _class(str(node.get("_target_"))) not in WATCHING:
+        if node is not None and class_of(str(node.get("_target_"))) not in WATCHING:
             acting[str(key)] = _without_paths(node)
     own = {"_target_": "EpochSeed", "seed": _canonical(cfg.seed)}
     seeding = acting.setdefault("reseed", None)
@@ -329,20 +227,9 @@ def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
         elif isinstance(value, list):
             value = [_reduced(v, where) if isinstance(v, Mapping) else v for v in value]
         elif key == "_target_":
-            value = _class(str(value))
+            value = class_of(str(value))
         reduced[key] = value
     return reduced
-
-
-@lru_cache(maxsize=4096)
-def _neutrals(key: str, kind: str) -> tuple[Any, ...]:
-    own = NEUTRAL_OF.get(kind, {})
-    known = tuple(neutral for pattern, neutral in NEUTRAL.items() if fnmatchcase(key, pattern))
-    return (*known, own[key]) if key in own else known
-
-
-def _class(target: str) -> str:
-    return target.rpartition(".")[2]
 
 
 def _canonical(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bnnbench.records.fingerprint import is_neutral
+from bnnbench.records.identity_keys import is_neutral
 from bnnbench.report.markup import MISSING
 from bnnbench.report.matching import entry_dataset
 from bnnbench.report.rows import CHOICES, Result, Row, lookup

@@ -30,7 +30,8 @@ from bnnbench.losses.mcn import Compactness
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import LATENT, Recipe
 from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
-from bnnbench.records.fingerprint import is_neutral, run_name
+from bnnbench.records.fingerprint import run_name
+from bnnbench.records.identity_keys import is_neutral
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.loggers import build_logger

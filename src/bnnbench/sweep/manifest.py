@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnnbench.paths import program
-from bnnbench.records.fingerprint import is_outside
+from bnnbench.records.identity_keys import is_outside
 from bnnbench.records.names import check_name
 from bnnbench.records.store import SCHEMA, Cell
 from bnnbench.sweep.expand import bare
