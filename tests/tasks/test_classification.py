@@ -130,3 +130,13 @@ def test_training_on_shares_is_cross_entropy_by_share_and_counts_the_larger() ->
     trainer = L.Trainer(max_epochs=1, **QUIET)
     trainer.fit(task, loader)
     assert float(trainer.logged_metrics["train/acc"]) == 0.0
+
+
+def test_predictions_are_probabilities_with_labels_or_without() -> None:
+    probabilities = torch.rand(70, 3).softmax(1)
+    task, loader = task_and_loader(probabilities, torch.zeros(70, dtype=torch.int64))
+    bare = DataLoader(list(probabilities.log()), batch_size=32)  # type: ignore[arg-type]
+    for images in (loader, bare):
+        said = L.Trainer(**QUIET).predict(task, images)
+        assert said is not None
+        torch.testing.assert_close(torch.cat(said), probabilities)  # type: ignore[arg-type]

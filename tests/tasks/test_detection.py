@@ -20,6 +20,7 @@ from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
+from bnnbench.runs.build import build_datamodule, build_task
 from bnnbench.tasks.detection import Detection
 
 Compose = Callable[..., DictConfig]
@@ -187,3 +188,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(compose: Compose) -> None:
     cfg = compose(*TINY, "quantizer=fp32", "recipe.lr=1e30", "trainer.max_epochs=2")
     with pytest.raises(FloatingPointError, match="the loss became"):
         run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+
+
+def test_a_trainer_predicts_what_the_network_detects(compose: Compose) -> None:
+    cfg = compose(*TINY, "quantizer=xnor")
+    task, data = build_task(cfg), build_datamodule(cfg)
+    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = L.Trainer(**quiet, enable_checkpointing=False, enable_model_summary=False)
+    said = trainer.predict(task, data)
+    assert said is not None
+    task.eval()
+    with torch.no_grad():
+        expected = [task.net.detect(task.net(images)) for images, _ in data.predict_dataloader()]
+    data.teardown()
+    assert sum(map(len, said)) == 4
+    for found, known in zip(said, expected, strict=True):
+        torch.testing.assert_close(found, known)

@@ -14,6 +14,7 @@ from bnnbench import __version__
 COMMANDS = {
     "train": ("train a run, or a sweep that ends in its comparison table", ()),
     "evaluate": ("evaluate a checkpoint: ckpt_path=<file>", ("train=false",)),
+    "predict": ("say what images show: ckpt_path=<file> input=<image, folder or pattern>", ()),
     "data": ("say what a folder of images holds: data check <folder>", ()),
     "report": ("render every table and figure again, promote results", ()),
 }

@@ -21,6 +21,7 @@ bnnbench train <the same words>      again: reuses what is finished, resumes the
 bnnbench train <words> force=true    runs it anew
 bnnbench train <words> --cfg job     shows all values, trains nothing
 bnnbench evaluate ckpt_path=<file> <words>
+bnnbench predict ckpt_path=<file> input=<images>
 bnnbench data check <folder>         says what would be read there, draws a contact sheet
 bnnbench report promote=<sweep>      keeps a sweep's table under results/"""
 

@@ -41,6 +41,10 @@ class FileData(ImageData):
         """Batches of the whole test set."""
         return self._loader("test", train=False)
 
+    def predict_dataloader(self) -> FileLoader:
+        """Batches of the whole test set, for ``trainer.predict``."""
+        return self.test_dataloader()
+
     def teardown(self, stage: str | None = None) -> None:
         """End the worker processes."""
         while self._loaders:

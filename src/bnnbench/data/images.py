@@ -100,6 +100,10 @@ class ImageDataModule(ClassificationData):
         """Batches of the whole test set."""
         return self._loader("test", train=False)
 
+    def predict_dataloader(self) -> DeviceLoader:
+        """Batches of the whole test set, for ``trainer.predict``."""
+        return self.test_dataloader()
+
 
 def _check_set(spec: ImageSpec) -> None:
     if spec.name not in SOURCES:

@@ -30,6 +30,7 @@ class Trained(nn.Module):
         class_names: in the order of the logits; a detector's labels count them from 1.
         in_channels, image_size: C and S.
         mean, std: per channel, of pixels scaled to [0, 1].
+        crops: whether its images are the centre of larger ones, as in ImageNet's evaluation.
     """
 
     mean: Tensor
@@ -41,6 +42,7 @@ class Trained(nn.Module):
         self.name, self.class_names = signature.name, list(signature.classes)
         self.task = str(dataset.get("task", "classification"))
         self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
+        self.crops = str(dataset["_target_"]).endswith("FolderDataModule")
         self.register_buffer("mean", torch.tensor(signature.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(signature.std).view(-1, 1, 1))
         self.eval()

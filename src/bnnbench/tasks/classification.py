@@ -136,5 +136,10 @@ class Classification(Task):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch)
 
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Probabilities (B, classes) of a batch's images, with labels beside them or alone."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        return self._run(images, None)[0].softmax(1)
+
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test")

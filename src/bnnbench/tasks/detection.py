@@ -91,6 +91,11 @@ class Detection(Task):
         """Returns boxes, scores and labels of each image, as ``net.detect`` does."""
         return self._evaluate(batch)
 
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> list[dict[str, Tensor]]:
+        """Boxes, scores and labels of a batch's images, with objects beside them or alone."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        return self.net.detect(self._run(images, None)[0])
+
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation(self.evaluates_on)
 
