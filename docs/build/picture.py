@@ -20,6 +20,8 @@ NAME = "unified_cifar10_quick"
 TITLE = "CIFAR-10, ResNet-20, one recipe and one structure for every method, 10 epochs"
 ACCURACY = "accuracy % (last epoch)"
 NOT_RUN = "\u2013"  # a dash
+OLD = "*"  # behind an accuracy, as in the table
+NOTE = f"{OLD} older than the code of its method as it is now"
 OPTION = "t_min"  # tells the two rows of one method apart
 # Column of the file: its place in the picture from 0 to 1, and how it is aligned there.
 COLUMNS = {
@@ -56,9 +58,11 @@ def digest(rows: list[dict[str, str]]) -> str:
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Write the picture of `rows` to `path`."""
     with rc_context({"font.size": 9, "font.family": "DejaVu Sans"}):
-        figure = Figure((8.3, 0.205 * (len(rows) + 2.1)))
+        noted = any(row[ACCURACY].endswith(OLD) for row in rows)
+        lines = len(rows) + noted
+        figure = Figure((8.3, 0.205 * (lines + 2.1)))
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, 1), ylim=(len(rows) + 0.3, -1.8))
+        axes.set(xlim=(0, 1), ylim=(lines + 0.3, -1.8))
         axes.axis("off")
         axes.text(0.01, -1.35, TITLE, fontweight="bold", va="center")
         for name, (x, side) in COLUMNS.items():
@@ -66,6 +70,8 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axes.axhline(0.15, color="#555555", linewidth=0.8)
         for line, row in enumerate(rows):
             _draw_row(axes, line + 0.65, row)
+        if noted:
+            axes.text(0.01, len(rows) + 0.65, NOTE, va="center", color="#555555")
         told = {"Software": None, "Comment": digest(rows)}
         figure.savefig(path, dpi=120, metadata=told, pil_kwargs={"optimize": True})
 
@@ -74,7 +80,7 @@ def _draw_row(axes: Axes, y: float, row: dict[str, str]) -> None:
     start, end = BAR
     colour = BINARY if row["W/A bits"] == "1/1" else FULL
     axes.barh(y, end - start, 0.62, start, color="#f2f2f2")
-    axes.barh(y, (end - start) * float(row[ACCURACY]) / 100, 0.62, start, color=colour)
+    axes.barh(y, (end - start) * float(row[ACCURACY].rstrip(OLD)) / 100, 0.62, start, color=colour)
     for name, (x, side) in COLUMNS.items():
         axes.text(x, y, row[name], ha=side, va="center")
 

@@ -115,6 +115,7 @@ KINDS: dict[str, Kind] = {
     "dataset.torchvision": TEXT | NULL,
     "dataset.mean": listed(number()) | choice("auto"),
     "dataset.std": listed(RATE) | choice("auto"),
+    "dataset.augmentation": TEXT,
     "dataset.pad": COUNT,
     "dataset.flip": FLAG,
     "dataset.mixup": FACTOR,
