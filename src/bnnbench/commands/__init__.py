@@ -22,7 +22,7 @@ MODULES = {"evaluate": "train"}  # where a command is no module of its own
 
 
 def main(typed: Sequence[str] | None = None) -> None:
-    """Run ``bnnbench <command> <arguments>``; exit code 2 where there is no such command."""
+    """Run ``bnnbench <command> <arguments>``; SystemExit with a line where there is none such."""
     words = list(sys.argv[1:] if typed is None else typed)
     if words[:1] in (["--version"], ["-V"]):
         print(f"bnnbench {__version__}")
