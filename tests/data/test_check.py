@@ -245,3 +245,13 @@ def test_the_door(folders: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("contact sheet: leaves_check.png\n")
     assert (tmp_path / "leaves_check.png").stat().st_size > 500
+
+
+def test_splits_are_called_as_training_knows_them(folders: Path, check: Checked) -> None:
+    for split, other in (("train", "Training"), ("val", "Testing")):
+        (folders / split).rename(folders / other)
+    code, text = check(folders)
+    assert code == 0
+    assert "Training" in text.splitlines()[1]
+    assert "Testing" in text.splitlines()[1]
+    assert "no split, not read" not in text

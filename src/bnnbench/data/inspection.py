@@ -16,11 +16,11 @@ from bnnbench.data.annotations import Annotation
 from bnnbench.data.decoding import decode
 from bnnbench.data.headers import Header, check_image
 from bnnbench.data.known import SOURCES, BadFile, DatasetDamaged, DatasetMissing
+from bnnbench.data.survey import TEST, TRAIN
 from bnnbench.data.usable import other_size
 from bnnbench.data.voc_found import find_splits
 from bnnbench.data.voc_layout import usual_tree
 
-SPLITS = ("train", "val", "valid", "validation", "test")
 WHOLE = "all"  # a set without splits
 Objects = list[tuple[str, list[float]]]  # class and box, x1 y1 x2 y2 in pixels
 
@@ -76,7 +76,8 @@ def find(folder: Path) -> Found:
         return _detection(folder, [*found["train"], *found["test"]])
     except ValueError as error:
         boxes = str(error)  # why it is no detection set
-    splits = [folder / name for name in SPLITS if name in below.folders]
+    names = {name.lower(): name for name in below.folders}
+    splits = [folder / names[name] for name in (*TRAIN, *TEST) if name in names]
     if splits and any(listing.class_names(split) for split in splits):
         return _class_folders({split.name: split for split in splits}, below)
     if any(listed.images for listed in _classes(folder, Found("")).values()):
