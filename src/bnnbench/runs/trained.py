@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from bnnbench.config import backbone_from_config, quantizer_from_config
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.foreign import taken
-from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+from bnnbench.records.signature import BadCheckpoint, Signature
+from bnnbench.tasks.rebuilt import NETWORK, Described, building, described, network_of
 
 
 class Trained(nn.Module):
@@ -76,15 +74,14 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
         BadCheckpoint: no such file, a damaged one, or one that does not say what network it is.
         Untrusted: it names code of packages that ``trust`` does not.
     """
-    signature = signature_of(read_checkpoint(path))
-    if signature is None:
+    found = described(path, NETWORK, trust)
+    if not isinstance(found, Described):
         raise BadCheckpoint(
             f"{path} does not say what network it is: build that with bnnbench.build_backbone and "
             "load its state_dict, or evaluate it with bnnbench evaluate quantizer=... backbone=... "
             "dataset=..."
         )
-    config = taken(signature.config, ("quantizer", "backbone", "dataset"), str(path), trust)
-    quantizer = quantizer_from_config(OmegaConf.create(dict(config["quantizer"])))
-    net = backbone_from_config(OmegaConf.create(dict(config["backbone"])), quantizer)
-    load_weights(net, path)
-    return Trained(net, signature, config["dataset"])
+    with building(path, "load it with the version that wrote it"):
+        net = network_of(found.config)
+        load_weights(net, path)
+        return Trained(net, found.signature, found.config["dataset"])
