@@ -203,6 +203,8 @@ def _particulars(identity: Mapping[str, Any]) -> Iterator[str]:
     timed = trainer.get("max_time") is not None or trainer.get("max_steps") not in (None, -1)
     if timed or limited(trainer):
         yield "limited"
+    if identity.get("ckpt_path") is not None:
+        yield "continued"
     yield from identity["callbacks"]
 
 

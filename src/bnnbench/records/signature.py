@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bnnbench.backbones.stems import identified
-from bnnbench.records.fingerprint import canonical, flattened
+from bnnbench.records.fingerprint import canonical, content_hash, flattened
 from bnnbench.records.formats import read_content, told
 
 KEY = "bnnbench"
@@ -72,7 +72,13 @@ def full_config(cfg: DictConfig) -> dict[str, Any]:
         group.pop("data_dir", None)
     if isinstance(backbone := groups.get("backbone"), dict):
         groups["backbone"] = identified(backbone)  # pyright: ignore[reportArgumentType]
-    return groups | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
+    start = {} if cfg.get("ckpt_path") is None else {"ckpt_path": _hash_of(cfg)}
+    return groups | start | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
+
+
+def _hash_of(cfg: DictConfig) -> str:
+    """What a continued run began with, by its content."""
+    return content_hash("ckpt_path", cfg.ckpt_path)
 
 
 def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
@@ -139,7 +145,7 @@ def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
     if found is None:
         raise BadCheckpoint(f"{path} does not say which run it belongs to: {ADVICE}")
     if (found.fingerprint, found.stage) != (own.fingerprint, own.stage):
-        different = "; ".join(_differences(found.config, own.config)) or "another stage"
+        different = "; ".join(differences(found.config, own.config)) or "another stage"
         raise BadCheckpoint(
             f"{path} belongs to another run, {found.name}, not to {own.name} "
             f"({different}): {ADVICE}"
@@ -184,7 +190,7 @@ def check_belongs(path: Path | str, fingerprint: str) -> None:
         )
 
 
-def _differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+def differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
     """``key=theirs, here own`` of the keys that count, the first few."""
     left, right = flattened(canonical(theirs)), flattened(canonical(own))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
