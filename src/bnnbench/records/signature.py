@@ -22,6 +22,7 @@ from torch import Tensor
 from bnnbench.backbones.stems import identified
 from bnnbench.records.fingerprint import canonical, content_hash, flattened
 from bnnbench.records.formats import read_content, told
+from bnnbench.records.names import absent
 
 KEY = "bnnbench"
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "teacher", "trainer")
@@ -97,7 +98,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise BadCheckpoint(f"there is no checkpoint at {path}")
+        raise BadCheckpoint(f"there is no checkpoint at {path}: {absent(path)}")
     try:
         content = read_content(path)
     except Exception as error:
@@ -126,10 +127,7 @@ def signature_of(content: Mapping[str, Any]) -> Signature | None:
     signed = content.get(KEY)
     if not isinstance(signed, Mapping) or not signed.keys() - {"checksums"}:
         return None
-    names = {field.name for field in fields(Signature)}
-    if missing := sorted(names - signed.keys()):
-        raise DamagedCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
-    return Signature(**{name: signed[name] for name in names})
+    return Signature(**{field.name: signed[field.name] for field in fields(Signature)})
 
 
 def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
@@ -211,6 +209,21 @@ def _verify(content: dict[str, Any], path: Path) -> None:
         raise DamagedCheckpoint(
             f"{path} is damaged: {len(damaged)} parts are not what was written, the first is "
             f"{damaged[0]}; delete it and go on from another, or set force=true"
+        )
+    _check_whole(own, path)
+
+
+def _check_whole(signed: Mapping[str, Any], path: Path) -> None:
+    """Refuse a signature of other parts than ``Signature``'s; one of none says nothing."""
+    names = [field.name for field in fields(Signature)]
+    lacks = [name for name in names if name not in signed]
+    if "config" not in lacks and not isinstance(signed["config"], dict):
+        lacks = ["config"]
+    if lacks and signed.keys() - {"checksums"}:
+        raise DamagedCheckpoint(
+            f"{path} does not say what network it is: it was written without {', '.join(lacks)}; "
+            "save its state_dict to a file of its own, and name the network that it is of: "
+            "quantizer=... backbone=... dataset=..."
         )
 
 

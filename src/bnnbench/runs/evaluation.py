@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
-from bnnbench.records.signature import Signature, read_checkpoint, signature_of
+from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
 from bnnbench.records.store import read_identity, write_json
 from bnnbench.resolvers import COUNTED
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
@@ -26,6 +27,7 @@ from bnnbench.runs.ending import evaluation_limits
 from bnnbench.runs.reuse import differs, mark_of
 from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
+from bnnbench.tasks.rebuilt import building
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
@@ -58,9 +60,11 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         known = taken(signature.config, keys, source, trusted_packages(cfg))
         _check_typed(cfg, signature, typed)
         cfg = _as_trained(cfg, replace(signature, config=known))
-    data = build_datamodule(cfg)
-    task = last_task(cfg)
-    seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    with building(cfg.ckpt_path, "evaluate it with the version that wrote it"):
+        data = build_datamodule(cfg)
+        task = last_task(cfg)
+    with _named(cfg, signature):
+        seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
     data.prepare_data()
     data.setup("test")
     if signature and signature.classes and signature.classes != list(data.class_names):
@@ -86,6 +90,21 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     if signature and signature.data_stamp not in (None, data.stamp):
         say("these are not the data it was trained on: other files of the same name")
     return score
+
+
+@contextmanager
+def _named(cfg: DictConfig, signature: Signature | None) -> Iterator[None]:
+    """Say as what a checkpoint was read that does not say what it is, where that went wrong."""
+    try:
+        yield
+    except BadCheckpoint as error:
+        if signature is not None:
+            raise
+        chosen = " ".join(f"{g}={choice(cfg, g)}" for g in ("quantizer", "backbone", "dataset"))
+        raise BadCheckpoint(
+            f"{error}; it does not say what network it is, and was read as {chosen}: type those "
+            "that it was trained with"
+        ) from error
 
 
 def _few(names: Sequence[str]) -> str:

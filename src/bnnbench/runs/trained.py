@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.signature import BadCheckpoint, Signature
+from bnnbench.records.signature import BadCheckpoint
 from bnnbench.tasks.rebuilt import NETWORK, Described, building, described, network_of
 
 
@@ -19,8 +19,7 @@ class Trained(nn.Module):
 
     Args:
         net: normalised images (N, C, S, S) to logits (N, K), or a detector.
-        signature: whose it is, and on what it was trained.
-        dataset: the data set's part of the run's config.
+        found: what its checkpoint says of itself.
 
     Attributes:
         name: the run's.
@@ -34,11 +33,11 @@ class Trained(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, signature: Signature, dataset: Mapping[str, Any]) -> None:
+    def __init__(self, net: nn.Module, found: Described) -> None:
         super().__init__()
         self.net = net
-        self.name, self.class_names = signature.name, list(signature.classes)
-        self.task = str(dataset.get("task", "classification"))
+        signature, dataset = found.signature, found.config["dataset"]
+        self.name, self.class_names, self.task = signature.name, found.class_names, found.task
         self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
         self.crops = str(dataset["_target_"]).endswith("FolderDataModule")
         self.register_buffer("mean", torch.tensor(signature.mean).view(-1, 1, 1))
@@ -84,4 +83,4 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
     with building(path, "load it with the version that wrote it"):
         net = network_of(found.config)
         load_weights(net, path)
-        return Trained(net, found.signature, found.config["dataset"])
+        return Trained(net, found)

@@ -190,7 +190,7 @@ class Task(L.LightningModule):
         task = loading.rebuilt(cls, found, path, kwargs)
         loading.fill(task, found.content, path, task.strict_loading if strict is None else strict)
         known = found.signature
-        task.class_names, task.mean, task.std = list(known.classes), known.mean, known.std
+        task.class_names, task.mean, task.std = found.class_names, known.mean, known.std
         task._untaught = loading.untaught(found, kwargs)
         return task.to(loading.device_of(map_location)).eval()
 

@@ -16,7 +16,7 @@ from bnnbench.losses import LossTerm, task_loss
 from bnnbench.losses.distillation import TeacherTerm
 from bnnbench.losses.regularizer import Regularizer
 from bnnbench.optim.recipe import Recipe
-from bnnbench.records.foreign import Untrusted, taken
+from bnnbench.records.foreign import taken
 from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
 
 LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
@@ -42,6 +42,12 @@ class Described:
     def task(self) -> str:
         """``classification`` or ``detection``."""
         return str(self.config["dataset"].get("task", "classification"))
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the labels; those of a set without names are its labels."""
+        count = self.config["dataset"].get("num_classes", 0)
+        return list(self.signature.classes) or [str(label) for label in range(count)]
 
 
 def described(
@@ -69,6 +75,8 @@ def described(
 def building(path: Path | str, instead: str) -> Iterator[None]:
     """Tell in one line which checkpoint it is whose config the block cannot build.
 
+    What is said in a line already, a ValueError, is left as it is.
+
     Args:
         path: of the checkpoint.
         instead: what to do about it.
@@ -78,9 +86,7 @@ def building(path: Path | str, instead: str) -> Iterator[None]:
     """
     try:
         yield
-    except (BadCheckpoint, Untrusted):
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except (TypeError, KeyError, AttributeError, ImportError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         reason = " ".join(what.split())
         raise BadCheckpoint(
@@ -128,7 +134,7 @@ def arguments_of(found: Described, given: Mapping[str, Any]) -> dict[str, Any]:
     }
     if found.task == "detection":
         builders |= {
-            "classes": lambda: list(found.signature.classes),
+            "classes": lambda: found.class_names,
             "interpolation": lambda: dataset["interpolation"],
         }
     else:
