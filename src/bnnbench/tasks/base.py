@@ -125,6 +125,10 @@ class Task(L.LightningModule):
         mean = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": images}
         self.log(name, value.detach(), **mean)
 
+    def _log_whole(self, name: str, value: Tensor) -> None:
+        """Log what is of all processes already; the largest of equal values is each of them."""
+        self.log(name, value, reduce_fx="max", sync_dist=True)
+
     @property
     def _final(self) -> bool:
         """Whether this evaluation is the last one, and not one on the way."""
@@ -134,7 +138,7 @@ class Task(L.LightningModule):
         """Log what is a finite number, and the headline in any case."""
         for name, value in values.items():
             if name == self.headline or bool(value.isfinite()):
-                self.log(f"{prefix}/{name}", value.float())
+                self._log_whole(f"{prefix}/{name}", value.float())
 
     def _count_images(self) -> None:
         self.eval_images = int(self._evaluated.compute())
