@@ -6,6 +6,7 @@ Imports lightly: it is asked before torch is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def advice(run: Run) -> str | None:
 def _shorter(run: Run) -> Iterator[tuple[int, Path]]:
     """Epochs and folders of the finished runs that differ from ``run`` in their length alone."""
     own = _but_length(run.config)
-    for folder in Path(run.cfg.paths.runs_dir).glob(f"{run.name[:-DIGITS]}{'?' * DIGITS}"):
+    for folder in Path(run.cfg.paths.runs_dir).glob(f"{escape(run.name[:-DIGITS])}{'?' * DIGITS}"):
         try:
             result = read_result(folder)
         except DamagedResult:
