@@ -109,8 +109,8 @@ def test_one_line_says_what_is_wrong_and_what_to_give(
         with pytest.raises(FileNotFoundError, match=WRITTEN[name]):
             content_hash("ckpt_path", str(files[name]))
     for name in ("no_config", "odd_config", "cut", "address"):
+        cfg.train, cfg.ckpt_path = True, str(files[name])
         with pytest.raises(ValueError, match=said[name]):
-            cfg.train, cfg.ckpt_path = True, str(files[name])
             origin_of(cfg)
 
 
