@@ -127,7 +127,10 @@ def signature_of(content: Mapping[str, Any]) -> Signature | None:
     signed = content.get(KEY)
     if not isinstance(signed, Mapping) or not signed.keys() - {"checksums"}:
         return None
-    return Signature(**{field.name: signed[field.name] for field in fields(Signature)})
+    names = {field.name for field in fields(Signature)}
+    if missing := sorted(names - signed.keys()):
+        raise DamagedCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
+    return Signature(**{name: signed[name] for name in names})
 
 
 def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
