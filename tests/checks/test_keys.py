@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.checks import keys
 from bnnbench.checks.keys import arguments, check_added, check_added_to_hydra
-from bnnbench.runs import build
+from bnnbench.tasks import rebuilt
 
 Compose = Callable[..., DictConfig]
 STOPPING = "_target_: lightning.pytorch.callbacks.EarlyStopping"
@@ -119,7 +119,7 @@ def test_hydras_own_keys_are_those_of_its_classes() -> None:
 def test_what_is_known_by_heart_is_what_the_code_reads() -> None:
     trainer = set(inspect.signature(L.Trainer).parameters)
     assert set(keys.USUAL["trainer"]) <= trainer == arguments("lightning.Trainer")
-    assert {*build.LOSS_KEYS, "terms", "task_weight"} == set(keys.READ["loss"])
+    assert {*rebuilt.LOSS_KEYS, "terms", "task_weight"} == set(keys.READ["loss"])
     for name in keys.USUAL["dataset"]:
         assert name in (arguments("bnnbench.data.ImageDataModule") or ())
 

@@ -32,6 +32,7 @@ from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, score_of
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
+from bnnbench.runs.longer import advice
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import (
     check_groups,
@@ -90,6 +91,8 @@ def _execute(run: Run, in_sweep: bool) -> float:
     if not in_sweep:
         check_room(run.folder)
         check_temporary()
+        if run.cfg.train and (line := advice(run)) is not None:
+            _say(line)
     signals.at(f"while {run.name} was set up")
     claim_gpu()
     from bnnbench.runs.run import execute  # torch takes seconds: only once there is work

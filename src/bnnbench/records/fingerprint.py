@@ -27,7 +27,7 @@ from bnnbench.records.identity_keys import (
     is_outside_of,
 )
 from bnnbench.records.limits import limited
-from bnnbench.records.names import check_name
+from bnnbench.records.names import absent, check_name
 from bnnbench.records.store import trained
 
 # In these arguments of Lightning's 1 is one batch and 1.0 is all of them.
@@ -147,7 +147,7 @@ def content_hash(key: str, path: str) -> str:
     """SHA-256 (hex) of a file that the config names under `key`; FileNotFoundError without it."""
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"{key}={path}: there is no such file")
+        raise FileNotFoundError(f"{key}={path}: {absent(path)}")
     stat = file.stat()
     return _hash_file(str(file.resolve()), stat.st_mtime_ns, stat.st_size)
 
@@ -203,6 +203,8 @@ def _particulars(identity: Mapping[str, Any]) -> Iterator[str]:
     timed = trainer.get("max_time") is not None or trainer.get("max_steps") not in (None, -1)
     if timed or limited(trainer):
         yield "limited"
+    if identity.get("ckpt_path") is not None:
+        yield "continued"
     yield from identity["callbacks"]
 
 

@@ -124,7 +124,10 @@ def _check_target(place: str, path: object, source: str, trust: Sequence[str]) -
     try:
         harmless = may and _defined_in(str(path), homes, others)
     except (ImportError, AttributeError) as error:
-        raise Untrusted(f"{source}: {place}={path} is not there: {error}") from error
+        raise Untrusted(
+            f"{source}: {place}={path} is not there ({error}): take "
+            "another file, or the version that wrote this one"
+        ) from error
     if not harmless:
         raise Untrusted(
             f"{source}: {place}={str(path)!r} is nothing that this package builds there, so it is "

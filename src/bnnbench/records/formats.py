@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from bnnbench.records.archives import check_archive, check_content
 
 LONGEST_HEADER = 10**8  # bytes, of the safetensors format
-ANEW = "take another file, or set force=true to train anew"
+ANEW = "take another file"
 # How files begin that are downloaded in the place of a checkpoint: what they are, what to do.
 OTHERS: tuple[tuple[str, tuple[bytes, ...], str], ...] = (
     (
@@ -80,7 +80,7 @@ def told(path: Path, error: Exception) -> str:
             "weights_only=False)['state_dict'], <new file>), or .state_dict() of a whole model"
         )
     if CUT.search(line) or isinstance(error, EOFError | OSError):
-        return f"it is cut off or damaged; fetch it again, {ANEW}"
+        return f"it is cut off or damaged; fetch it again, or {ANEW}"
     if isinstance(error, UnpicklingError):  # torch's says how to switch the check off
         return f"it is damaged, or no checkpoint; {ANEW}"
     return f"{line.split('. ')[0]}; {ANEW}"

@@ -54,6 +54,17 @@ class Time(_Part):
     peak_memory_mb: Number = Field(description="of the GPU where one is used, else resident")
 
 
+class Continued(_Part):
+    """The finished run that this one went on from."""
+
+    name: str = Field(description="its name")
+    fingerprint: str = Field(description="its fingerprint", pattern="^[0-9a-f]{64}$")
+    epochs: int = Field(description="that it was trained for; the history holds them", ge=1)
+    lr: list[Number] = Field(
+        description="learning rate of its last step, and of the next one, by the longer schedule"
+    )
+
+
 class Git(_Part):
     """The state of the checkout; null outside one."""
 
@@ -117,6 +128,10 @@ class Result(_Part):
     ended: str | None = Field(
         description="null: ran to its planned length on all data; else why not, such as "
         "`max_time=00:00:10:00`, `early_stop: val/acc` or `limit_train_batches=3`, joined by `; `"
+    )
+    continued: Continued | None = Field(
+        description="the finished run that this one went on from; null: from the beginning",
+        default=None,
     )
     train_images: int | None = Field(
         description="of a training epoch, fewer where a limit says so", ge=0, default=None

@@ -20,8 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bnnbench.backbones.stems import identified
-from bnnbench.records.fingerprint import canonical, flattened
+from bnnbench.records.fingerprint import canonical, content_hash, flattened
 from bnnbench.records.formats import read_content, told
+from bnnbench.records.names import absent
 
 KEY = "bnnbench"
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "teacher", "trainer")
@@ -72,7 +73,13 @@ def full_config(cfg: DictConfig) -> dict[str, Any]:
         group.pop("data_dir", None)
     if isinstance(backbone := groups.get("backbone"), dict):
         groups["backbone"] = identified(backbone)  # pyright: ignore[reportArgumentType]
-    return groups | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
+    start = {} if cfg.get("ckpt_path") is None else {"ckpt_path": _hash_of(cfg)}
+    return groups | start | {"seed": cfg.seed, "channels_last": bool(cfg.channels_last)}
+
+
+def _hash_of(cfg: DictConfig) -> str:
+    """What a continued run began with, by its content."""
+    return content_hash("ckpt_path", cfg.ckpt_path)
 
 
 def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
@@ -91,7 +98,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise BadCheckpoint(f"there is no checkpoint at {path}")
+        raise BadCheckpoint(f"there is no checkpoint at {path}: {absent(path)}")
     try:
         content = read_content(path)
     except Exception as error:
@@ -139,7 +146,7 @@ def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
     if found is None:
         raise BadCheckpoint(f"{path} does not say which run it belongs to: {ADVICE}")
     if (found.fingerprint, found.stage) != (own.fingerprint, own.stage):
-        different = "; ".join(_differences(found.config, own.config)) or "another stage"
+        different = "; ".join(differences(found.config, own.config)) or "another stage"
         raise BadCheckpoint(
             f"{path} belongs to another run, {found.name}, not to {own.name} "
             f"({different}): {ADVICE}"
@@ -184,7 +191,7 @@ def check_belongs(path: Path | str, fingerprint: str) -> None:
         )
 
 
-def _differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+def differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
     """``key=theirs, here own`` of the keys that count, the first few."""
     left, right = flattened(canonical(theirs)), flattened(canonical(own))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
@@ -205,6 +212,21 @@ def _verify(content: dict[str, Any], path: Path) -> None:
         raise DamagedCheckpoint(
             f"{path} is damaged: {len(damaged)} parts are not what was written, the first is "
             f"{damaged[0]}; delete it and go on from another, or set force=true"
+        )
+    _check_whole(own, path)
+
+
+def _check_whole(signed: Mapping[str, Any], path: Path) -> None:
+    """Refuse a signature of other parts than ``Signature``'s; one of none says nothing."""
+    names = [field.name for field in fields(Signature)]
+    lacks = [name for name in names if name not in signed]
+    if "config" not in lacks and not isinstance(signed["config"], dict):
+        lacks = ["config"]
+    if lacks and signed.keys() - {"checksums"}:
+        raise DamagedCheckpoint(
+            f"{path} does not say what network it is: it was written without {', '.join(lacks)}; "
+            "save its state_dict to a file of its own, and name the network that it is of: "
+            "quantizer=... backbone=... dataset=..."
         )
 
 

@@ -151,6 +151,7 @@ def _facts(options: list[str]) -> list[Fact]:
         ("test images", lambda r: r.get("test_images")),
         ("evaluated on", lambda r: (r.get("headline") or "nothing").split("/")[0]),
         ("ended", lambda r: r.get("ended")),
+        ("continued", _continued),
         ("precision", lambda r: r.get("precision")),
         ("compiled", lambda r: r.get("compiled")),
         ("device", lambda r: r.get("device")),
@@ -172,6 +173,12 @@ def _setting(result: Result, key: str) -> Any:
         return value
     kind = str(lookup(result, "config", "dataset", "_target_"))
     return None if is_neutral(key, value, kind) else value
+
+
+def _continued(result: Result) -> str | None:
+    """The run that one went on from, and where; its schedules may have jumped there."""
+    origin = result.get("continued")
+    return origin and f"from epoch {origin['epochs']} of {origin['name']}"
 
 
 def _stiffness(result: Result) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
-from bnnbench.losses import task_loss
 from bnnbench.losses.bayesian_feature import BayesianFeature
 from bnnbench.losses.bayesian_kernel import BayesianKernel
 from bnnbench.losses.kurtosis import Kurtosis
@@ -38,12 +36,12 @@ from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
+from bnnbench.tasks.rebuilt import loss_of, recipe_of, terms_of
 from bnnbench.tasks.teacher import Teacher
 
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
 OVER_CLASSES = (BayesianFeature, Compactness)  # terms of the one class that an image has
-LOSS_KEYS = ("label_smoothing", "kind", "error_bits")  # what a yaml of the loss group may state
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
@@ -61,12 +59,9 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
         known = load_weights(net, cfg.init_from, strict=False, named=cfg.get("checkpoint_map"))
         data = cfg.dataset
         warn_of_normalisation(f"init_from={cfg.init_from}", known, data.mean, data.std)
-    given = {key: cfg.loss[key] for key in LOSS_KEYS if key in cfg.loss}
-    loss = task_loss(task, **given)
-    plain = to_dict(cfg.recipe)
-    recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
+    loss, recipe = loss_of(task, cfg.loss), recipe_of(to_dict(cfg.recipe))
     check_optimizer(net, recipe)
-    terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
+    terms = terms_of(to_dict(cfg.loss))
     check_terms(terms, recipe, cfg.loss.name)
     check_mixing(cfg, terms)
     module = _task(cfg, net, loss, recipe, evaluates_on, terms, teacher)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.config import load_option
@@ -17,21 +15,21 @@ from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import choice
 from bnnbench.records.foreign import taken, trusted_packages
-from bnnbench.records.schema import finite
-from bnnbench.records.signature import Signature, read_checkpoint, signature_of
-from bnnbench.records.store import read_identity, write_json
-from bnnbench.resolvers import COUNTED
+from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+from bnnbench.records.store import read_identity
+from bnnbench.resolvers import ARRAYS, CLASS_FOLDERS, COUNTED
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
-from bnnbench.runs.ending import evaluation_limits
-from bnnbench.runs.reuse import differs, mark_of
+from bnnbench.runs.evaluated import write_down
 from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
+from bnnbench.tasks.rebuilt import building
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
 _OF_THIS_MACHINE = ("dataset.data_dir", "dataset.folder", "dataset.workers", "dataset.batch_size")
 _OF_THIS_MACHINE += tuple(f"dataset.{key}" for key in FILES)
 _OF_THIS_MACHINE += ("dataset.test_fraction",)  # another folder has another layout
 _STORED = ("quantizer", "loss", "backbone", "dataset", "recipe")
+OPTIONS = {CLASS_FOLDERS: "image_folder", ARRAYS: "image_arrays"}  # called as their folder is
 _UNUSED = ("init_from", "teacher")
 _ANY_METHOD = ("recipe=native",)  # of the checkpoint's method, not of the one that is composed
 
@@ -58,11 +56,14 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         known = taken(signature.config, keys, source, trusted_packages(cfg))
         _check_typed(cfg, signature, typed)
         cfg = _as_trained(cfg, replace(signature, config=known))
-    data = build_datamodule(cfg)
-    task = last_task(cfg)
-    seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
-    data.prepare_data()
-    data.setup("test")
+    with building(cfg.ckpt_path, "evaluate it with the version that wrote it"):
+        data = build_datamodule(cfg)
+        task = last_task(cfg)
+    with _named(cfg, signature):
+        seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    with _found(cfg, signature):
+        data.prepare_data()
+        data.setup("test")
     if signature and signature.classes and signature.classes != list(data.class_names):
         raise ValueError(
             f"ckpt_path={cfg.ckpt_path} knows {_few(signature.classes)}, the images are of "
@@ -75,30 +76,43 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         raise ValueError("trainer.limit_test_batches=0 leaves no image to evaluate")
     metrics = found[0]
     score = metrics[f"test/{task.headline}"]
-    limits = evaluation_limits(trainer, "test", task.eval_images == data.test_images)
-    record: dict[str, Any] = {"checkpoint": Path(cfg.ckpt_path).name, "images": task.eval_images}
-    record |= {"run": signature.name if signature else None, "data_stamp": data.stamp}
-    file = _record_file(folder, data.stamp)
-    rank_zero_only(write_json)(file, record | {"limits": limits} | finite(metrics))
-    of_all = f" of {data.test_images}" if task.eval_images < data.test_images else ""
-    say = rank_zero_only(print)
-    say(f"{cfg.ckpt_path}: {100 * score:.2f} % on {task.eval_images}{of_all} test images")
-    if signature and signature.data_stamp not in (None, data.stamp):
-        say("these are not the data it was trained on: other files of the same name")
+    write_down(cfg, signature, task, data, trainer, metrics, folder)
     return score
+
+
+@contextmanager
+def _named(cfg: DictConfig, signature: Signature | None) -> Iterator[None]:
+    """Say as what a checkpoint was read that does not say what it is, where that went wrong."""
+    try:
+        yield
+    except BadCheckpoint as error:
+        if signature is not None:
+            raise
+        chosen = " ".join(f"{g}={choice(cfg, g)}" for g in ("quantizer", "backbone", "dataset"))
+        raise BadCheckpoint(
+            f"{error}; it does not say what network it is, and was read as {chosen}: type those "
+            "that it was trained with"
+        ) from error
+
+
+@contextmanager
+def _found(cfg: DictConfig, signature: Signature | None) -> Iterator[None]:
+    """Say how to name the place of a checkpoint's data that are not where they were."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if signature is None:
+            raise
+        option = OPTIONS.get(str(cfg.dataset._target_), choice(cfg, "dataset"))
+        place = next((key for key in ("folder", *FILES) if cfg.dataset.get(key)), "data_dir")
+        raise type(error)(
+            f"{error}; for a checkpoint whose data lie elsewhere now, type "
+            f"dataset={option} dataset.{place}=<where>"
+        ) from error
 
 
 def _few(names: Sequence[str]) -> str:
     return f"{len(names)} classes ({', '.join(names[:5])}{', ...' * (len(names) > 5)})"
-
-
-def _record_file(folder: Path, stamp: str) -> Path:
-    """Where an evaluation is written: beside one of the same checkpoint on other data."""
-    file = folder / "evaluation.json"
-    before = json.loads(file.read_text()).get("data_stamp") if file.exists() else None
-    return (
-        file.with_name(f"evaluation_data{mark_of(stamp)}.json") if differs(before, stamp) else file
-    )
 
 
 def last_task(cfg: DictConfig) -> Task:

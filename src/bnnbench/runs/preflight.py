@@ -26,6 +26,7 @@ from bnnbench.losses.class_weights import balanced_weights
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
+from bnnbench.runs.continued import origin_of
 from bnnbench.runs.counted import counted
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
@@ -61,6 +62,7 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         for check, nodes in (
             (_check_folder, [cfg.paths.runs_dir]),
             (_check_checkpoints, [cfg.init_from, cfg.ckpt_path]),
+            (origin_of, [] if cfg.ckpt_path is None else [_plain(cfg, resolve=False)]),
             (check_settings, [cfg.trainer, *options, *groups]),
             (trainer, [cfg.trainer, cfg.compile, *options]),
             (_check_data, [cfg.dataset]),
@@ -94,7 +96,7 @@ def _check_map(cfg: DictConfig) -> None:
         )
 
 
-def _failure(check: Callable[[DictConfig], None], cfg: DictConfig) -> Exception | None:
+def _failure(check: Callable[[DictConfig], object], cfg: DictConfig) -> Exception | None:
     try:
         check(cfg)
     except Exception as error:

@@ -105,7 +105,7 @@ def measured(
     record = {
         "headline": headline,
         "metrics": {"last": named | dict(last), "best": history.best(headline)},
-        "classes": _classes(task, data),
+        "classes": classes_of(task, data),
         "history": history.columns(),
         **_extent(cfg, task, data, trainer, history),
         "statistics": statistics.as_dict() if statistics else {"layers": []},
@@ -125,7 +125,7 @@ def measured(
     return finite(record)
 
 
-def _classes(task: Task, data: ImageData) -> dict[str, Any] | None:
+def classes_of(task: Task, data: ImageData) -> dict[str, Any] | None:
     """Accuracy by class, where the task tells it."""
     accuracy = task.class_accuracy
     if accuracy is None:

@@ -65,12 +65,20 @@ class Run:
 
 
 def check_start(cfg: DictConfig) -> None:
-    """Refuse to train from what is only evaluated. Raises ValueError."""
-    if cfg.train and cfg.get("ckpt_path") is not None:
-        raise ValueError(
-            f"ckpt_path={cfg.ckpt_path} is for train=false, which evaluates it: start a training "
-            "from its weights with init_from=<file>"
-        )
+    """Refuse what cannot go on from a finished run, for a longer time. Raises ValueError."""
+    if not cfg.train or cfg.get("ckpt_path") is None:
+        return
+    steps = (cfg.recipe.get("steps"), cfg.trainer.get("max_steps"))
+    for wrong, why in (
+        (cfg.recipe.get("stages"), f"recipe={cfg.recipe.name} trains in stages"),
+        (set(steps) - {None, -1}, "its length is given in steps"),
+        ((cfg.trainer.max_epochs or 0) < 1, f"trainer.max_epochs={cfg.trainer.max_epochs}"),
+    ):
+        if wrong:
+            raise ValueError(
+                f"ckpt_path={cfg.ckpt_path} goes on from a finished run for a number of epochs, "
+                f"and {why}: start from its weights with init_from=<file>"
+            )
 
 
 def check_owner(run: Run) -> None:

@@ -34,7 +34,7 @@ from bnnbench.records.store import (
     write_identity,
     write_json,
 )
-from bnnbench.runs import results, signals
+from bnnbench.runs import continued, results, signals
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
@@ -143,6 +143,7 @@ def _train(run: Run, quiet: bool) -> float:
 
 def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) -> dict[str, Any]:
     cfg = stage.cfg
+    origin = continued.origin_of(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
     teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
@@ -156,6 +157,11 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     start = _start(stage.folder, task.signature)
+    facts = {} if origin is None else {"continued": origin.described(task, cfg.trainer.max_epochs)}
+    if origin is not None:
+        rank_zero_only(log.info)(continued.told(facts["continued"], cfg.trainer.max_epochs))
+        if start.file is None:
+            start = continued.begin(origin, task, cfg.trainer.max_epochs, stage.folder)
     trainer = build_trainer(cfg, stage.folder, quiet, name)
     check_evaluation(trainer, data)
     if trainer.logger is not None:
@@ -167,7 +173,7 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     last = final(task, data, verbose=False)[0]
     record = results.identity(stage.run, task) | {"operations": cost}
     record |= results.measured(cfg, task, data, trainer, last)
-    record |= {"stage": stage.name}
+    record |= {"stage": stage.name} | facts
     if stage.name:
         rank_zero_only(write_json)(stage.folder / "stage.json", record)
     return record

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from bnnbench.config import backbone_from_config, quantizer_from_config
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.foreign import taken
-from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+from bnnbench.records.signature import BadCheckpoint
+from bnnbench.tasks.rebuilt import NETWORK, Described, building, described, network_of
 
 
 class Trained(nn.Module):
@@ -21,8 +19,7 @@ class Trained(nn.Module):
 
     Args:
         net: normalised images (N, C, S, S) to logits (N, K), or a detector.
-        signature: whose it is, and on what it was trained.
-        dataset: the data set's part of the run's config.
+        found: what its checkpoint says of itself.
 
     Attributes:
         name: the run's.
@@ -36,11 +33,11 @@ class Trained(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, signature: Signature, dataset: Mapping[str, Any]) -> None:
+    def __init__(self, net: nn.Module, found: Described) -> None:
         super().__init__()
         self.net = net
-        self.name, self.class_names = signature.name, list(signature.classes)
-        self.task = str(dataset.get("task", "classification"))
+        signature, dataset = found.signature, found.config["dataset"]
+        self.name, self.class_names, self.task = signature.name, found.class_names, found.task
         self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
         self.crops = str(dataset["_target_"]).endswith("FolderDataModule")
         self.register_buffer("mean", torch.tensor(signature.mean).view(-1, 1, 1))
@@ -76,15 +73,14 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
         BadCheckpoint: no such file, a damaged one, or one that does not say what network it is.
         Untrusted: it names code of packages that ``trust`` does not.
     """
-    signature = signature_of(read_checkpoint(path))
-    if signature is None:
+    found = described(path, NETWORK, trust)
+    if not isinstance(found, Described):
         raise BadCheckpoint(
             f"{path} does not say what network it is: build that with bnnbench.build_backbone and "
             "load its state_dict, or evaluate it with bnnbench evaluate quantizer=... backbone=... "
             "dataset=..."
         )
-    config = taken(signature.config, ("quantizer", "backbone", "dataset"), str(path), trust)
-    quantizer = quantizer_from_config(OmegaConf.create(dict(config["quantizer"])))
-    net = backbone_from_config(OmegaConf.create(dict(config["backbone"])), quantizer)
-    load_weights(net, path)
-    return Trained(net, signature, config["dataset"])
+    with building(path, "load it with the version that wrote it"):
+        net = network_of(found.config)
+        load_weights(net, path)
+        return Trained(net, found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
@@ -18,6 +21,8 @@ from bnnbench.losses.regularizer import Regularizer
 from bnnbench.optim.recipe import Recipe
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.signature import Signature, sign
+from bnnbench.tasks import loading
+from bnnbench.tasks.rebuilt import Described
 from bnnbench.tasks.teacher import Teacher
 
 
@@ -37,6 +42,9 @@ class Task(L.LightningModule):
         signature: whose the checkpoints are; None in anybody's own training.
         class_accuracy: a classifier's, by class, in its last final evaluation; None for a class
             without images.
+        class_names: of a loaded task, in the order of the labels.
+        mean, std: of a loaded task, how its images were normalised: per channel, of pixels scaled
+            to [0, 1].
     """
 
     task: str
@@ -44,6 +52,10 @@ class Task(L.LightningModule):
     metric_names: tuple[str, ...]
     signature: Signature | None = None
     class_accuracy: list[float | None] | None = None
+    class_names: Sequence[str] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    _untaught: Sequence[str] = ()  # loss terms that it was loaded without, for want of a teacher
 
     def __init__(
         self,
@@ -113,6 +125,10 @@ class Task(L.LightningModule):
         mean = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": images}
         self.log(name, value.detach(), **mean)
 
+    def _log_whole(self, name: str, value: Tensor) -> None:
+        """Log what is of all processes already; the largest of equal values is each of them."""
+        self.log(name, value, reduce_fx="max", sync_dist=True)
+
     @property
     def _final(self) -> bool:
         """Whether this evaluation is the last one, and not one on the way."""
@@ -122,7 +138,7 @@ class Task(L.LightningModule):
         """Log what is a finite number, and the headline in any case."""
         for name, value in values.items():
             if name == self.headline or bool(value.isfinite()):
-                self.log(f"{prefix}/{name}", value.float())
+                self._log_whole(f"{prefix}/{name}", value.float())
 
     def _count_images(self) -> None:
         self.eval_images = int(self._evaluated.compute())
@@ -132,7 +148,65 @@ class Task(L.LightningModule):
         """Lightning's last word on a checkpoint: everything else is in it by now."""
         sign(checkpoint, self.signature)
 
+    @_restricted_classmethod  # on an instance, whose weights would stay, it is a TypeError
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        trust: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """The trained task of a checkpoint, in eval mode, by what that one says of itself.
+
+        It has the network, loss and loss terms, recipe, and as attributes class names and
+        normalisation; no teacher, which only training needs. Of a checkpoint that says nothing,
+        written in anybody's own training, the arguments are Lightning's ``hyper_parameters`` and
+        ``kwargs``, as in any LightningModule.
+
+        Args:
+            checkpoint_path: a file.
+            map_location: as of ``torch.load``; None: the CPU.
+            hparams_file: as in Lightning; for a checkpoint that says nothing.
+            strict: whether the weights have to be the network's, tensor by tensor; by default so.
+            weights_only: False lets Lightning unpickle a checkpoint that says nothing, which runs
+                code. What this suite writes is always read without.
+            trust: packages whose classes the checkpoint may name beside this one.
+            **kwargs: arguments of the class, in the place of the checkpoint's.
+
+        Raises:
+            BadCheckpoint: it cannot be read, rebuilt or loaded; the message says what to give.
+            ValueError: it is of another task, or names code of packages that ``trust`` does not.
+        """
+        if not isinstance(checkpoint_path, str | PathLike):
+            raise TypeError(f"load_from_checkpoint takes the path of a file, not {checkpoint_path}")
+        path = Path(checkpoint_path)
+        found = loading.read(path, weights_only is False, trust)
+        if not isinstance(found, Described):
+            if found is not None:
+                loading.check_foreign(cls, found, path, hparams_file, kwargs)
+            safe = weights_only is not False
+            own = (path, map_location or "cpu", hparams_file, strict, safe)
+            return super().load_from_checkpoint(*own, **kwargs).eval()
+        loading.check_kind(cls.task, found, path)
+        task = loading.rebuilt(cls, found, path, kwargs)
+        loading.fill(task, found.content, path, task.strict_loading if strict is None else strict)
+        known = found.signature
+        task.class_names, task.mean, task.std = found.class_names, known.mean, known.std
+        task._untaught = loading.untaught(found, kwargs)
+        return task.to(loading.device_of(map_location)).eval()
+
     def on_fit_start(self) -> None:
+        if self._untaught:
+            raise ValueError(
+                f"this task was loaded without its loss terms {', '.join(self._untaught)}, which "
+                "ask a teacher: load it with teacher=<one of bnnbench.tasks.teacher>, or with "
+                "terms={} to train without"
+            )
+        if not self.training:  # as load_from_checkpoint leaves it; Lightning keeps that mode
+            self.train()
         if self.teacher is not None:
             self.teacher.net.to(self.device)  # a frozen one is no part of this module
 

@@ -100,7 +100,7 @@ class Classification(Task):
 
     def _log_epoch(self, stage: str, prefix: str) -> None:
         for name, metric in zip(("loss", "acc"), self._metrics(stage), strict=True):
-            self.log(f"{prefix}/{name}", metric.compute())
+            self._log_whole(f"{prefix}/{name}", metric.compute())
             metric.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -114,7 +114,7 @@ class Detection(Task):
             self.coco.reset()
 
     def _log_loss(self, prefix: str, metric: MeanMetric) -> None:
-        self.log(f"{prefix}/loss", metric.compute())
+        self._log_whole(f"{prefix}/loss", metric.compute())
         metric.reset()
 
 
