@@ -1,7 +1,5 @@
 """The live table of a sweep: pure functions from what was seen to what is painted.
 
-sweep adabin-xnor_resnet20_5de960d1
-
 cell    state     epoch                  metric           left
 adabin  training   1/2   ━━━━━━━         test acc 21.9 %  0:04
 xnor    waiting     –                    –                   –
@@ -45,17 +43,15 @@ GAP = 2
 class LiveTable:
     """The table, at most as wide and as high as the terminal that it is rendered for."""
 
-    def __init__(self, name: str, cells: Sequence[Seen], elapsed: float, left: float | None) -> None:
-        self.name, self.cells = name, cells
-        self.elapsed, self.left = elapsed, left
+    def __init__(self, cells: Sequence[Seen], elapsed: float, left: float | None) -> None:
+        self.cells, self.elapsed, self.left = cells, elapsed, left
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.size.height
-        shown, hidden = fitting(self.cells, height - 6)
+        shown, hidden = fitting(self.cells, height - 5)
         foot = [summary(self.cells, self.elapsed, self.left)]
         if hidden:
             foot.insert(0, f"... and {len(hidden)} more: {counted(hidden)}")
-        yield from _line(Text(f"sweep {self.name}", "bold"), width)
         yield Segment.line()
         yield from rows(shown, width, console, options)
         yield Segment.line()

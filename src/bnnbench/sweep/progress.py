@@ -31,7 +31,6 @@ class Progress:
     Args:
         jobs: what is run, in the order of the sweep.
         stream: where to; stderr if None.
-        name: of the sweep.
         others: cells that are not run, because there is a result.
         workers: how many jobs run side by side.
         paint: whether a terminal may be painted anew: jobs must not write to it themselves.
@@ -41,12 +40,11 @@ class Progress:
         self,
         jobs: Sequence[Watched],
         stream: TextIO | None = None,
-        name: str = "",
         others: Sequence[Seen] = (),
         workers: int = 1,
         paint: bool = True,
     ) -> None:
-        self.jobs, self.others, self.name, self.workers = list(jobs), others, name, workers
+        self.jobs, self.others, self.workers = list(jobs), others, workers
         self.stream = stream if stream is not None else sys.stderr
         self.paints = paint and can_repaint(self.stream)
         self.start = self.last = time.monotonic()
@@ -123,7 +121,7 @@ class Progress:
         console = self._live.console
         console.width, console.height = size(self.stream)
         elapsed = time.monotonic() - self.start
-        table = LiveTable(self.name, [*self.others, *cells], elapsed, left)
+        table = LiveTable([*self.others, *cells], elapsed, left)
         self._live.update(table, refresh=True)
 
     def _above(self, text: str) -> None:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf, open_dict
 from bnnbench.checks.errors import full_error, message
 from bnnbench.data.known import JOBS
 from bnnbench.records.lock import holder
+from bnnbench.records.screen import size
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
@@ -168,7 +169,7 @@ def _launched(
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
         with (
             os.fdopen(os.dup(2), "w", errors="replace") as terminal,
-            Progress(watched, terminal, sweep.name, others, jobs_at_once(sweep.config), paint),
+            Progress(watched, terminal, others, jobs_at_once(sweep.config), paint),
         ):
             launches.despite_deaths() if survived else launches.once()
     except signals.Ended as ended:
@@ -200,7 +201,12 @@ def _show_table(sweep: Sweep) -> None:
     published = Path(sweep.config.paths.results_dir) / "published"
     with clear_errors():
         table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
-    print(table.markdown())
+    if sys.stdout.isatty():
+        from bnnbench.report.terminal import fitted
+
+        print(f"\n{fitted(table, size(sys.stdout)[0])}")
+    else:
+        print(table.markdown())
     figures = sorted(file.name for file in sweep.folder.glob("*.png"))
     written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
     print(f"Written to {sweep.folder}: {written}", flush=True)
