@@ -50,7 +50,7 @@ def fit(folder: Path, *more: L.Callback, **options: Any) -> History:
     loader: Any = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
     recipe = Recipe("sgd", lr=0.1, schedule="constant")
     task = Odd(torch.nn.Linear(3, 3), task_loss("classification"), recipe, 3)
-    history = History(folder)
+    history = History()
     callbacks = [history, Counts(folder, history), *more]
     L.Trainer(**QUIET, **options, callbacks=callbacks).fit(task, loader, loader)
     return history
