@@ -14,6 +14,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from bnnbench.callbacks import bar as module
+from bnnbench.callbacks import pulse
 from bnnbench.callbacks.bar import RunBar, line, painted
 from bnnbench.callbacks.pulse import Pulse
 from bnnbench.losses import task_loss
@@ -88,7 +89,8 @@ def test_on_a_terminal_it_is_painted_and_gone_at_the_end(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(module, "EVERY", 0.0)
+    for each in (module, pulse):
+        monkeypatch.setattr(each, "EVERY", 0.0)
     monkeypatch.setattr(module, "size", lambda stream: (100, 24))
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -106,7 +108,8 @@ def test_on_a_terminal_it_is_painted_and_gone_at_the_end(
 def test_in_a_log_it_is_a_line_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "EVERY", 0.0)
+    for each in (module, pulse):
+        monkeypatch.setattr(each, "EVERY", 0.0)
     fit(RunBar(), tmp_path)
     assert "epoch" not in capsys.readouterr().out  # nothing new within half a minute
     monkeypatch.setattr(module, "LINE_EVERY", 0.0)

@@ -77,7 +77,7 @@ def test_texts_that_are_shortened_are_written_out() -> None:
     long = "loss.terms.kernel={weight: 0.0001, mixture: exact, theta: 0.001}"
     text = fitted(Table("t", ["loss", "accuracy %"], [[long, "1.00"], ["task", "2.00"]]), 80)
     row = next(line for line in text.splitlines() if line.endswith("1.00"))
-    assert row.startswith("loss.terms.kernel")
+    assert row.startswith("loss.terms.kern")
     assert "…" in row
     assert f"- loss: {long}\n" in text
 

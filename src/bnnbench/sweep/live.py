@@ -48,8 +48,9 @@ class LiveTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.size.height
-        shown, hidden = fitting(self.cells, height - 5)
-        foot = [summary(self.cells, self.elapsed, self.left)]
+        shown, hidden = fitting(self.cells, height - 6)
+        done, times = summary(self.cells, self.elapsed, self.left)
+        foot = [f"{done}; {times}"] if len(done) + len(times) + 2 <= width else [done, times]
         if hidden:
             foot.insert(0, f"... and {len(hidden)} more: {counted(hidden)}")
         yield Segment.line()
@@ -76,12 +77,12 @@ def counted(cells: Sequence[Seen]) -> str:
     return ", ".join(f"{states[state]} {state}" for state in FIRST if states[state])
 
 
-def summary(cells: Sequence[Seen], elapsed: float, left: float | None) -> str:
-    """All cells in a line."""
+def summary(cells: Sequence[Seen], elapsed: float, left: float | None) -> tuple[str, str]:
+    """How far all cells are, and the time."""
     ended = [cell for cell in cells if cell.state in ENDED]
     others = [cell for cell in cells if cell.state not in ENDED or cell.state == "failed"]
     text = ", ".join(filter(None, [f"{len(ended)} of {len(cells)} done", counted(others)]))
-    return f"{text}; elapsed {clock(elapsed)}, left {clock(left)}"
+    return text, f"elapsed {clock(elapsed)}, left {clock(left)}"
 
 
 def rows(
