@@ -46,9 +46,7 @@ def shown(position: Position, width: int) -> str:
 def test_what_it_shows() -> None:
     text = shown(HALFWAY, 120)
     assert text.startswith("epoch 3/10 ━")
-    assert text.rstrip().endswith(
-        "14/22  loss 1.234  acc 45.6 %  test acc 51.1 %  1:23 left"
-    )
+    assert text.rstrip().endswith("14/22  loss 1.234  acc 45.6 %  test acc 51.1 %  1:23 left")
     assert line(HALFWAY) == (
         "epoch 3/10, batch 14/22, loss 1.234, acc 45.6 %, test acc 51.1 %, 1:23 left"
     )

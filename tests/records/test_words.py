@@ -12,8 +12,8 @@ from bnnbench.records.words import about, clock, score, so_far
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "–"),
-        (math.nan, "–"),
+        (None, "\N{EN DASH}"),
+        (math.nan, "\N{EN DASH}"),
         (-1, "0:00"),
         (4.6, "0:05"),
         (59.7, "1:00"),

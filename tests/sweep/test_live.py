@@ -44,10 +44,10 @@ def test_at_a_usual_width() -> None:
         ["cell", "state", "epoch", "metric", "left"],
         ["adabin", "training", "4/12", "loss", "2.31", "2:05"],
         ["xnor", "resumed", "9/12", "test", "acc", "97.2", "%", "0:09"],
-        ["dorefa", "waiting", "–/12", "–", "–"],
+        ["dorefa", "waiting", "\N{EN DASH}/12", "\N{EN DASH}", "\N{EN DASH}"],
         ["irnet", "finished", "12", "test", "acc", "98.0", "%"],
         ["fp32", "reused", "12", "test", "acc", "99.0", "%"],
-        ["boom", "failed", "–/12", *"ValueError: the loss… no number".split()],
+        ["boom", "failed", "\N{EN DASH}/12", *["ValueError:", "the", "loss…", "no", "number"]],
     ]
     told = "3 of 6 done, 1 training, 1 resumed, 1 failed, 1 waiting; elapsed 2:31, left 6:40"
     assert shown(CELLS[:2] + CELLS[4:8], 100)[-1] == told
@@ -100,7 +100,7 @@ def test_colours_go_where_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -
 def test_the_summary_says_what_is_unknown() -> None:
     assert summary(CELLS[3:5], 0.0, None) == (
         "0 of 2 done, 1 starting, 1 waiting",
-        "elapsed 0:00, left –",
+        "elapsed 0:00, left \N{EN DASH}",
     )
 
 

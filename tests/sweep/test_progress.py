@@ -41,7 +41,7 @@ def test_line_counts_and_names_what_runs(tmp_path: Path) -> None:
     write(folders[2], "progress.json", at(3, 0.972))
     jobs.start -= 151
     running = "net c s0 4/10 test acc 97.2 %"
-    assert jobs.line() == f"[1/4 done, 1 failed] {running} elapsed 2:31, left –"
+    assert jobs.line() == f"[1/4 done, 1 failed] {running} elapsed 2:31, left \N{EN DASH}"
     begin(folders[3])
     write(folders[3], "progress.json", "not what it should be")
     assert f"{running} | net d s0 starting elapsed" in jobs.line()
@@ -56,7 +56,7 @@ def test_files_of_an_earlier_call_do_not_count(tmp_path: Path) -> None:
     assert jobs.line() == "[0/1 done] elapsed 0:00"
     for name in ("progress.json", "worker.json"):
         os.utime(tmp_path / "a" / name, (1, 1))  # written anew
-    assert jobs.line() == "[0/1 done] a 4/10 test acc 50.0 % elapsed 0:00, left –"
+    assert jobs.line() == "[0/1 done] a 4/10 test acc 50.0 % elapsed 0:00, left \N{EN DASH}"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_a_terminal_is_painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             while "0/1 done" not in text:
                 text += os.read(leader, 65536).decode()
         os.close(leader)
-        assert text.rstrip().endswith("[0/1 done] a 4/10 test acc 50.0 % elapsed 0:00, left –")
+        assert text.rstrip().endswith(
+            "[0/1 done] a 4/10 test acc 50.0 % elapsed 0:00, left \N{EN DASH}"
+        )
         plain = re.sub(r"\x1b\[[\d;]*m", "", text)
         assert bool(re.search(r"a +training +4/10", plain)) is (paint and term == "xterm")
         assert ("\x1b[?25h" in text) is (paint and term == "xterm")  # the cursor is shown

@@ -28,14 +28,18 @@ def write(folder: Path, name: str, content: object = None) -> None:
 
 def test_a_job_from_beginning_to_end(tmp_path: Path) -> None:
     job = Watched("xnor", tmp_path, epochs=4)
-    assert (job.look().state, epoch_of(job.look()), left_of(job.look())) == ("waiting", "–/4", "–")
+    assert (job.look().state, epoch_of(job.look()), left_of(job.look())) == (
+        "waiting",
+        "\N{EN DASH}/4",
+        "\N{EN DASH}",
+    )
     write(tmp_path, "worker.json", {"pid": 1})
     assert job.look().state == "starting"
     write_position(tmp_path, Position(0, 4, 5, 20, running={"loss": 2.5, "acc": 0.1}))
     cell = job.look()
     assert (cell.state, cell.metric, epoch_of(cell), left_of(cell)) == (
         *("training", "loss 2.500"),
-        *("1/4", "–"),
+        *("1/4", "\N{EN DASH}"),
     )
     write_position(tmp_path, Position(2, 4, metrics={"test/acc": 0.5}, epoch_s=3, left_s=7))
     cell = job.look()

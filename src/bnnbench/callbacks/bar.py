@@ -87,7 +87,9 @@ class RunBar(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._show(trainer, batch_idx + 1, trainer.num_test_batches[dataloader_idx], evaluating=True)
+        self._show(
+            trainer, batch_idx + 1, trainer.num_test_batches[dataloader_idx], evaluating=True
+        )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()

@@ -143,6 +143,6 @@ def running(pl_module: L.LightningModule, outputs: Any = None) -> dict[str, floa
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _of(batch: int, batches: float) -> dict[str, int]:
+def _of(batch: int, batches: float) -> dict[str, Any]:
     """The position within a pass; the number of batches of a stream is infinite."""
     return {"batch": batch, "batches": int(batches) if math.isfinite(batches) else 0}

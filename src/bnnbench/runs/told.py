@@ -33,7 +33,9 @@ def beginning(stage: Stage, whole: Run, data: ImageData, finished: int, device: 
     if stage.name:
         rest.insert(0, f"stage {stage.name}")
     verb = "training" if finished == 0 else "resuming"
-    what = f"{verb} {method} ({', '.join(rest)}) on {cfg.dataset.name}, {data.train_images:,} images"
+    what = (
+        f"{verb} {method} ({', '.join(rest)}) on {cfg.dataset.name}, {data.train_images:,} images"
+    )
     return f"{what}: {_length(stage, whole, finished, device)}; in {whole.folder}"
 
 

@@ -1,10 +1,10 @@
 """The live table of a sweep: pure functions from what was seen to what is painted.
 
-cell    state     epoch                  metric           left
-adabin  training   1/2   ━━━━━━━         test acc 21.9 %  0:04
-xnor    waiting     –                    –                   –
+cell    state     epoch                        metric           left
+adabin  training    2/2  ━━━━━━━━━━╺━━━━━━━━━  test acc 16.7 %  0:03
+xnor    finished      2                        test acc 30.0 %
 
-1 of 3 done, 2 training; elapsed 0:30, about 0:12 left
+1 of 2 done, 1 training; elapsed 0:30, left 0:03
 """
 
 from __future__ import annotations

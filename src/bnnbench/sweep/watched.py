@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,9 +56,11 @@ class Watched:
     folder: Path
     epochs: int | None = None
     before: dict[str, int | None] = field(init=False)
+    _paths: dict[str, str] = field(init=False)  # a thousand cells are looked at every second
     _end: Seen | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self._paths = {name: str(self.folder / name) for name in _WATCHED}
         self.before = {name: self._stamp(name) for name in _WATCHED}
 
     def new(self, name: str) -> bool:
@@ -76,7 +79,7 @@ class Watched:
             return self._end
         if not self.new(WORKER):  # waits, also again after its process died
             return Seen(self.label, "waiting", self.epochs)
-        position = read_position(self._file(FILE).parent) if self.new(FILE) else None
+        position = read_position(Path(self._file(FILE)).parent) if self.new(FILE) else None
         if position is None:
             return Seen(self.label, "starting", self.epochs)
         return at_work(self.label, position)
@@ -87,13 +90,14 @@ class Watched:
 
     def _stamp(self, name: str) -> int | None:
         try:
-            return self._file(name).stat().st_mtime_ns
+            return os.stat(self._file(name)).st_mtime_ns
         except OSError:
             return None
 
-    def _file(self, name: str) -> Path:
-        forced = workspace(self.folder) / name
-        return forced if name == FILE and forced.exists() else self.folder / name
+    def _file(self, name: str) -> str:
+        if name == FILE and (forced := workspace(self.folder) / name).exists():
+            return str(forced)
+        return self._paths[name]
 
 
 def at_work(label: str, position: Position) -> Seen:

@@ -156,9 +156,7 @@ def _launched(
     for name, value in environment.items():
         sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}='{value}'")
     names = _labels(sweep)
-    watched = [
-        Watched(names[p.cell.run], sweep.runs_dir / p.cell.run, _epochs(p)) for p in pending
-    ]
+    watched = [Watched(names[p.cell.run], sweep.runs_dir / p.cell.run, _epochs(p)) for p in pending]
     work = {job: p.overrides for job, p in zip(watched, pending, strict=True)}
     launches = Launches(work, launch)
     survived = "joblib" in sweep.config.hydra.launcher._target_
