@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from bnnbench.callbacks import history as module
 from bnnbench.callbacks.history import History
+from bnnbench.callbacks.pulse import Pulse
 from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
@@ -70,7 +71,7 @@ def test_two_processes_have_seen_what_one_has(tmp_path: Path) -> None:
 
 
 def test_no_number_is_null_in_history_progress_and_never_the_best(tmp_path: Path) -> None:
-    history = fit(tmp_path)
+    history = fit(tmp_path, Pulse(tmp_path))
     assert counts(tmp_path) == [[32, 16]]
     assert history.columns()["test/odd"] == [1.0, None]
     assert history.best("test/odd") == {"test/odd": 1.0, "epoch": 0}
