@@ -39,7 +39,7 @@ def shown(cells: list[Seen], width: int, height: int = 40, **options: Any) -> li
 
 
 def test_at_a_usual_width() -> None:
-    lines = [line.rstrip() for line in shown(CELLS[:2] + CELLS[4:8], 80)]
+    lines = [line.rstrip() for line in shown(CELLS[:2] + CELLS[4:8], 90)]
     assert [line.replace("━", "").replace("╸", "").split() for line in lines[1:-2]] == [
         ["cell", "state", "epoch", "metric", "left"],
         ["adabin", "training", "4/12", "loss", "2.31", "2:05"],

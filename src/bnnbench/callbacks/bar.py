@@ -142,7 +142,8 @@ class RunBar(ProgressBar):
         here = replace(_known(trainer), batch=batch, batches=whole, evaluating=evaluating)
         if self._live is not None:
             self._live.console.width, self._live.console.height = size(sys.__stderr__ or sys.stderr)
-            self._live.update(painted(here, self._live.console.width), refresh=True)
+            width = self._live.console.width - len("^C ")  # which must not begin a line
+            self._live.update(painted(here, width), refresh=True)
         elif now - self._said >= LINE_EVERY:
             self._said = now
             print(line(here), flush=True)

@@ -50,14 +50,15 @@ class LiveTable:
         width, height = options.max_width, options.size.height
         shown, hidden = fitting(self.cells, height - 6)
         done, times = summary(self.cells, self.elapsed, self.left)
-        foot = [f"{done}; {times}"] if len(done) + len(times) + 2 <= width else [done, times]
+        last = width - len("^C ")  # which must not begin a line
+        foot = [f"{done}; {times}"] if len(done) + len(times) + 2 <= last else [done, times]
         if hidden:
             foot.insert(0, f"... and {len(hidden)} more: {counted(hidden)}")
         yield Segment.line()
         yield from rows(shown, width, console, options)
         yield Segment.line()
         for text in foot:
-            yield from _line(Text(text), width)
+            yield from _line(Text(text), last)
 
 
 def fitting(cells: Sequence[Seen], room: int) -> tuple[list[Seen], list[Seen]]:
