@@ -110,6 +110,7 @@ class RunBar(ProgressBar):
         self._stop()
 
     def _start(self, trainer: L.Trainer) -> None:
+        self._said = time.monotonic()
         if not self._on or not trainer.is_global_zero or not can_repaint(sys.stderr):
             return
         before = (sys.stdout, sys.stderr)

@@ -38,8 +38,13 @@ def score(metrics: Mapping[str, float | None]) -> str:
     value = None if key is None else metrics[key]
     if key is None or value is None:
         return ""
+    return f"{metric(key)} {100 * value:.1f} %"
+
+
+def metric(key: str) -> str:
+    """A headline by its key: "test acc" of test/acc."""
     part, _, name = key.partition("/")
-    return f"{part} {_NAMES[name]} {100 * value:.1f} %"
+    return f"{part} {_NAMES[name]}"
 
 
 def so_far(running: Mapping[str, float]) -> list[str]:
