@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from bnnbench.callbacks import history as module
 from bnnbench.callbacks.history import History
+from bnnbench.callbacks.pulse import Pulse
 from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.classification import Classification
@@ -50,7 +51,7 @@ def fit(folder: Path, *more: L.Callback, **options: Any) -> History:
     loader: Any = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
     recipe = Recipe("sgd", lr=0.1, schedule="constant")
     task = Odd(torch.nn.Linear(3, 3), task_loss("classification"), recipe, 3)
-    history = History(folder)
+    history = History()
     callbacks = [history, Counts(folder, history), *more]
     L.Trainer(**QUIET, **options, callbacks=callbacks).fit(task, loader, loader)
     return history
@@ -70,7 +71,7 @@ def test_two_processes_have_seen_what_one_has(tmp_path: Path) -> None:
 
 
 def test_no_number_is_null_in_history_progress_and_never_the_best(tmp_path: Path) -> None:
-    history = fit(tmp_path)
+    history = fit(tmp_path, Pulse(tmp_path))
     assert counts(tmp_path) == [[32, 16]]
     assert history.columns()["test/odd"] == [1.0, None]
     assert history.best("test/odd") == {"test/odd": 1.0, "epoch": 0}

@@ -168,11 +168,11 @@ def test_a_recipe_of_steps_is_whole_with_its_steps(compose: Compose) -> None:
 
 
 def test_a_resumed_history_goes_on_and_takes_the_state_of_an_older_one() -> None:
-    history = History("nowhere")
+    history = History()
     old = {"epochs": [{"epoch": 0, "test/acc": float("nan")}], "train_s": 1.0, "wall_s": 2.0}
     history.load_state_dict(old | {"images": 64})
     assert (history.images, history.cut) == (64, False)
     assert history.best("test/acc") == {}
-    again = History("nowhere")
+    again = History()
     again.load_state_dict(history.state_dict())
     assert vars(again) == vars(history)

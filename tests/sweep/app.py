@@ -127,7 +127,9 @@ def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, publishe
     cells = [Cell(**cell) for cell in manifest["cells"]]
     lines = [f"| {c.overrides['quantizer']} | {cell_state(run_folders[0], c)} |" for c in cells]
     (out_dir / "table.md").write_text("\n".join(lines))
-    return types.SimpleNamespace(markdown=lambda: "\n".join(lines))
+    rows = [[c.overrides["quantizer"], cell_state(run_folders[0], c)] for c in cells]
+    shown = {"title": "states", "header": ["quantizer", "state"], "rows": rows, "notes": []}
+    return types.SimpleNamespace(markdown=lambda: "\n".join(lines), **shown)
 
 
 def replay(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,13 +10,12 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from bnnbench.records.schema import finite
-from bnnbench.records.store import write_json
 
 STATE = ("epochs", "train_s", "wall_s", "images", "cut")
 
 
 class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch
-    """Keeps every epoch's metrics, rewrites ``progress.json`` after each, survives a resume.
+    """Keeps every epoch's metrics; survives a resume.
 
     Attributes:
         epochs: one dictionary an epoch: ``epoch``, ``lr`` and the logged metrics; None for one that
@@ -28,8 +25,7 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         cut: whether the last epoch was stopped before its last batch.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self) -> None:
         self.epochs: list[dict[str, float | None]] = []
         self.train_s = 0.0
         self.wall_s = 0.0
@@ -70,9 +66,6 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         }
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.epochs.append({"epoch": trainer.current_epoch, "lr": lr, **metrics})
-        if trainer.is_global_zero:
-            progress = {"epoch": trainer.current_epoch + 1, "max_epochs": _epochs(trainer)}
-            write_json(self.folder / "progress.json", {**progress, "metrics": metrics})
 
     def columns(self) -> dict[str, list[float | None]]:
         """The history as one list a metric; None where an epoch does not have it."""
@@ -94,11 +87,3 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
             setattr(self, key, value)
-
-
-def _epochs(trainer: L.Trainer) -> int | None:
-    """How many epochs a run has, also where it is limited by steps."""
-    if trainer.max_steps < 0:
-        return trainer.max_epochs
-    limited = math.ceil(trainer.max_steps / trainer.num_training_batches)
-    return limited if (trainer.max_epochs or -1) < 0 else min(limited, trainer.max_epochs or 0)

@@ -30,6 +30,7 @@ from bnnbench.records.lock import locked
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, score_of
+from bnnbench.records.words import metric
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.longer import advice
@@ -99,7 +100,8 @@ def _execute(run: Run, in_sweep: bool) -> float:
 
     score = execute(run.cfg, run.folder, quiet=in_sweep, typed=task_overrides())
     if not in_sweep and run.cfg.train:
-        what = "counted" if math.isnan(score) else f"{100 * score:.2f} % in the last epoch"
+        value = f"{metric(resolvers.headline(run.cfg))} {100 * score:.2f} % in the last epoch"
+        what = "counted" if math.isnan(score) else value
         _say(f"{what}; {run.folder / 'result.json'}")
     return score
 

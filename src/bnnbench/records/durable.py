@@ -19,13 +19,16 @@ _TEMPORARY = re.compile(r"\..+?\.(?:json|ckpt|csv)\.(?:(?P<host>.+)\.)?(?P<pid>\
 FOREIGN_S = 24 * 3600  # after which another machine's temporary file is nobody's
 
 
-def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
+def write_whole(
+    path: Path, content: bytes | memoryview, keep: Path | None = None, sync: bool = True
+) -> None:
     """Replace the file at ``path``: a reader, or a crash, finds the old content or the new one.
 
     Args:
         path: of the file; missing folders are made.
         content: all of it.
         keep: where the file that stood at ``path`` goes; nothing is lost in between.
+        sync: whether it has to outlive a power failure, which costs time.
 
     Raises:
         OSError: it could not be written; the message names the file, and the old one stands.
@@ -35,12 +38,14 @@ def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = Non
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         if keep is not None and path.exists():
             _keep(path, keep)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

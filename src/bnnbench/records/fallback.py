@@ -30,10 +30,12 @@ class Start:
     Attributes:
         file: the checkpoint that it goes on from; None from the beginning.
         steps: optimiser steps that this one holds.
+        epochs: finished epochs that it holds.
     """
 
     file: Path | None = None
     steps: int = 0
+    epochs: int = 0
 
 
 def start_of(folder: Path, signature: Signature) -> tuple[Start, list[str]]:
@@ -61,7 +63,7 @@ def start_of(folder: Path, signature: Signature) -> tuple[Start, list[str]]:
             continue
         if file != last:
             _move(file, last)
-        return Start(last, int(content["global_step"])), warnings
+        return Start(last, int(content["global_step"]), int(content["epoch"]) + 1), warnings
     return Start(), warnings
 
 

@@ -42,6 +42,7 @@ OUTSIDE_OF |= dict.fromkeys(
 OUTSIDE_OF |= dict.fromkeys(("dataset.test_images", "dataset.test_labels"), "ArraysDataModule")
 # Callbacks that only watch a run, by class.
 WATCHING = (
+    "RunBar",
     "RichProgressBar",
     "TQDMProgressBar",
     "RichModelSummary",

@@ -64,7 +64,7 @@ class Table:
 
     def latex(self) -> str:
         """A `table` with a plain `tabular` (no package needed); notes follow in small print."""
-        right = _right_aligned(self._lines())
+        right = right_aligned(self._lines())
         columns = "".join("r" if each else "l" for each in right)
         header, *rows = (_row(" & ".join(map(_latex, line))) for line in self._lines())
         notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
@@ -89,7 +89,7 @@ def grid(lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table of cells that are Markdown, header first; numbers stand on the right."""
     lines = [[_PIPE.sub(r"\1\1\|", cell) for cell in line] for line in lines]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    right = _right_aligned(lines)
+    right = right_aligned(lines)
     rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
     padded = [
         [
@@ -103,7 +103,7 @@ def grid(lines: Sequence[Sequence[str]]) -> str:
 
 def markdown(text: str) -> str:
     """One line of plain words: what is HTML, a link or a picture in it is shown, not followed."""
-    shown = _HTML.sub(lambda sign: "&lt;" if sign[0] == "<" else "&amp;", _one_line(text))
+    shown = _HTML.sub(lambda sign: "&lt;" if sign[0] == "<" else "&amp;", one_line(text))
     return _LINK.sub(r"]\\", shown)
 
 
@@ -112,13 +112,13 @@ def csv_cell(text: str) -> str:
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _SIGNED.fullmatch(text) else text
 
 
-def _right_aligned(lines: Sequence[Sequence[str]]) -> list[bool]:
+def right_aligned(lines: Sequence[Sequence[str]]) -> list[bool]:
     """Of each column, whether all that stands below its header are numbers."""
     columns = zip(*lines[1:], strict=True) if len(lines) > 1 else ([] for _ in lines[0])
     return [bool(c) and all(_NUMBER.match(cell) for cell in c) for c in columns]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Without line ends, and without what moves a terminal's cursor or turns its text around."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -129,4 +129,4 @@ def _row(cells: str) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in _one_line(text))
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))

@@ -16,6 +16,7 @@ from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
 from bnnbench.callbacks.loading import LoadingTime
+from bnnbench.callbacks.pulse import Pulse
 from bnnbench.callbacks.together import Together
 from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
@@ -176,13 +177,25 @@ def start_small(net: nn.Module, std: float) -> None:
         nn.init.normal_(layer.weight, std=std)
 
 
-def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> L.Trainer:
+def build_trainer(
+    cfg: DictConfig,
+    folder: Path,
+    quiet: bool,
+    name: str | None = None,
+    later_epochs: int | None = 0,
+) -> L.Trainer:
     """The trainer of ``cfg`` with the callbacks and the logger of their groups.
 
-    ``name`` is what the logger and an end by a signal call it; by default the run's.
+    Args:
+        cfg: of a run, or of a stage of it.
+        folder: of what the trainer itself writes.
+        quiet: without a bar.
+        name: what the logger and an end by a signal call it; by default the run's.
+        later_epochs: of the stages that follow, None where nobody knows.
     """
     name = name or run_name(cfg)
-    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
+    pulse = Pulse(cfg.paths.output_dir, cfg.paths.stage, later_epochs)
+    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow(), pulse]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -28,6 +27,7 @@ from bnnbench.records.checkpoints import check_start, read_state_dict
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.continued import origin_of
 from bnnbench.runs.counted import counted
+from bnnbench.runs.hushed import hush
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 
@@ -47,7 +47,7 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         ValueError: a damaged file, an option or a combination that makes no sense; of several runs
             all mistakes, one a line.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
+    hush()
     check_temporary()
     for folder in folders:
         if folder.exists():

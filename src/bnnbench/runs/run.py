@@ -21,6 +21,7 @@ from bnnbench.checks.options import check_evaluation
 from bnnbench.config import to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
+from bnnbench.records import provenance
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.durable import sweep
 from bnnbench.records.fallback import Start, start_of, tidy
@@ -39,12 +40,14 @@ from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
+from bnnbench.runs.hushed import hush
 from bnnbench.runs.loggers import finish
 from bnnbench.runs.metrics_file import MetricsFile
 from bnnbench.runs.preflight import check_settings, check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.teacher import build_teacher, check_classes
+from bnnbench.runs.told import beginning, later_epochs
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     checkpoint says.
     """
     keep_freed_memory()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
+    hush()
     gc.collect()  # a finished job's modules live on until collected
     try:
         with recorded_failure(folder):
@@ -125,10 +128,10 @@ def _train(run: Run, quiet: bool) -> float:
     planned = stages(run.cfg)
     if len(planned) > 1 or run.cfg.teacher.name != "none":
         check_stages(run.cfg)
-    for stage in planned:
+    for number, stage in enumerate(planned, 1):
         record = read_record(stage.folder / "stage.json") if stage.name else None
         if record is None or record["fingerprint"] != stage.run.fingerprint:
-            record = _train_stage(stage, earlier, quiet, run)
+            record = _train_stage(stage, earlier, quiet, run, later_epochs(planned[number:]))
         records.append(record)
         earlier.append(stage)
     # the run's own, not its last stage's
@@ -141,7 +144,9 @@ def _train(run: Run, quiet: bool) -> float:
     return score_of(result)
 
 
-def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) -> dict[str, Any]:
+def _train_stage(
+    stage: Stage, earlier: list[Stage], quiet: bool, whole: Run, later: int | None
+) -> dict[str, Any]:
     cfg = stage.cfg
     origin = continued.origin_of(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -162,12 +167,14 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
         rank_zero_only(log.info)(continued.told(facts["continued"], cfg.trainer.max_epochs))
         if start.file is None:
             start = continued.begin(origin, task, cfg.trainer.max_epochs, stage.folder)
-    trainer = build_trainer(cfg, stage.folder, quiet, name)
+    trainer = build_trainer(cfg, stage.folder, quiet, name, later)
     check_evaluation(trainer, data)
     if trainer.logger is not None:
         trainer.logger.log_hyperparams(stage.run.config)
     if isinstance(trainer.logger, MetricsFile):
         trainer.logger.begin(start.steps)
+    device = provenance.device(trainer.strategy.root_device)
+    rank_zero_only(print)(beginning(stage, whole, data, start.epochs, device), flush=True)
     trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = final(task, data, verbose=False)[0]

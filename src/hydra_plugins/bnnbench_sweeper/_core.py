@@ -14,12 +14,15 @@ from omegaconf import OmegaConf, open_dict
 from bnnbench.checks.errors import full_error, message
 from bnnbench.data.known import JOBS
 from bnnbench.records.lock import holder
+from bnnbench.records.screen import size
 from bnnbench.records.store import DamagedResult, read_error, read_result, write_json
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
 from bnnbench.sweep.devices import check_processes, jobs_at_once
-from bnnbench.sweep.progress import Progress, Watched
+from bnnbench.sweep.labels import labels
+from bnnbench.sweep.progress import Progress
+from bnnbench.sweep.watched import Seen, Watched, reused_cell
 
 from ._launch import Launch, Launches
 from ._plan import Planned, Sweep, clear_errors
@@ -55,10 +58,11 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
         if mark := OmegaConf.select(planned.cfg, MARK):
             first = planned.cell.run.removesuffix(f"_data{mark}")
             _say(f"{first} was trained on other data: trained on these it is {planned.cell.run}")
-    _tell_reused(sweep, finished)
+    others = _tell_reused(sweep, finished)
     launch = _ready(sweep, pending, launcher) if pending else None
     _write_manifest(sweep)
-    outcome = _launched(sweep, _free_first(sweep, pending), launch) if launch else Outcome()
+    jobs = _free_first(sweep, pending)
+    outcome = _launched(sweep, jobs, others, launch) if launch else Outcome()
     if outcome.ended is None:
         signals.at(f"while the table of sweep {sweep.name} was rendered")
     try:
@@ -80,8 +84,9 @@ def _free_first(sweep: Sweep, pending: list[Planned]) -> list[Planned]:
     return sorted(pending, key=lambda planned: planned.cell.run in held)
 
 
-def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
+def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> list[Seen]:
     """Name every number that this call does not measure, and give it to a logger that lacks it."""
+    names, cells = _labels(sweep), []
     for planned in finished:
         folder = sweep.runs_dir / planned.cell.run
         try:
@@ -92,12 +97,21 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> None:
         if result is None:
             continue
         _say(f"reused: {planned.cell.run}: {reused(result)}")
+        cells.append(reused_cell(names[planned.cell.run], result))
         if needs_replay(Run(planned.cfg, folder)):
             from bnnbench.runs.loggers import replay  # with torch
 
             with open_dict(planned.cfg):
                 planned.cfg.paths.output_dir = str(folder)
             replay(planned.cfg, folder, result)
+    return cells
+
+
+def _labels(sweep: Sweep) -> dict[str, str]:
+    """What the lines about a run call it, by its name."""
+    told = labels([planned.cell for planned in sweep.runs], sweep.manifest["swept"])
+    pairs = zip(sweep.runs, told, strict=True)
+    return {planned.cell.run: label or planned.label for planned, label in pairs}
 
 
 def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch]) -> Launch:
@@ -134,20 +148,27 @@ def _write_manifest(sweep: Sweep) -> None:
             ) from error
 
 
-def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
+def _launched(
+    sweep: Sweep, pending: list[Planned], others: Sequence[Seen], launch: Launch
+) -> Outcome:
     # Hydra's own overrides reach the jobs under every launcher, unlike our environment.
     environment = {ENVIRONMENT: sweep.name, JOBS: min(jobs_at_once(sweep.config), len(pending))}
     for name, value in environment.items():
         sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}='{value}'")
-    watched = [Watched(p.label, sweep.runs_dir / p.cell.run) for p in pending]
+    names = _labels(sweep)
+    watched = [Watched(names[p.cell.run], sweep.runs_dir / p.cell.run, _epochs(p)) for p in pending]
     work = {job: p.overrides for job, p in zip(watched, pending, strict=True)}
     launches = Launches(work, launch)
     survived = "joblib" in sweep.config.hydra.launcher._target_
+    paint = "Basic" not in sweep.config.hydra.launcher._target_  # whose jobs print as they like
     outcome = Outcome()
     signals.at(f"in sweep {sweep.name}")
     try:
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
-        with os.fdopen(os.dup(2), "w") as terminal, Progress(watched, terminal):
+        with (
+            os.fdopen(os.dup(2), "w", errors="replace") as terminal,
+            Progress(watched, terminal, others, jobs_at_once(sweep.config), paint),
+        ):
             launches.despite_deaths() if survived else launches.once()
     except signals.Ended as ended:
         outcome.ended = ended
@@ -164,13 +185,26 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
     return outcome
 
 
+def _epochs(planned: Planned) -> int | None:
+    """How many epochs a run trains, None where its config does not say it at once."""
+    epochs = planned.cfg.trainer.get("max_epochs")
+    if OmegaConf.select(planned.cfg, "recipe.stages") or epochs is None or epochs < 0:
+        return None
+    return int(epochs)
+
+
 def _show_table(sweep: Sweep) -> None:
     from bnnbench.report.render import render
 
     published = Path(sweep.config.paths.results_dir) / "published"
     with clear_errors():
         table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
-    print(table.markdown())
+    if sys.stdout.isatty():
+        from bnnbench.report.terminal import fitted
+
+        print(f"\n{fitted(table, size(sys.stdout)[0])}")
+    else:
+        print(table.markdown())
     figures = sorted(file.name for file in sweep.folder.glob("*.png"))
     written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
     print(f"Written to {sweep.folder}: {written}", flush=True)

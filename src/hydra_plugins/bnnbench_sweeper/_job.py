@@ -18,8 +18,7 @@ from omegaconf import DictConfig
 from bnnbench.records.store import write_json
 from bnnbench.runs import signals
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
-
-WORKER = "worker.json"  # in a run's folder: the process that is at it, or was when it was killed
+from bnnbench.sweep.watched import WORKER
 
 
 class JobFailed(RuntimeError):

@@ -18,9 +18,7 @@ from typing import Any
 from hydra.core.utils import JobStatus
 
 from bnnbench.records.store import read_error
-from bnnbench.sweep.progress import Watched
-
-from ._job import WORKER
+from bnnbench.sweep.watched import WORKER, Watched
 
 Launch = Callable[[list[list[str]]], Sequence[Any]]  # each job's overrides -> Hydra's JobReturns
 Dead = dict[int, int]  # processes and their exit codes
@@ -163,5 +161,4 @@ def _culprit(code: int | None) -> str:
 
 
 def _say(text: str) -> None:
-    clear = "\r\x1b[2K" if sys.stderr.isatty() else ""  # of the line of progress
-    print(f"{clear}{text}", file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)
