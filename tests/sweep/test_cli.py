@@ -19,7 +19,7 @@ from bnnbench.sweep.cli import (
     valid_keys,
     with_home,
 )
-from hydra_plugins.bnnbench_sweeper._plan import _splitter
+from hydra_plugins.bnnbench_sweeper._plan import splitter
 
 App = Any  # the fixture's class stands in conftest.py, which is not to be imported
 
@@ -131,7 +131,7 @@ def test_an_interval_says_to_list_values_or_what_to_install(word: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         with pytest.raises(ValueError, match=r"=<a>,<b>; .*pip install hydra-optuna-sweeper"):
-            _splitter(loader)([word])
+            splitter(loader)([word])
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ OUTSIDE = (
     "trust",
     "table",
     "scale",
+    "hparams_search",
     "dataset.data_dir",
     "dataset.workers",
     "dataset.task",  # follows from what the data and the network are

@@ -20,6 +20,7 @@ _COMMANDS += ("-sc", "--shell-completion", "--shell_completion", "--hydra-help")
 _WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name")
 _WITH_VALUE += ("-cd", "--config-dir", "--experimental-rerun")
 _INFO = ("-i", "--info")
+_SWEEPING = ("table=", "hparams_search=")
 # Hydra's launchers and sweepers that come in packages of their own.
 _PACKAGES = {
     "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
@@ -27,21 +28,20 @@ _PACKAGES = {
     "hydra/launcher/ray": "hydra-ray-launcher",
     "hydra/launcher/ray_aws": "hydra-ray-launcher",
     "hydra/launcher/rq": "hydra-rq-launcher",
-    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
     "hydra/sweeper/ax": "hydra-ax-sweeper",
     "hydra/sweeper/nevergrad": "hydra-nevergrad-sweeper",
 }
 
 
 def ensure_multirun(argv: list[str]) -> list[str]:
-    """`argv` with `-m` where it asks for `table=<name>`: a table sweeps with or without -m.
+    """`argv` with `-m` where it asks for `table=` or `hparams_search=`: both sweep without it too.
 
     Overrides that stand before and behind a flag stand together: Hydra takes those of one place.
     """
     argv = _gathered(argv)
-    tables = [word for word in argv[1:] if word.startswith("table=")]
+    chosen = dict(word.split("=", 1) for word in argv[1:] if word.startswith(_SWEEPING))
     commanded = any(word.split("=")[0] in _COMMANDS for word in argv[1:])
-    if not tables or tables[-1] == "table=none" or commanded:
+    if set(chosen.values()) <= {"none"} or commanded:
         return argv
     return [argv[0], "-m", *argv[1:]]
 
@@ -79,7 +79,8 @@ def check_sweeper(argv: list[str]) -> None:
         if key == "hydra.sweeper.params" or key.startswith("hydra.sweeper.params."):
             raise SystemExit(
                 f"{word}: the sweeper bnnbench has no params: type the values on the command line, "
-                "-m <key>=<a>,<b>, or write them into a table, conf/table/<name>.yaml"
+                "-m <key>=<a>,<b>, write them into a table, conf/table/<name>.yaml, or search with "
+                "hparams_search=<name>"
             )
 
 
