@@ -187,6 +187,8 @@ def left_to_cells() -> Iterator[None]:
 
 def _package(error: BaseException | None) -> str | None:
     missing = str(getattr(error, "missing_cfg_file", None)).removesuffix(".yaml")
+    if missing == "hydra/sweeper/optuna":  # whose plugin wants an Optuna of long ago
+        return "Optuna searches with hparams_search=<name> dataset.val_fraction=0.1"
     if (package := _PACKAGES.get(missing)) is None:
         return None
     group, _, option = missing.rpartition("/")

@@ -30,7 +30,11 @@ TABLE_COLUMNS = {
 }
 TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
-NOT_OF_A_JOB = ("table", "scale", "hparams_search")  # what a table's cells are made of, not part of any of them
+NOT_OF_A_JOB = (
+    "table",
+    "scale",
+    "hparams_search",
+)  # what a table's cells are made of, not part of any of them
 
 
 def expand_plain(arguments: Sequence[str], split: Split) -> list[dict[str, str]]:
