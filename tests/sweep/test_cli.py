@@ -104,6 +104,14 @@ def test_a_missing_plugin_names_its_package(
     assert told.endswith(f"pip install {package}\n") if package else not told
 
 
+def refuse(word: str) -> None:
+    """Exit while an error is handled, as Hydra does."""
+    try:
+        raise MissingConfigException("none", missing_cfg_file=f"{word}.yaml")
+    except MissingConfigException:
+        sys.exit(1)
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
@@ -116,10 +124,7 @@ def test_plugins_that_may_be_installed(
     word: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit), valid_keys():
-        try:
-            raise MissingConfigException("none", missing_cfg_file=f"{word}.yaml")
-        except MissingConfigException:
-            sys.exit(1)  # while handling it, as Hydra does
+        refuse(word)
     assert capsys.readouterr().err.endswith(f"{hint}\n")
 
 

@@ -218,7 +218,7 @@ def _callbacks(cfg: DictConfig) -> Iterator[L.Callback]:
             continue
         try:
             callback = target(to_dict(node))()
-        except (TypeError, ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
             raise ValueError(f"callbacks.{key}: {error}") from error
         if not isinstance(callback, L.Callback):
             raise ValueError(
