@@ -69,6 +69,11 @@ SLOW: dict[str, tuple[str, ...]] = {
     "sweep/test_compose.py::test_random_lines": (),
     "sweep/test_compose.py::test_whatever_is_typed": ("*two_step*", "*EMAWeightAveraging*"),
     "sweep/test_deaths.py": ("SIGSEGV*",),
+    "sweep/test_search.py::test_a_cut_search_tries_what_it_would_have": (),
+    "sweep/test_search.py::test_what_is_no_search_is_refused_before_a_run": (
+        "hparams_search=rate-*",
+        "*table=small*",
+    ),
     "sweep/test_sweep.py::test_a_table_sweeps_without_m_at_its_scale": (),
     "sweep/test_sweep.py::test_one_worker_logs_as_many_do": (),
     "sweep/test_sweep.py::test_a_reused_result_says_so_and_reaches_a_logger_once": (),
@@ -101,6 +106,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "tasks/test_native.py::test_biper_trains_both_stages": (),
     "test_chaos.py": (),
     "test_command_line.py": ("*adabin*",),
+    "test_experiments.py::test_an_experiment_trains_a_step_as_it_is_typed": (
+        "adabin_and_twin",
+        "bonn_losses",
+    ),
     "test_groups.py::test_trains_one_step": (
         *(f"quantizer={method}" for method in METHODS),
         *(f"loss={name}" for name in ("bonn", "kd", "task")),

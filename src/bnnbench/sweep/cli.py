@@ -69,6 +69,16 @@ def with_home(argv: list[str]) -> list[str]:
     return [re.sub(r"(?<=[=,])~(?=[/,]|$)", lambda _: home, word) for word in argv]
 
 
+def with_folder(argv: list[str]) -> list[str]:
+    """`argv` with the run's folder where `--cfg ... --resolve` shows the config.
+
+    By itself Hydra knows a run's folder only once there is one, and shows null.
+    """
+    if "--resolve" not in argv or any(word.startswith("paths.output_dir=") for word in argv):
+        return argv
+    return [argv[0], "paths.output_dir=${paths.runs_dir}/${run_name:}", *argv[1:]]
+
+
 def check_sweeper(argv: list[str]) -> None:
     """Refuse `hydra.sweeper.params`, which the default sweeper does not read, with a SystemExit."""
     sweepers = [word for word in argv[1:] if word.startswith("hydra/sweeper=")]
