@@ -34,6 +34,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "backbones/test_ssd.py::test_every_quantizer_gives_every_parameter_a_finite_gradient": METHODS,
     "data/test_check.py::test_the_door": (),
+    "docs/test_lightning.py::test_the_command_of_the_page_ends_in_its_table": (),
+    "docs/test_lightning.py::test_python_of_the_page_runs": (),
     "losses/test_class_weights.py::test_a_run_trains_with_them_and_goes_on": ("balanced",),
     "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),
     "quantizers/test_siman.py::test_percentiles_are_numpys_beyond_the_size_that_torchs_take": (),
