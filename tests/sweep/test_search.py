@@ -108,7 +108,7 @@ def test_a_search_ends_in_tables_and_goes_on(app: App) -> None:
     assert command[-2:] == [f"recipe.lr={values[marked[0]]}", "dataset.val_fraction=0"]
     assert "hparams_search" not in " ".join(command)
 
-    more = app.run(*SEARCH, "hparams_search.trials=6")
+    more = app.run(*SEARCH, "hparams_search.trials=6", BNNBENCH_WORKERS="3")
     assert more.returncode == 0, more.stderr
     assert len(app.executed()) == 6  # the first four are reused
     assert [float(trial["recipe.lr"]) for trial in trials(app)][:4] == values

@@ -9,6 +9,7 @@ used: it wants a version below 3, whose storage fails with the SQLAlchemy of tod
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def proposed(
     """The values of the next ``count`` trials, after those that are known."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.logging.set_verbosity(logging.ERROR)
     own = {each.key: each.distribution() for each in space}
     sampler = optuna.samplers.TPESampler(
         seed=seed + len(known), constant_liar=True, n_startup_trials=_at_random(space)
