@@ -6,10 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test test-all chaos lint format bench reproduce-tables report docs clean
+.PHONY: help install test test-all test-python chaos lint format bench reproduce-tables report docs \
+	clean
 
 help: ## list every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 22
 
 install: $(VENV)/.installed ## set up .venv with the exact versions of constraints.txt
 
@@ -25,6 +26,9 @@ test: install ## run the quick tests, of every kind of behaviour: minutes
 
 test-all: install ## run all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-python: ## the quick tests under another Python, in an environment of its own: PYTHON=python3.12
+	$(MAKE) test VENV=.venv-$(notdir $(PYTHON))
 
 chaos: export CHAOS_KILLS = 10
 chaos: install ## kill runs ten times at random moments and compare them with uncut ones: minutes
@@ -54,5 +58,8 @@ docs: install ## write docs/methods.md with its plots, and the picture of the RE
 	$(BIN)/python docs/build/methods.py
 	$(BIN)/python docs/build/picture.py
 
-clean: ## remove the environment and the logs; data and results stay
-	rm -rf $(VENV) logs .pytest_cache .ruff_cache
+constraints-cpu.txt: constraints.txt ## the same versions without what only CUDA needs
+	grep -vE '^(nvidia-|cuda-|triton==)' constraints.txt > $@
+
+clean: ## remove the environments and the logs; data and results stay
+	rm -rf $(VENV) .venv-* logs .pytest_cache .ruff_cache

@@ -34,6 +34,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "backbones/test_ssd.py::test_every_quantizer_gives_every_parameter_a_finite_gradient": METHODS,
     "data/test_check.py::test_the_door": (),
+    "docs/test_lightning.py::test_the_command_of_the_page_ends_in_its_table": (),
+    "docs/test_lightning.py::test_python_of_the_page_runs": (),
     "losses/test_class_weights.py::test_a_run_trains_with_them_and_goes_on": ("balanced",),
     "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),
     "quantizers/test_siman.py::test_percentiles_are_numpys_beyond_the_size_that_torchs_take": (),
@@ -76,6 +78,11 @@ SLOW: dict[str, tuple[str, ...]] = {
     "sweep/test_terminal.py::test_what_the_environment_asks_for": ("extra3*",),
     "sweep/test_terminal.py::test_jobs_of_the_basic_launcher_print_as_they_like": (),
     "sweep/test_terminal.py::test_a_sweep_without_a_worker_of_its_own_is_painted_too": (),
+    "sweep/test_search.py::test_a_cut_search_tries_what_it_would_have": (),
+    "sweep/test_search.py::test_what_is_no_search_is_refused_before_a_run": (
+        "hparams_search=rate-*",
+        "*table=small*",
+    ),
     "sweep/test_sweep.py::test_a_table_sweeps_without_m_at_its_scale": (),
     "sweep/test_sweep.py::test_one_worker_logs_as_many_do": (),
     "sweep/test_sweep.py::test_a_reused_result_says_so_and_reaches_a_logger_once": (),
@@ -108,6 +115,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "tasks/test_native.py::test_biper_trains_both_stages": (),
     "test_chaos.py": (),
     "test_command_line.py": ("*adabin*",),
+    "test_experiments.py::test_an_experiment_trains_a_step_as_it_is_typed": (
+        "adabin_and_twin",
+        "bonn_losses",
+    ),
     "test_groups.py::test_trains_one_step": (
         *(f"quantizer={method}" for method in METHODS),
         *(f"loss={name}" for name in ("bonn", "kd", "task")),

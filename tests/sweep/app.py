@@ -6,6 +6,7 @@ one that exits.
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
+from bnnbench.resolvers import headline
 from bnnbench.runs import signals
 from bnnbench.sweep.cli import ensure_multirun, left_to_cells, valid_keys
 
@@ -86,8 +88,8 @@ def result(cfg: DictConfig) -> dict[str, Any]:
         "structure": {},
         "bits": {"w": 1, "a": 1},
         "bases": {"w": 1, "a": 1},
-        "headline": "test/acc",
-        "metrics": {"last": {"test/acc": 0.5}, "best": {}},
+        "headline": headline(cfg),
+        "metrics": {"last": {headline(cfg): score_of(cfg)}, "best": {}},
         "classes": None,
         "history": {"epoch": [0, 1], "test/acc": [0.25, 0.5]},
         "epochs": 2,
@@ -98,6 +100,13 @@ def result(cfg: DictConfig) -> dict[str, Any]:
         "versions": {k: str(os.environ.get(v)) for k, v in VERSIONS.items()},
         "git": {"commit": None, "dirty": None},
     }
+
+
+def score_of(cfg: DictConfig) -> float:
+    """On held-out data best at a rate of 0.01; everything else is alike."""
+    if cfg.dataset.val_fraction == 0:
+        return 0.5
+    return 1 - abs(math.log10(cfg.recipe.lr) + 2) / 4
 
 
 def stamp_of(dataset: Any, cache: Path | None = None) -> str | None:

@@ -24,6 +24,7 @@ defaults:
   - recipe: unified
   - table: none
   - scale: demo
+  - hparams_search: none
   - trainer: default
   - logger: none
   - paths: default
@@ -61,6 +62,12 @@ sweep:
 scales:
   demo: {sweep: [backbone=resnet20 quantizer=xnor], note: only one row}
 """
+RATE = """
+name: rate
+trials: 4
+seed: 0
+params: {recipe.lr: "tag(log, interval(1e-4, 1))"}
+"""
 OPTIONS = {
     "train": TRAIN,
     "quantizer/fp32": "name: fp32\nshortcut: block\nweight: {scale: 1.0, kind: identity}",
@@ -80,6 +87,8 @@ OPTIONS = {
     "table/small": TABLE,
     "scale/demo": "name: demo\noverrides: [dataset=digits]\nseeds: [0]\nnote: demo digits",
     "scale/full": "name: full\noverrides: []\nseeds: [0, 1]\nnote: null",
+    "hparams_search/none": "name: none",
+    "hparams_search/rate": RATE,
     "logger/none": "name: none",
     "logger/wandb": "name: wandb\n_target_: a.logger",
     "paths/default": PATHS,
@@ -98,7 +107,12 @@ class App:
     def environment(self, **extra: str) -> dict[str, str]:
         dropped = ("OMP_NUM_THREADS", "HYDRA_FULL_ERROR")
         kept = {k: v for k, v in os.environ.items() if k not in dropped}
-        logs = {"APP_LOGS": str(self.logs), "PYTHONPATH": str(ROOT / "src")}
+        logs = {
+            "APP_LOGS": str(self.logs),
+            "PYTHONPATH": os.pathsep.join(
+                [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+        }
         return kept | logs | {"BNNBENCH_WORKERS": "2"} | extra
 
     def run(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Around Hydra: a table is a sweep."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bnnbench.sweep.cli import (
     valid_keys,
     with_home,
 )
-from hydra_plugins.bnnbench_sweeper._plan import _splitter
+from hydra_plugins.bnnbench_sweeper._plan import splitter
 
 App = Any  # the fixture's class stands in conftest.py, which is not to be imported
 
@@ -32,6 +33,10 @@ CONF = Path(__file__).parents[2] / "conf"
         ("table=small scale=demo", True),
         ("quantizer=adabin table=small", True),
         ("table=none", False),
+        ("hparams_search=recipe dataset.val_fraction=0.1", True),
+        ("hparams_search=none quantizer=adabin", False),
+        ("hparams_search.trials=3", False),
+        ("hparams_search=recipe --cfg job", False),
         ("table=small table=none", False),
         ("quantizer=adabin", False),
         ("dataset=table=small", False),
@@ -82,11 +87,8 @@ def start(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "package"),
     [
-        ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
-        ("hydra/launcher=submitit_local", "hydra-submitit-launcher"),
         ("hydra/launcher=ray", "hydra-ray-launcher"),
         ("hydra/launcher=rq", "hydra-rq-launcher"),
-        ("hydra/sweeper=optuna", "hydra-optuna-sweeper"),
         ("hydra/sweeper=ax", "hydra-ax-sweeper"),
         ("hydra/sweeper=nevergrad", "hydra-nevergrad-sweeper"),
         ("hydra/launcher=workrs", None),
@@ -102,6 +104,30 @@ def test_a_missing_plugin_names_its_package(
     assert told.endswith(f"pip install {package}\n") if package else not told
 
 
+def refuse(word: str) -> None:
+    """Exit while an error is handled, as Hydra does."""
+    try:
+        raise MissingConfigException("none", missing_cfg_file=f"{word}.yaml")
+    except MissingConfigException:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("hydra/launcher/submitit_slurm", "pip install hydra-submitit-launcher"),
+        ("hydra/launcher/submitit_local", "pip install hydra-submitit-launcher"),
+        ("hydra/sweeper/optuna", "hparams_search=<name> dataset.val_fraction=0.1"),
+    ],
+)
+def test_plugins_that_may_be_installed(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit), valid_keys():
+        refuse(word)
+    assert capsys.readouterr().err.endswith(f"{hint}\n")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -113,7 +139,9 @@ def test_a_missing_plugin_names_its_package(
     ],
 )
 def test_params_of_the_sweeper_say_what_to_type_instead(words: str) -> None:
-    with pytest.raises(SystemExit, match=r"-m <key>=<a>,<b>, or .* conf/table/<name>\.yaml"):
+    with pytest.raises(
+        SystemExit, match=r"-m <key>=<a>,<b>, .* conf/table/<name>\.yaml, or .*hparams"
+    ):
         check_sweeper(["train.py", *words.split()])
 
 
@@ -127,11 +155,11 @@ def test_other_sweepers_keep_their_params(words: str) -> None:
 @pytest.mark.parametrize(
     "word", ["recipe.lr=interval(0.1,1)", "+recipe.x=interval(1,2)", "seed=tag(a,interval(0,9))"]
 )
-def test_an_interval_says_to_list_values_or_what_to_install(word: str) -> None:
+def test_an_interval_says_to_list_values_or_to_search(word: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        with pytest.raises(ValueError, match=r"=<a>,<b>; .*pip install hydra-optuna-sweeper"):
-            _splitter(loader)([word])
+        with pytest.raises(ValueError, match=r"=<a>,<b>; .*hparams_search=recipe"):
+            splitter(loader)([word])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from bnnbench import resolvers
 from bnnbench.records.fingerprint import fingerprint
 from bnnbench.sweep.expand import expand_table
 from hydra_plugins.bnnbench_sweeper._compose import Composer
-from hydra_plugins.bnnbench_sweeper._plan import _splitter
+from hydra_plugins.bnnbench_sweeper._plan import splitter
 
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
@@ -86,7 +86,7 @@ def test_every_cell_of_every_table(loader: ConfigLoader, table: str, scale: str)
     files = (CONF / "table" / f"{table}.yaml", CONF / "scale" / f"{scale}.yaml")
     rows, size = (yaml.safe_load(file.read_text()) for file in files)
     quick, by_hydra = both(loader)
-    cells = expand_table(rows, size, [], _splitter(loader))
+    cells = expand_table(rows, size, [], splitter(loader))
     once = {str(cell | {"seed": None}): cell for cell in cells}.values()  # with one of its seeds
     for typed in [[f"{key}={value}" for key, value in cell.items()] for cell in once]:
         assert outcome(quick, typed) == outcome(by_hydra, typed), typed

@@ -16,7 +16,7 @@ from bnnbench.report.matching import with_published
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Row
 from bnnbench.sweep.expand import expand_table
-from hydra_plugins.bnnbench_sweeper._plan import _splitter
+from hydra_plugins.bnnbench_sweeper._plan import splitter
 
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
@@ -42,7 +42,7 @@ def load(group: str, name: str) -> dict[str, Any]:
 def expand() -> Iterator[Expand]:
     """Cells of a table at a scale."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        split = _splitter(GlobalHydra.instance().config_loader())
+        split = splitter(GlobalHydra.instance().config_loader())
         yield lambda table, scale: expand_table(
             load("table", table), load("scale", scale), [], split
         )

@@ -45,7 +45,7 @@ GIVEN = {
 NAMED = {"callbacks": "callback", "loss.terms": "term"}
 BY_DATASET = ("recipe.epochs", "recipe.batch_size", "recipe.effective_size")
 SIDES = ("quantizer.weight", "quantizer.activation", "quantizer.output")
-CALLED = ("trainer", "dataset", "backbone", "logger", *SIDES)  # their keys are arguments
+CALLED = ("trainer", "dataset", "backbone", "logger", "task", *SIDES)  # their keys are arguments
 # What a layer or a run passes by position, before the keys.
 FIRST = {"backbone": 1, **dict.fromkeys(SIDES, 1)}
 # Looked up by name, in any option of the group.

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import callbacks as pl
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.checks.signatures import check_arguments
 from bnnbench.config import target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.data.sharding import count_batches
@@ -108,6 +109,7 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
                 f"callbacks.{key}.{name}: arguments of a callback are values, and none is built "
                 f"for it: write a class of your own and give it as callbacks.{key}._target_"
             )
+    check_arguments(f"callbacks.{key}", kind, arguments)
     if issubclass(kind, NEED_LOGGER) and "_target_" not in cfg.logger:
         raise ValueError(
             f"callbacks.{key}: {kind.__name__} writes to a logger: choose logger=csv or wandb, or "

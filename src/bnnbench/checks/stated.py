@@ -65,6 +65,7 @@ def _is_name(value: object) -> bool:
 # The first that fits; a star stands for part of one word of a key.
 KINDS: dict[str, Kind] = {
     "seed": whole(0, 2**32 - 1),
+    "task": MAPPING,
     "train": FLAG,
     "force": FLAG,
     "channels_last": FLAG,
@@ -75,6 +76,7 @@ KINDS: dict[str, Kind] = {
     "init_from": TEXT | NULL,
     "checkpoint_map": TEXT | NULL,
     "*.name": TEXT,
+    "task._target_": TEXT | NULL,
     "*._target_": TEXT,
     "backbone.stem": choice("auto", "small", "half", "imagenet"),
     "recipe.optimizer": TEXT,

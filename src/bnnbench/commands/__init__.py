@@ -17,7 +17,9 @@ COMMANDS = {
     "predict": ("say what images show: ckpt_path=<file> input=<image, folder or pattern>", ()),
     "data": ("say what a folder of images holds: data check <folder>", ()),
     "report": ("render every table and figure again, promote results", ()),
+    "completion": ('complete words with Tab: eval "$(bnnbench completion bash)"', ()),
 }
+HYDRAS_COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 MODULES = {"evaluate": "train"}  # where a command is no module of its own
 
 
@@ -42,6 +44,8 @@ def run(command: str) -> None:
     """Run a command with the arguments of ``sys.argv``."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C within the imports: no traceback
+    if any(word in HYDRAS_COMPLETION for word in sys.argv[1:-1]) and "install" in sys.argv[-1]:
+        command, sys.argv = "completion", [sys.argv[0], sys.argv[-1].partition("=")[2]]
     import_module(f"{__name__}.{MODULES.get(command, command)}").run()
 
 

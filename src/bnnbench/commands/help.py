@@ -11,15 +11,17 @@ from bnnbench.commands import COMMANDS
 from bnnbench.paths import conf_dir
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "teacher", "table", "logger")
+GROUPS += ("experiment", "hparams_search")
 EXAMPLES = """\
 bnnbench train quantizer=adabin backbone=resnet20          one run, on embedded digits
 bnnbench train -m quantizer=adabin,xnor backbone=resnet20  a comparison that ends in its table
 bnnbench train quantizer=xnor dataset=cifar10 seed=1 recipe.lr=0.01      any key=value
 bnnbench train table=unified_cifar10 scale=quick           a table: scale=demo, quick or full
+bnnbench train hparams_search=recipe dataset.val_fraction=0.1      a search on held-out images
 bnnbench train quantizer=reactnet recipe=native            as its authors train it
 bnnbench train <the same words>      again: reuses what is finished, resumes the rest
 bnnbench train <words> force=true    runs it anew
-bnnbench train <words> --cfg job     shows all values, trains nothing
+bnnbench train <words> --cfg job --resolve                 shows all values, trains nothing
 bnnbench evaluate ckpt_path=<file> <words>
 bnnbench predict ckpt_path=<file> input=<images>
 bnnbench data check <folder>         says what would be read there, draws a contact sheet
@@ -28,7 +30,7 @@ bnnbench report promote=<sweep>      keeps a sweep's table under results/"""
 
 def overview() -> str:
     """What to type, and the commands."""
-    commands = [f"  {name:10}{line}" for name, (line, _) in COMMANDS.items()]
+    commands = [f"  {name:12}{line}" for name, (line, _) in COMMANDS.items()]
     return "\n".join(
         [
             "bnnbench: binary neural networks, composed, trained and compared",
@@ -56,13 +58,15 @@ def titles(group: str) -> Iterator[tuple[str, str]]:
         for line in lines:
             if not line.startswith("#"):
                 break
-            opening.append(line.lstrip("# "))
+            if not line.startswith("# @package"):
+                opening.append(line.lstrip("# "))
         yield file.stem, _sentence(" ".join(opening))
 
 
 def _sentence(text: str) -> str:
-    """The first sentence; the full stop of "Eq. 6" and its like ends none."""
-    return re.split(r"(?<!Eq)(?<!Fig)(?<!Figs)(?<!Sec)\. ", text, maxsplit=1)[0].rstrip(".")
+    """The first sentence or question; the full stop of "Eq. 6" and its like ends none."""
+    first = re.split(r"(?<!Eq)(?<!Fig)(?<!Figs)(?<!Sec)\. |(?<=\?) ", text, maxsplit=1)[0]
+    return first.rstrip(".")
 
 
 def _group(group: str) -> str:

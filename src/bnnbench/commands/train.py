@@ -42,6 +42,7 @@ from bnnbench.sweep.cli import (
     left_to_cells,
     short_errors,
     valid_keys,
+    with_folder,
     with_home,
 )
 from bnnbench.sweep.devices import claim_gpu
@@ -129,7 +130,7 @@ def run() -> None:
         return
     check_sweeper(sys.argv)
     check_groups(sys.argv, conf_dir())
-    sys.argv = ensure_multirun(with_home(sys.argv))
+    sys.argv = ensure_multirun(with_folder(with_home(sys.argv)))
     with signals.ending(), valid_keys(), short_errors(), left_to_cells():
         check_deleted(sys.argv[1:])
         main()

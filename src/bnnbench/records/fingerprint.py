@@ -228,7 +228,7 @@ def _reduced(node: Mapping[str, Any], place: str) -> dict[str, Any]:
             value = _reduced(value, where)
         elif isinstance(value, list):
             value = [_reduced(v, where) if isinstance(v, Mapping) else v for v in value]
-        elif key == "_target_":
+        elif key == "_target_" and place != "task":  # which is nobody's but its author's
             value = class_of(str(value))
         reduced[key] = value
     return reduced

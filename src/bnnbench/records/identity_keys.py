@@ -17,6 +17,7 @@ OUTSIDE = (
     "trust",
     "table",
     "scale",
+    "hparams_search",
     "dataset.data_dir",
     "dataset.workers",
     "dataset.task",  # follows from what the data and the network are
@@ -60,6 +61,7 @@ WATCHING = (
 # Value at which a key means what runs did before it was known: left out of the hash there, so that
 # a key added to a config later renames no run. Patterns as in OUTSIDE.
 NEUTRAL: dict[str, Any] = {
+    "task": {"_target_": None},
     "train": True,
     "ckpt_path": None,
     "init_from": None,

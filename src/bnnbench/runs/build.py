@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -18,7 +18,9 @@ from bnnbench.callbacks.compilation import Compilation
 from bnnbench.callbacks.loading import LoadingTime
 from bnnbench.callbacks.pulse import Pulse
 from bnnbench.callbacks.together import Together
+from bnnbench.checks.keys import arguments
 from bnnbench.checks.options import on_gpu
+from bnnbench.checks.signatures import check_arguments
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
@@ -40,14 +42,42 @@ from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.rebuilt import loss_of, recipe_of, terms_of
 from bnnbench.tasks.teacher import Teacher
 
+T = TypeVar("T")
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
 OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
 OVER_CLASSES = (BayesianFeature, Compactness)  # terms of the one class that an image has
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
-    """The data of ``cfg.dataset``."""
-    return target(to_dict(cfg.dataset))(channels_last=bool(cfg.channels_last))
+    """The data of ``cfg.dataset``. Raises ValueError for a class that a run cannot train on."""
+    build = _own("dataset", to_dict(cfg.dataset), ImageData)
+    return build(channels_last=bool(cfg.channels_last))
+
+
+def _own(place: str, node: dict[str, Any], base: type[T]) -> Callable[..., T]:
+    """The class that a node names, which may be anybody's, with the node's keys.
+
+    Raises:
+        ValueError: there is none, it does not inherit from ``base``, or takes other keys.
+    """
+    where = f"{place}._target_={node['_target_']}"
+    try:
+        build = target(node)
+    except (ImportError, AttributeError, ValueError) as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        advice = "; its folder has to be on PYTHONPATH" if missing else ""
+        raise ValueError(f"{where}: {error}{advice}") from error
+    if not (isinstance(build.func, type) and issubclass(build.func, base)):
+        raise ValueError(
+            f"{where}: a run needs a class that inherits from {base.__module__}.{base.__name__}; "
+            "others are trained from Python, with trainer.fit"
+        )
+    check_arguments(place, build.func, build.keywords)
+    taken = arguments(str(node["_target_"]))
+    unread = sorted(set(build.keywords) - taken) if taken is not None else []
+    if unread:
+        raise ValueError(f"{where} takes no {', '.join(unread)}: leave out {place}.{unread[0]}")
+    return build
 
 
 def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | None = None) -> Task:
@@ -100,7 +130,7 @@ def _task(
                 f"{cfg.loss.name} uses no label; set dataset.class_weights=null, or loss=kd"
             )
         rest = dataset.num_classes, evaluates_on, terms, teacher, weight, class_weights
-        return Classification(net, loss, recipe, *rest)
+        return _class_of_task(cfg, Classification)(net, loss, recipe, *rest)
     if class_weights is not None:
         raise ValueError(f"dataset.class_weights={class_weights} is for classification: set null")
     if teacher is not None:
@@ -108,7 +138,14 @@ def _task(
     from bnnbench.tasks.detection import Detection  # with torchvision and torchmetrics' COCO
 
     names = to_dict(dataset)["classes"]
-    return Detection(net, loss, recipe, names, evaluates_on, dataset.interpolation, terms)
+    build = _class_of_task(cfg, Detection)
+    return build(net, loss, recipe, names, evaluates_on, dataset.interpolation, terms)
+
+
+def _class_of_task(cfg: DictConfig, usual: type[T]) -> Callable[..., T]:
+    """What ``cfg.task`` names, or the usual one. Raises ValueError where it cannot be built."""
+    node = to_dict(cfg.task) if cfg.get("task") else {}
+    return _own("task", node, usual) if node.get("_target_") else usual
 
 
 def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
@@ -226,7 +263,7 @@ def _callbacks(cfg: DictConfig) -> Iterator[L.Callback]:
             continue
         try:
             callback = target(to_dict(node))()
-        except (TypeError, ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
             raise ValueError(f"callbacks.{key}: {error}") from error
         if not isinstance(callback, L.Callback):
             raise ValueError(

@@ -20,6 +20,7 @@ _COMMANDS += ("-sc", "--shell-completion", "--shell_completion", "--hydra-help")
 _WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name")
 _WITH_VALUE += ("-cd", "--config-dir", "--experimental-rerun")
 _INFO = ("-i", "--info")
+_SWEEPING = ("table=", "hparams_search=")
 # Hydra's launchers and sweepers that come in packages of their own.
 _PACKAGES = {
     "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
@@ -27,21 +28,20 @@ _PACKAGES = {
     "hydra/launcher/ray": "hydra-ray-launcher",
     "hydra/launcher/ray_aws": "hydra-ray-launcher",
     "hydra/launcher/rq": "hydra-rq-launcher",
-    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
     "hydra/sweeper/ax": "hydra-ax-sweeper",
     "hydra/sweeper/nevergrad": "hydra-nevergrad-sweeper",
 }
 
 
 def ensure_multirun(argv: list[str]) -> list[str]:
-    """`argv` with `-m` where it asks for `table=<name>`: a table sweeps with or without -m.
+    """`argv` with `-m` where it asks for `table=` or `hparams_search=`: both sweep without it too.
 
     Overrides that stand before and behind a flag stand together: Hydra takes those of one place.
     """
     argv = _gathered(argv)
-    tables = [word for word in argv[1:] if word.startswith("table=")]
+    chosen = dict(word.split("=", 1) for word in argv[1:] if word.startswith(_SWEEPING))
     commanded = any(word.split("=")[0] in _COMMANDS for word in argv[1:])
-    if not tables or tables[-1] == "table=none" or commanded:
+    if set(chosen.values()) <= {"none"} or commanded:
         return argv
     return [argv[0], "-m", *argv[1:]]
 
@@ -69,6 +69,16 @@ def with_home(argv: list[str]) -> list[str]:
     return [re.sub(r"(?<=[=,])~(?=[/,]|$)", lambda _: home, word) for word in argv]
 
 
+def with_folder(argv: list[str]) -> list[str]:
+    """`argv` with the run's folder where `--cfg ... --resolve` shows the config.
+
+    By itself Hydra knows a run's folder only once there is one, and shows null.
+    """
+    if "--resolve" not in argv or any(word.startswith("paths.output_dir=") for word in argv):
+        return argv
+    return [argv[0], "paths.output_dir=${paths.runs_dir}/${run_name:}", *argv[1:]]
+
+
 def check_sweeper(argv: list[str]) -> None:
     """Refuse `hydra.sweeper.params`, which the default sweeper does not read, with a SystemExit."""
     sweepers = [word for word in argv[1:] if word.startswith("hydra/sweeper=")]
@@ -79,7 +89,8 @@ def check_sweeper(argv: list[str]) -> None:
         if key == "hydra.sweeper.params" or key.startswith("hydra.sweeper.params."):
             raise SystemExit(
                 f"{word}: the sweeper bnnbench has no params: type the values on the command line, "
-                "-m <key>=<a>,<b>, or write them into a table, conf/table/<name>.yaml"
+                "-m <key>=<a>,<b>, write them into a table, conf/table/<name>.yaml, or search with "
+                "hparams_search=<name>"
             )
 
 
@@ -186,6 +197,8 @@ def left_to_cells() -> Iterator[None]:
 
 def _package(error: BaseException | None) -> str | None:
     missing = str(getattr(error, "missing_cfg_file", None)).removesuffix(".yaml")
+    if missing == "hydra/sweeper/optuna":  # whose plugin wants an Optuna of long ago
+        return "Optuna searches with hparams_search=<name> dataset.val_fraction=0.1"
     if (package := _PACKAGES.get(missing)) is None:
         return None
     group, _, option = missing.rpartition("/")

@@ -30,12 +30,16 @@ TABLE_COLUMNS = {
 }
 TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
-NOT_OF_A_JOB = ("table", "scale")  # what a table's cells are made of, not part of any of them
+NOT_OF_A_JOB = (
+    "table",
+    "scale",
+    "hparams_search",
+)  # what a table's cells are made of, not part of any of them
 
 
 def expand_plain(arguments: Sequence[str], split: Split) -> list[dict[str, str]]:
     """The cells of a plain `-m` command line."""
-    return [_without(cell, "scale") for cell in split(arguments)]
+    return [_without(cell, "scale", "hparams_search") for cell in split(arguments)]
 
 
 def expand_table(

@@ -78,6 +78,14 @@ def table_name(
     return "_".join(filter(None, [name, _shortened(words), _digits(overrides)]))
 
 
+def search_name(name: str, fixed: Mapping[str, str], space: Sequence[object]) -> str:
+    """A search's: its option, what all trials have, and eight digits of that and of the space."""
+    check_name("hparams_search.name", name)
+    words = [_word(key, [value]) for key, value in fixed.items()]
+    digits = _digits([{**fixed, "space": str(space)}])
+    return "_".join(filter(None, ["search", name, _shortened(words), digits]))
+
+
 def manifest(
     name: str,
     cells: Sequence[Cell],

@@ -48,6 +48,11 @@ class Outcome:
 
 def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     """Run what is not finished, render the table, say what failed. Returns the exit code."""
+    return concluded(sweep, carried_out(sweep, launcher))
+
+
+def carried_out(sweep: Sweep, launcher: Callable[[], Launch]) -> Outcome:
+    """Run what is not finished."""
     for planned in sweep.runs:
         if not planned.cfg.get("force"):
             finish_cut_exchange(sweep.runs_dir / planned.cell.run, planned.cell.fingerprint)
@@ -62,7 +67,11 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     launch = _ready(sweep, pending, launcher) if pending else None
     _write_manifest(sweep)
     jobs = _free_first(sweep, pending)
-    outcome = _launched(sweep, jobs, others, launch) if launch else Outcome()
+    return _launched(sweep, jobs, others, launch) if launch else Outcome()
+
+
+def concluded(sweep: Sweep, outcome: Outcome) -> int:
+    """Render the table and say what failed. Returns the exit code."""
     if outcome.ended is None:
         signals.at(f"while the table of sweep {sweep.name} was rendered")
     try:

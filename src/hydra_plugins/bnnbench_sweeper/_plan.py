@@ -116,10 +116,10 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
     with clear_errors():
         _check_folders(config, arguments)
         check_added_to_hydra(config.hydra, config.hydra.overrides.hydra)
-        split = _splitter(loader)
+        split = splitter(loader)
         if table["name"] == "none":
             overrides = expand_plain(arguments, split)
-            planned = _compose(config, loader, overrides)
+            planned = compose_cells(config, loader, overrides)
             cells = [p.cell for p in planned]
             return Sweep(config, planned, manifest(sweep_name(telling(overrides)), cells))
         defaults = _defaults(config, loader)
@@ -127,7 +127,7 @@ def plan(config: DictConfig, arguments: list[str], loader: ConfigLoader) -> Swee
             expand_table(table, scale, words, split, defaults) for words in (arguments, [])
         )
         with _choices_told(table["name"], arguments, usual):
-            planned = _compose(config, loader, overrides)
+            planned = compose_cells(config, loader, overrides)
         cells = [p.cell for p in planned]
         name = table_name(table["name"], scale["name"], telling(overrides), telling(usual))
         notes = scale_notes(table, scale)
@@ -181,7 +181,7 @@ def _check_places(cfgs: Sequence[DictConfig]) -> None:
             raise ValueError(f"paths.{key} is one place a sweep, not {', '.join(sorted(found))}")
 
 
-def _compose(
+def compose_cells(
     config: DictConfig, loader: ConfigLoader, cells: Sequence[dict[str, str]]
 ) -> list[Planned]:
     """Every cell, in the folder of its run; cells that were told apart stay apart."""
@@ -227,7 +227,7 @@ def _cell(shown: dict[str, str], cfg: DictConfig, name: str, identity: dict[str,
     )
 
 
-def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, str]]]:
+def splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, str]]]:
     parser = OverridesParser.create(config_loader=loader)
 
     def split(words: Sequence[str]) -> list[dict[str, str]]:
@@ -236,8 +236,7 @@ def _splitter(loader: ConfigLoader) -> Callable[[Sequence[str]], list[dict[str, 
             if override.is_interval_sweep():
                 raise ValueError(
                     f"{override.input_line}: list the values, {override.key_or_group}=<a>,<b>; "
-                    "intervals are searched by other sweepers, such as hydra/sweeper=optuna after "
-                    "pip install hydra-optuna-sweeper"
+                    "intervals are searched by hparams_search=recipe, which docs/searches.md tells"
                 )
             if override.is_sweep_override() and not [*override.sweep_iterator()]:
                 raise ValueError(

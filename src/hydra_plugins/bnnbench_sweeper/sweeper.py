@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.runs import signals
 
@@ -26,9 +26,12 @@ class BnnbenchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Plan, launch what is not finished, render; leave with exit code 1 if a run failed."""
-        from . import _core, _plan  # only a sweep pays for it, not every start
+        from . import _core, _plan, _search  # only a sweep pays for it, not every start
 
         signals.at("while the sweep was planned")
+        if OmegaConf.select(self.master, "hparams_search.name") not in (None, "none"):
+            loader = self.context.config_loader
+            sys.exit(_search.run(self.master, arguments, loader, self._launcher))
         sweep = _plan.plan(self.master, arguments, self.context.config_loader)
         signals.at(f"before the first run of sweep {sweep.name}")
         if code := _core.run(sweep, self._launcher):
