@@ -53,6 +53,7 @@ WATCHING = (
     "OnExceptionCheckpoint",
     "History",
     "WeightStatistics",
+    "BinaryDiagnostics",
     "DetectionPictures",
     "FiniteLoss",
 )

@@ -131,6 +131,10 @@ class Result(_Part):
     world_size: int | None = Field(description="processes that trained it together", ge=1)
     operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
     statistics: dict[str, Any] | None = Field(description="of weights, by layer", default=None)
+    diagnostics: dict[str, Any] | None = Field(
+        description="last epoch's of `callbacks=diagnostics`, a list a value, one entry a layer",
+        default=None,
+    )
     time: Time | None = Field(description="how long it took", default=None)
     precision: str | None = Field(description="of the trainer, such as 32-true", default=None)
     compiled: bool | None = Field(description="whether by torch.compile", default=None)
