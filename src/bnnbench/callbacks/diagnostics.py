@@ -30,7 +30,7 @@ class BinaryDiagnostics(L.Callback):
         layers: names of the layers.
     """
 
-    def __init__(self, folder: str | Path, images: int = 64) -> None:
+    def __init__(self, folder: str | Path, images: int) -> None:
         if images < 2:
             raise ValueError(
                 f"callbacks.diagnostics.images={images}: at least 2, or callbacks=default"

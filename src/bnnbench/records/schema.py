@@ -100,6 +100,10 @@ class Result(_Part):
     structure: dict[str, Any] = Field(description="what the network is built of besides the method")
     bits: dict[str, int] = Field(description="of weights w, activations a, and gradients g, e")
     bases: dict[str, int] = Field(description="binary tensors that a value is a sum of, by side")
+    started_from: str | None = Field(
+        description="of `recipe.start=twin`: the full-precision run whose weights it had at first",
+        default=None,
+    )
     headline: Literal["test/acc", "test/map", "val/acc", "val/map"] | None = Field(
         description="the metric that stands for the run; null where it only counted"
     )

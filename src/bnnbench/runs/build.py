@@ -64,7 +64,8 @@ def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | N
     given = {key: cfg.loss[key] for key in LOSS_KEYS if key in cfg.loss}
     loss = task_loss(task, **given)
     plain = to_dict(cfg.recipe)
-    recipe = Recipe(**{field.name: plain[field.name] for field in fields(Recipe)})
+    # a checkpoint may hold a recipe from before a key was known
+    recipe = Recipe(**{f.name: plain[f.name] for f in fields(Recipe) if f.name in plain})
     check_optimizer(net, recipe)
     terms = {name: target(node)() for name, node in to_dict(cfg.loss)["terms"].items()}
     check_terms(terms, recipe, cfg.loss.name)
@@ -187,7 +188,8 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
     ``name`` is what the logger and an end by a signal call it; by default the run's.
     """
     name = name or run_name(cfg)
-    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
+    compilation = Compilation(cfg.compile, static=bool(cfg.dataset.get("resize")))
+    own = [Together(), Cut(name), compilation, EpochRow()]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]
