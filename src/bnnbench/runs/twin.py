@@ -1,6 +1,7 @@
 """``recipe.start=twin``: a run that starts from the weights of its full-precision twin.
 
-The twin has the run's structure, data, seed and length, and is trained by ``recipe=unified`` with
+The twin has the run's structure (a ReLU where only the signs are not linear), data, seed and
+length, and is trained by ``recipe=unified`` with
 the plain loss, but for what ``recipe.twin`` says otherwise. It is a run of its own, in its own
 folder and under its own lock: whoever needs it first trains it, and all others share it.
 """
@@ -32,6 +33,8 @@ def twin_of(cfg: DictConfig) -> Run:
     twin = deepcopy(cfg)
     with open_dict(twin):
         twin.backbone = OmegaConf.create(to_dict(cfg.backbone))  # the structure of the method
+        if twin.backbone.get("nonlinearity") == "identity":  # without signs it would be linear
+            twin.backbone.nonlinearity = "relu"
         twin.trainer.max_epochs = cfg.trainer.max_epochs
         for group, name in (("quantizer", "fp32"), ("loss", "task"), ("teacher", "none")):
             twin[group] = load_option(group, name, {})
