@@ -37,8 +37,8 @@ def sides(schedule: Sequence[Sequence[float]], size: int) -> list[int]:
 
 
 def side_at(schedule: Sequence[Sequence[float]], size: int, epoch: int, epochs: int) -> int:
-    """Pixels of the image's side in an epoch, from 0, of a run of ``epochs``."""
-    passed = sum(epoch >= until * epochs for _, until in schedule)
+    """Pixels of the image's side in an epoch, from 0, of a run of ``epochs``; the last is whole."""
+    passed = sum(epoch >= min(round(until * epochs), epochs - 1) for _, until in schedule)
     return sides(schedule, size)[passed]
 
 
