@@ -153,7 +153,7 @@ def test_detectors_and_networks_of_one_size_are_refused(
     compose: Compose, arguments: list[str]
 ) -> None:
     shapes = ["backbone=ssd300_resnet18", "dataset=shapes", TYPED.replace("dataset", "recipe")]
-    with pytest.raises(ValueError, match="dataset=shapes has none: leave it out"):
+    with pytest.raises(ValueError, match="dataset=shapes takes no smaller images"):
         check_settings(compose(*shapes))
     with pytest.raises(ValueError, match="images of 8 pixels, and the network takes 16 alone"):
         check_stages(compose(*arguments, "backbone=vgg_small", TYPED))

@@ -103,9 +103,8 @@ def _check_resizing(cfg: DictConfig) -> None:
     typed, own = cfg.recipe.get("resize"), cfg.dataset.get("resize")
     if typed and own is None:
         raise ValueError(
-            f"recipe.resize={list(typed)} is for sets of classified images, dataset="
-            f"{cfg.dataset.name} has none: leave it out, or recipe.resize=[] with recipe="
-            f"{cfg.recipe.name}"
+            f"recipe.resize={to_dict(cfg.recipe)['resize']}: dataset={cfg.dataset.name} takes no "
+            "smaller images, sets of classified ones do; set recipe.resize=[]"
         )
     steps = {
         "trainer.max_steps": cfg.trainer.get("max_steps", -1),
@@ -114,7 +113,7 @@ def _check_resizing(cfg: DictConfig) -> None:
     limits = [f"{key}={value}" for key, value in steps.items() if value not in (None, -1)]
     if own and (limits or cfg.trainer.max_epochs in (None, -1)):
         raise ValueError(
-            f"dataset.resize={list(own)} follows the epochs of a run and "
+            f"dataset.resize={to_dict(cfg.dataset)['resize']} follows the epochs of a run and "
             f"{' and '.join(limits) or 'trainer.max_epochs=-1'} limits it otherwise: set "
             "trainer.max_epochs alone"
         )
@@ -212,7 +211,7 @@ def _check_takes(nets: Iterable[nn.Module], dataset: DictConfig, side: int) -> N
                 if side == dataset.image_size:
                     raise
                 raise ValueError(
-                    f"dataset.resize={list(dataset.resize)} makes images of {side} pixels, and "
+                    f"dataset.resize={to_dict(dataset)['resize']} makes images of {side} pixels, and "
                     f"the network takes {dataset.image_size} alone: set recipe.resize=[], or "
                     "choose a backbone with a global pooling, such as resnet20"
                 ) from error
