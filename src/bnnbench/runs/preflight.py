@@ -211,7 +211,7 @@ def _check_takes(nets: Iterable[nn.Module], dataset: DictConfig, side: int) -> N
                 if side == dataset.image_size:
                     raise
                 raise ValueError(
-                    f"dataset.resize={to_dict(dataset)['resize']} makes images of {side} pixels, and "
-                    f"the network takes {dataset.image_size} alone: set recipe.resize=[], or "
+                    f"dataset.resize={to_dict(dataset)['resize']} makes images of {side} pixels, "
+                    f"and the network takes {dataset.image_size} alone: set recipe.resize=[], or "
                     "choose a backbone with a global pooling, such as resnet20"
                 ) from error

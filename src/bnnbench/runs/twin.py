@@ -76,7 +76,8 @@ def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
             with locked(run.folder, run.fingerprint):
                 if not _is_finished(run):
                     train(run)
-    trained(run.folder)  # its weights are there
+    if rank() == 0:  # others may come here before its result is written
+        trained(run.folder)
     return run
 
 
