@@ -34,8 +34,8 @@ class Net:
 
     compiled = False
 
-    def compile(self) -> None:
-        self.compiled = True
+    def compile(self, **options: bool) -> None:
+        self.compiled, self.options = True, options
 
 
 @pytest.mark.parametrize("when", [True, False])
@@ -52,3 +52,11 @@ def test_a_teacher_is_compiled_with_its_student(when: bool) -> None:
 def test_another_word_is_refused() -> None:
     with pytest.raises(ValueError, match="compile='maybe'"):
         Compilation("maybe")
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_each_size_of_images_is_compiled_for_itself(static: bool) -> None:
+    module = SimpleNamespace(net=Net(), teacher=None, device=CPU)
+    trainer = SimpleNamespace(estimated_stepping_batches=1)
+    Compilation(True, static).on_fit_start(trainer, module)  # type: ignore[arg-type]
+    assert module.net.options == ({"dynamic": False} if static else {})

@@ -26,10 +26,15 @@ QUIET = {
 }
 
 
-def fitted(quantizer: str, callbacks: list[L.Callback], **trainer: object) -> Classification:
+def fitted(
+    quantizer: str, callbacks: list[L.Callback], reach: float = 1.0, **trainer: object
+) -> Classification:
     net = bnnbench.build_backbone("resnet20", quantizer=quantizer, image_size=8)
     task = Classification(
-        net, task_loss("classification"), Recipe("sgd", 50.0, schedule="cosine"), 10
+        net,
+        task_loss("classification"),
+        Recipe("sgd", 50.0, schedule="cosine", estimator_reach=reach),
+        10,
     )
     data = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
     L.Trainer(callbacks=callbacks, **QUIET, **trainer).fit(task, DataLoader(data, batch_size=None))
@@ -47,11 +52,12 @@ class Record(L.Callback):
         self.slopes.append(float(layer.weight_quantizer.schedule.t))
 
 
+@pytest.mark.parametrize("reach", [1.0, 0.5])
 @pytest.mark.parametrize("limit", [{"max_epochs": 4}, {"max_steps": 8, "max_epochs": -1}])
-def test_slope_follows_the_progress_in_anybodys_trainer(limit: dict) -> None:
+def test_slope_follows_the_progress_in_anybodys_trainer(limit: dict, reach: float) -> None:
     record = Record()
-    fitted("irnet", [record], **limit)
-    expected = [0.1 * 100 ** (epoch / 4) for epoch in range(4)]
+    fitted("irnet", [record], reach, **limit)
+    expected = [0.1 * 100 ** (reach * epoch / 4) for epoch in range(4)]
     assert record.slopes[::2] == pytest.approx(expected)
 
 

@@ -52,6 +52,34 @@ def test_onecycle_peaks_at_three_tenths() -> None:
     assert rates[-1] < 1e-4
 
 
+def test_the_shape_of_onecycle_is_the_recipe_s() -> None:
+    """From peak / 10, up over a tenth, to peak / (10 * 100)."""
+    shape = {"pct_start": 0.1, "div_factor": 10.0, "final_div_factor": 100.0}
+    rates = learning_rates(Recipe("adam", 0.5, schedule="onecycle", **shape), 101)
+    assert rates[0] == pytest.approx(0.05)
+    assert max(rates) == pytest.approx(0.5, rel=1e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pct_start": 1.0}, "pct_start must be between 0 and 1"),
+        ({"pct_start": 0.0}, "pct_start must be between 0 and 1"),
+        ({"div_factor": 0.5}, "div_factor and final_div_factor at least 1"),
+        ({"final_div_factor": 0.0}, "div_factor and final_div_factor at least 1"),
+        ({"pct_start": 0.2, "schedule": "cosine"}, "pct_start=0.2 is for recipe.schedule=onecycle"),
+        ({"div_factor": 9.0, "schedule": "linear"}, "div_factor=9.0 is for recipe.schedule=onecy"),
+        ({"estimator_reach": 0.0}, "estimator_reach=0.0 must be above 0"),
+        ({"estimator_reach": 1.5}, "estimator_reach=1.5 must be above 0 and at most 1"),
+    ],
+)
+def test_shapes_that_there_are_not(changed: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Recipe("adam", 0.1, **changed)
+
+
 def test_step_multiplies_by_gamma_at_each_milestone() -> None:
     """BONN on CIFAR: 0.2 at epochs 60, 120 and 180 of 200, here one step an epoch."""
     recipe = Recipe("sgd", 0.01, schedule="step", milestones=[0.3, 0.6, 0.9], gamma=0.2)

@@ -21,6 +21,7 @@ from hydra_plugins.bnnbench_sweeper._plan import splitter
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
 STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
+STUDIES += ["fast_search"]  # of one recipe
 COMPARISONS = [table for table in TABLES if table not in STUDIES]
 BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
 IMAGENET = "adabin_imagenet"  # likewise

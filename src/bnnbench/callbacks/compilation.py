@@ -16,12 +16,15 @@ class Compilation(L.Callback):
 
     Args:
         when: True, False, or ``auto``: on a GPU, and on CPU for long runs where g++ is installed.
+        static: compile for each size of images anew, where a run has several: code for any size is
+            slower.
     """
 
-    def __init__(self, when: str | bool = "auto") -> None:
+    def __init__(self, when: str | bool = "auto", static: bool = False) -> None:
         if when not in CHOICES:
             raise ValueError(f"compile={when!r}: choose auto, true or false")
         self.when = when
+        self.options = {"dynamic": False} if static else {}
 
     def pays(self, device: torch.device, steps: float) -> bool:
         """Whether a run of ``steps`` optimiser steps on ``device`` is compiled."""
@@ -35,4 +38,4 @@ class Compilation(L.Callback):
         if self.pays(pl_module.device, trainer.estimated_stepping_batches):
             teacher = getattr(pl_module, "teacher", None)
             for module in (pl_module, *([teacher] if teacher else [])):
-                module.net.compile()  # pyright: ignore
+                module.net.compile(**self.options)  # pyright: ignore

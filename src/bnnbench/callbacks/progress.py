@@ -23,9 +23,13 @@ class QuantizerProgress(L.Callback):
     * ``after_step``: after it. Batches that only accumulate gradients call neither.
 
     A run limited by steps instead of epochs moves by its finished fraction of all steps.
+
+    Args:
+        reach: fraction of every schedule that the run goes through.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reach: float = 1.0) -> None:
+        self.reach = reach
         self._hooked: dict[str, list[BinaryLayer]] = {hook: [] for hook in HOOKS}
         self._stepped = False
 
@@ -42,7 +46,8 @@ class QuantizerProgress(L.Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        set_progress(pl_module, *self._position(trainer))
+        now, end = self._position(trainer)
+        set_progress(pl_module, self.reach * now, end)
         self._call("epoch_start")
 
     def on_before_optimizer_step(

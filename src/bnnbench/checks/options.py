@@ -166,6 +166,8 @@ def _logged(cfg: DictConfig, terms: Mapping[str, Any], kinds: Mapping[str, type]
         names += [f"train/{term}"]
     names += [f"{term}/*" for term in terms if term in ("kernel", "feature")]
     rates = any(issubclass(kind, pl.LearningRateMonitor) for kind in kinds.values())
+    probed = any(kind.__name__ == "BinaryDiagnostics" for kind in kinds.values())
+    names += ["diagnostics/*"] if probed else []
     return names + (["lr-*"] if rates else [])
 
 

@@ -19,6 +19,7 @@ from bnnbench.checks.kinds import (
     number,
     whole,
 )
+from bnnbench.data import resizing
 
 COUNT, SIZE = whole(0), whole(1)
 RATE, FACTOR = number(above=0), number(least=0)
@@ -49,6 +50,8 @@ TIME = Kind(
     "a time as DD:HH:MM:SS",
     lambda value: isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None,
 )
+RESIZE = Kind(resizing.ADVICE, resizing.is_schedule)
+SMOOTHING = number(least=0, below=1)
 CLASSES = Kind(
     "a list of names or numbers; what would be read as something else stands in quotes, as in "
     """'dataset.classes=["true","R&B",cat]'""",
@@ -89,6 +92,13 @@ KINDS: dict[str, Kind] = {
     "recipe.warmup": FACTOR,
     "recipe.milestones": listed(RATE),
     "recipe.gamma": FACTOR,
+    "recipe.pct_start": SHARE,
+    "recipe.*div_factor": FACTOR,
+    "recipe.estimator_reach": RATE,
+    "recipe.start": choice("twin", None),
+    "recipe.twin": MAPPING,
+    "recipe.label_smoothing": SMOOTHING,
+    "recipe.resize": RESIZE,
     "recipe.groups": mapped(MAPPING),
     "recipe.groups.*.*": FACTOR,
     "recipe.init_std": RATE | NULL,
@@ -103,6 +113,7 @@ KINDS: dict[str, Kind] = {
     "recipe.batch_size.*": whole(2),
     "recipe.effective_size": MAPPING,
     "recipe.effective_size.*": RATE,
+    "loss.label_smoothing": SMOOTHING,
     "*.padding_value": PADDING,
     "quantizer.weight": MAPPING,
     "quantizer.activation": MAPPING,
@@ -123,6 +134,7 @@ KINDS: dict[str, Kind] = {
     "dataset.mixup": FACTOR,
     "dataset.cutmix": FACTOR,
     "dataset.erasing": PROBABILITY,
+    "dataset.resize": RESIZE,
     "dataset.train_difficult": FLAG,
     "dataset.val_fraction": number(least=0, below=1),
     "dataset.class_weights": choice("balanced", None) | listed(RATE),
@@ -168,6 +180,7 @@ KINDS: dict[str, Kind] = {
     "callbacks.*": MAPPING | NULL,
     "callbacks.*._target_": TEXT,
     "callbacks.guard.every_n_steps": SIZE,
+    "callbacks.diagnostics.images": whole(2),
     "callbacks.best.mode": choice("max", "min"),
     "logger.group": TEXT | NULL,
     "logger.project": TEXT,

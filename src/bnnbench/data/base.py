@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnbench.data import resizing
 from bnnbench.data.sources import stratified_split
 from bnnbench.data.spec import ImageSpec
 
@@ -102,6 +103,16 @@ class ClassificationData(ImageData):
     def class_counts(self) -> Tensor:
         """Number of images of each class that are trained on, (classes,); known after ``setup``."""
         return self.parts["train"][1].cpu().bincount(minlength=self.spec.num_classes)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make training images as small as the epoch wants them."""
+        spec, trainer = self.spec, self.trainer
+        if not spec.resize or trainer is None or not trainer.training:
+            return batch
+        images, *rest = batch
+        epochs = trainer.max_epochs or 0
+        side = resizing.side_at(spec.resize, spec.image_size, trainer.current_epoch, epochs)
+        return (resizing.resized(images, side), *rest)
 
     def split(self, truths: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Sorted indices of the rest and of a part of ``count`` that keeps the classes' shares."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bnnbench.data import resizing
 from bnnbench.data.known import check_whole
 
 AUTO = "auto"  # a mean or standard deviation that a data module measures itself
@@ -26,6 +27,8 @@ class ImageSpec:
         channels_last: memory format of the batches.
         eval_batch_size: images a step and device in evaluation.
         class_weights: how much images of each class count in a classifier's training loss.
+        resize: of a classifier's training images: part of the side and until which part of the
+            epochs, in order; see ``resizing``.
 
     Raises:
         ValueError: a value out of range.
@@ -43,6 +46,7 @@ class ImageSpec:
     channels_last: bool = False
     eval_batch_size: int = 256
     class_weights: str | Sequence[float] | None = None
+    resize: Sequence[Sequence[float]] = ()
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 2, "batch norm needs at least 2 images")
@@ -51,6 +55,8 @@ class ImageSpec:
         check_whole("seed", self.seed, 0, "a seed is not negative")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"dataset.val_fraction={self.val_fraction} must be in [0, 1)")
+        if not resizing.is_schedule(self.resize):
+            raise ValueError(f"dataset.resize={self.resize}: give {resizing.ADVICE}")
         for key, values in (("mean", self.mean), ("std", self.std)):
             if isinstance(values, str):
                 raise ValueError(

@@ -25,6 +25,7 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     **LATENT,
 }
 SCHEDULES = ("cosine", "linear", "step", "onecycle", "constant")
+CYCLE = {"pct_start": 0.3, "div_factor": 25.0, "final_div_factor": 1.0e4}  # torch's
 GROUP_KEYS = ("lr", "weight_decay", *(kind.setting for kind in LATENT.values()))
 
 
@@ -41,12 +42,16 @@ class Recipe:
         momentum: sgd's.
         nesterov: whether sgd's momentum is Nesterov's.
         schedule: ``cosine`` or ``linear`` to 0, ``step`` (times ``gamma`` at each of the
-            ``milestones``), ``onecycle`` (cosine up over the first 30 %, then down, with cycled
-            momentum; arXiv 1708.07120), or ``constant``.
+            ``milestones``), ``onecycle`` (cosine up over the first ``pct_start``, then down, with
+            cycled momentum; arXiv 1708.07120), or ``constant``.
         warmup: linear warm-up (not for onecycle, which has its own): a fraction of all steps, or
             from 1 on a number of steps.
         milestones: for ``step``, rising: fractions of the run, or whole numbers of steps.
         gamma: factor at each milestone.
+        pct_start: fraction of the run in which onecycle's rate rises.
+        div_factor: peak rate over onecycle's first one.
+        final_div_factor: onecycle's first rate over its last one.
+        estimator_reach: fraction of their schedules that quantizers go through in the run.
         groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
             (in place of the recipe's); a role that is not named has the recipe's own. The latent
             role of ``bayesbinn`` also states ``effective_size``, the number of training images
@@ -62,6 +67,10 @@ class Recipe:
     nesterov: bool = False
     milestones: Sequence[float] = ()
     gamma: float = 0.1
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1.0e4
+    estimator_reach: float = 1.0
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,8 +84,27 @@ class Recipe:
                 "run or a whole number of steps; got "
                 f"lr={self.lr}, weight_decay={self.weight_decay}, warmup={self.warmup}"
             )
+        if not 0 < self.estimator_reach <= 1:
+            raise ValueError(
+                f"recipe.estimator_reach={self.estimator_reach} must be above 0 and at most 1"
+            )
+        self._check_cycle()
         self._check_milestones()
         self._check_groups()
+
+    def _check_cycle(self) -> None:
+        shape = {key: getattr(self, key) for key in CYCLE}
+        if not 0 < self.pct_start < 1 or min(self.div_factor, self.final_div_factor) < 1:
+            raise ValueError(
+                "recipe: pct_start must be between 0 and 1, div_factor and final_div_factor at "
+                f"least 1; got {shape}"
+            )
+        changed = [key for key, value in shape.items() if value != CYCLE[key]]
+        if changed and self.schedule != "onecycle":
+            raise ValueError(
+                f"recipe.{changed[0]}={shape[changed[0]]} is for recipe.schedule=onecycle, this is "
+                f"{self.schedule}: leave it at {CYCLE[changed[0]]}"
+            )
 
     def _check_milestones(self) -> None:
         marks = list(self.milestones)
@@ -138,6 +166,7 @@ class Recipe:
                 optimizer,
                 peaks,
                 total_steps=total_steps,
+                **{key: getattr(self, key) for key in CYCLE},
                 cycle_momentum=not self.evaluates_twice,  # extragradient has none
             )
         else:

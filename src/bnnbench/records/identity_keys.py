@@ -26,6 +26,8 @@ OUTSIDE = (
     # another dataset must not make finished runs look new.
     "recipe.epochs",
     "recipe.batch_size",
+    "recipe.label_smoothing",  # loss.label_smoothing holds it
+    "recipe.resize",  # dataset.resize holds it
     "trainer.devices",  # world_size holds their product
     "trainer.num_nodes",
     "trainer.enable_*",
@@ -55,6 +57,7 @@ WATCHING = (
     "OnExceptionCheckpoint",
     "History",
     "WeightStatistics",
+    "BinaryDiagnostics",
     "DetectionPictures",
     "FiniteLoss",
 )
@@ -86,11 +89,18 @@ NEUTRAL: dict[str, Any] = {
     "dataset.cutmix": 0,
     "dataset.erasing": 0,
     "dataset.class_weights": None,
+    "dataset.resize": [],
     "backbone.stem_nonlinearity": "same",
     "loss.terms": {},
     "recipe.nesterov": False,
     "recipe.milestones": [],
     "recipe.gamma": 0.1,
+    "recipe.pct_start": 0.3,
+    "recipe.div_factor": 25,
+    "recipe.final_div_factor": 10000,
+    "recipe.estimator_reach": 1,
+    "recipe.start": None,
+    "recipe.twin": {},
     "recipe.groups": {},
     "recipe.init_std": None,
     "recipe.stages": [],

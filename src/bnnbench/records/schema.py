@@ -111,6 +111,10 @@ class Result(_Part):
     structure: dict[str, Any] = Field(description="what the network is built of besides the method")
     bits: dict[str, int] = Field(description="of weights w, activations a, and gradients g, e")
     bases: dict[str, int] = Field(description="binary tensors that a value is a sum of, by side")
+    started_from: str | None = Field(
+        description="of `recipe.start=twin`: the full-precision run whose weights it had at first",
+        default=None,
+    )
     headline: Literal["test/acc", "test/map", "val/acc", "val/map"] | None = Field(
         description="the metric that stands for the run; null where it only counted"
     )
@@ -146,6 +150,10 @@ class Result(_Part):
     world_size: int | None = Field(description="processes that trained it together", ge=1)
     operations: dict[str, Number] = Field(description="multiply-accumulates and sizes")
     statistics: dict[str, Any] | None = Field(description="of weights, by layer", default=None)
+    diagnostics: dict[str, Any] | None = Field(
+        description="last epoch's of `callbacks=diagnostics`, a list a value, one entry a layer",
+        default=None,
+    )
     time: Time | None = Field(description="how long it took", default=None)
     precision: str | None = Field(description="of the trainer, such as 32-true", default=None)
     compiled: bool | None = Field(description="whether by torch.compile", default=None)

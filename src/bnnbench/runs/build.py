@@ -232,7 +232,8 @@ def build_trainer(
     """
     name = name or run_name(cfg)
     pulse = Pulse(cfg.paths.output_dir, cfg.paths.stage, later_epochs)
-    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow(), pulse]
+    compilation = Compilation(cfg.compile, static=bool(cfg.dataset.get("resize")))
+    own = [Together(), Cut(name), compilation, EpochRow(), pulse]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]

@@ -21,6 +21,7 @@ from bnnbench.checks.places import check_devices, check_room, check_temporary, c
 from bnnbench.checks.values import check_config
 from bnnbench.config import to_dict
 from bnnbench.data.base import ClassificationData
+from bnnbench.data.resizing import sides
 from bnnbench.losses.class_weights import balanced_weights
 from bnnbench.losses.distillation import MapTerm
 from bnnbench.records.checkpoints import check_start, read_state_dict
@@ -30,6 +31,7 @@ from bnnbench.runs.counted import counted
 from bnnbench.runs.hushed import hush
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
+from bnnbench.runs.twin import check_twin, twin_of
 
 
 def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bool = True) -> None:
@@ -83,8 +85,10 @@ def check_settings(cfg: DictConfig) -> None:
     """Refuse options and callbacks that a run, or a stage of it, cannot have. Raises ValueError."""
     check_options(cfg)
     _check_map(cfg)
+    check_twin(cfg)
     for stage in stages(cfg):
         check_monitors(stage.cfg)
+        _check_resizing(stage.cfg)
 
 
 def _check_map(cfg: DictConfig) -> None:
@@ -93,6 +97,27 @@ def _check_map(cfg: DictConfig) -> None:
         raise ValueError(
             f"checkpoint_map={named}: there is no checkpoint to read with it; set "
             "init_from=<file>, teacher.checkpoint=<file>, or train=false and ckpt_path=<file>"
+        )
+
+
+def _check_resizing(cfg: DictConfig) -> None:
+    """Refuse smaller images where their sizes are not known. Raises ValueError."""
+    typed, own = cfg.recipe.get("resize"), cfg.dataset.get("resize")
+    if typed and own is None:
+        raise ValueError(
+            f"recipe.resize={to_dict(cfg.recipe)['resize']}: dataset={cfg.dataset.name} takes no "
+            "smaller images, sets of classified ones do; set recipe.resize=[]"
+        )
+    steps = {
+        "trainer.max_steps": cfg.trainer.get("max_steps", -1),
+        "recipe.steps": cfg.recipe.get("steps"),
+    }
+    limits = [f"{key}={value}" for key, value in steps.items() if value not in (None, -1)]
+    if own and (limits or cfg.trainer.max_epochs in (None, -1)):
+        raise ValueError(
+            f"dataset.resize={to_dict(cfg.dataset)['resize']} follows the epochs of a run and "
+            f"{' and '.join(limits) or 'trainer.max_epochs=-1'} limits it otherwise: set "
+            "trainer.max_epochs alone"
         )
 
 
@@ -156,6 +181,7 @@ def check_stages(cfg: DictConfig) -> None:
         ValueError: what a later stage cannot do, said before the first is trained.
     """
     earlier: dict[str, DictConfig] = {}
+    twin = build_task(twin_of(cfg).cfg).net if cfg.recipe.get("start") else None
     before: nn.Module | None = None
     for stage in stages(cfg):
         check_config(stage.cfg)  # which has values of its own
@@ -163,14 +189,31 @@ def check_stages(cfg: DictConfig) -> None:
         task = build_task(stage.cfg, teacher=teacher)
         net = task.net.eval()
         dataset = stage.cfg.dataset
-        images = torch.zeros(2, dataset.in_channels, dataset.image_size, dataset.image_size)
-        with torch.no_grad():
-            for each in (net, *([teacher.net.eval()] if teacher else [])):
-                each(images)
+        nets = (net, *([teacher.net.eval()] if teacher else []))
+        for side in sides(dataset.get("resize") or (), dataset.image_size):
+            _check_takes(nets, dataset, side)
         for term in task.regularizers:
             if isinstance(term, MapTerm):
                 term.check_maps()
+        if twin is not None and before is None:
+            check_start(net, twin.state_dict(), "recipe.start=twin is")
         if stage.continues and before is not None:
             check_start(net, before.state_dict(), f"the stage before {stage.name} is")
         before = net
         earlier[str(stage.name)] = stage.cfg
+
+
+def _check_takes(nets: Iterable[nn.Module], dataset: DictConfig, side: int) -> None:
+    """Run networks on images of a side. ValueError where one takes no smaller ones."""
+    with torch.no_grad():
+        for net in nets:
+            try:
+                net(torch.zeros(2, dataset.in_channels, side, side))
+            except RuntimeError as error:
+                if side == dataset.image_size:
+                    raise
+                raise ValueError(
+                    f"dataset.resize={to_dict(dataset)['resize']} makes images of {side} pixels, "
+                    f"and the network takes {dataset.image_size} alone: set recipe.resize=[], or "
+                    "choose a backbone with a global pooling, such as resnet20"
+                ) from error

@@ -10,6 +10,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.backbones.structure import Structure
+from bnnbench.callbacks.diagnostics import BinaryDiagnostics
 from bnnbench.callbacks.history import History
 from bnnbench.callbacks.statistics import WeightStatistics
 from bnnbench.data.base import ImageData
@@ -99,6 +100,7 @@ def measured(
             "callbacks must hold bnnbench.callbacks.history.History: see callbacks=default"
         )
     statistics = _callback(trainer, WeightStatistics)
+    diagnostics = _callback(trainer, BinaryDiagnostics)
     part = data.evaluates_on
     headline = f"{part}/{task.headline}"
     named = {f"{part}/{name}": None for name in task.metric_names}
@@ -122,6 +124,8 @@ def measured(
         "compiled": task.net._compiled_call_impl is not None,
         "device": provenance.device(trainer.strategy.root_device),
     }
+    if diagnostics:
+        record["diagnostics"] = diagnostics.as_dict()
     return finite(record)
 
 

@@ -48,6 +48,7 @@ from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.teacher import build_teacher, check_classes
 from bnnbench.runs.told import beginning, later_epochs
+from bnnbench.runs.twin import trained_twin
 
 log = logging.getLogger(__name__)
 
@@ -126,17 +127,22 @@ def _train(run: Run, quiet: bool) -> float:
     records: list[dict[str, Any]] = []
     earlier: list[Stage] = []
     planned = stages(run.cfg)
-    if len(planned) > 1 or run.cfg.teacher.name != "none":
+    started = bool(run.cfg.recipe.get("start"))
+    if len(planned) > 1 or run.cfg.teacher.name != "none" or started or _resizes(planned):
         check_stages(run.cfg)
+    twin = trained_twin(run.cfg, lambda r: execute(r.cfg, r.folder, quiet)) if started else None
     for number, stage in enumerate(planned, 1):
         record = read_record(stage.folder / "stage.json") if stage.name else None
         if record is None or record["fingerprint"] != stage.run.fingerprint:
-            record = _train_stage(stage, earlier, quiet, run, later_epochs(planned[number:]))
+            later = later_epochs(planned[number:])
+            record = _train_stage(stage, earlier, quiet, run, later, twin)
         records.append(record)
         earlier.append(stage)
     # the run's own, not its last stage's
     whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
     result = results.combined(records) | whole
+    if twin is not None:
+        result["started_from"] = twin.name
     rank_zero_only(write_json)(run.folder / "result.json", result)
     rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
     for stage in planned:
@@ -144,8 +150,17 @@ def _train(run: Run, quiet: bool) -> float:
     return score_of(result)
 
 
+def _resizes(planned: Sequence[Stage]) -> bool:
+    return any(stage.cfg.dataset.get("resize") for stage in planned)
+
+
 def _train_stage(
-    stage: Stage, earlier: list[Stage], quiet: bool, whole: Run, later: int | None
+    stage: Stage,
+    earlier: list[Stage],
+    quiet: bool,
+    whole: Run,
+    later: int | None,
+    twin: Run | None,
 ) -> dict[str, Any]:
     cfg = stage.cfg
     origin = continued.origin_of(cfg)
@@ -153,6 +168,8 @@ def _train_stage(
     data = build_datamodule(cfg)
     teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
     task = build_task(cfg, data.evaluates_on, teacher)
+    if twin is not None and not earlier:
+        load_weights(task.net, last_weights(twin.folder), strict=False)
     if stage.continues:
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, whole)

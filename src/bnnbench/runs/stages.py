@@ -109,7 +109,7 @@ def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
             )
         _check_typed(cfg, group, changes, where)
     for key, value in changes.items():
-        _override(staged, key, value, where)
+        override(staged, key, value, where)
     return Stage(node["name"], staged, continues=bool(start))
 
 
@@ -154,7 +154,8 @@ def _differences(own: Mapping[Any, Any], given: Mapping[Any, Any], place: str) -
             yield f"{place}.{key}"
 
 
-def _override(cfg: DictConfig, key: str, value: Any, where: str) -> None:
+def override(cfg: DictConfig, key: str, value: Any, where: str) -> None:
+    """Give a dotted key, or a group, another value. ValueError says so where there is none."""
     if key in GROUPS and isinstance(value, str):
         cfg[key] = load_option(key, value, {})
         return

@@ -216,7 +216,7 @@ class Task(L.LightningModule):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The regularizers, and the callback without which scheduled quantizers stand still."""
-        return [QuantizerProgress(), *self.regularizers]
+        return [QuantizerProgress(self.recipe.estimator_reach), *self.regularizers]
 
     def configure_optimizers(self) -> Any:
         if self.recipe.evaluates_twice and self.trainer.accumulate_grad_batches > 1:

@@ -1,0 +1,86 @@
+"""``recipe.start=twin``: a run that starts from the weights of its full-precision twin.
+
+The twin has the run's structure (a ReLU where only the signs are not linear), data, seed and
+length, and is trained by ``recipe=unified`` with
+the plain loss, but for what ``recipe.twin`` says otherwise. It is a run of its own, in its own
+folder and under its own lock: whoever needs it first trains it, and all others share it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bnnbench.config import load_option, to_dict
+from bnnbench.records.fingerprint import flattened, run_name
+from bnnbench.records.lock import locked
+from bnnbench.records.ranks import rank
+from bnnbench.records.store import read_result, trained
+from bnnbench.runs import signals
+from bnnbench.runs.reuse import Run, settle
+from bnnbench.runs.stages import override
+
+log = logging.getLogger(__name__)
+
+
+def twin_of(cfg: DictConfig) -> Run:
+    """The twin of a run. ValueError for a key of ``recipe.twin`` that there is not."""
+    twin = deepcopy(cfg)
+    with open_dict(twin):
+        twin.backbone = OmegaConf.create(to_dict(cfg.backbone))  # the structure of the method
+        if twin.backbone.get("nonlinearity") == "identity":  # without signs it would be linear
+            twin.backbone.nonlinearity = "relu"
+        twin.trainer.max_epochs = cfg.trainer.max_epochs
+        for group, name in (("quantizer", "fp32"), ("loss", "task"), ("teacher", "none")):
+            twin[group] = load_option(group, name, {})
+        twin.recipe = load_option("recipe", "unified", {})
+        if (steps := cfg.recipe.get("steps")) is not None:
+            twin.recipe.steps = steps
+        if "block" in cfg.quantizer:
+            twin.quantizer.block = cfg.quantizer.block
+        twin.force, twin.init_from, twin.checkpoint_map = False, None, None
+        twin.paths.stage, twin.paths.data_mark = "", None
+    for key, value in flattened(to_dict(cfg.recipe).get("twin", {})).items():
+        override(twin, key, value, "recipe.twin")
+    twin.paths.output_dir = str(Path(cfg.paths.runs_dir) / run_name(twin))
+    return Run(twin, Path(twin.paths.output_dir))
+
+
+def check_twin(cfg: DictConfig) -> None:
+    """Refuse what contradicts a start from the twin, or would be without it. Raises ValueError."""
+    start, changes = cfg.recipe.get("start"), cfg.recipe.get("twin")
+    if start is None and changes:
+        raise ValueError(
+            f"recipe.twin={to_dict(changes)} would be without effect: set recipe.start=twin"
+        )
+    if start is not None and cfg.init_from is not None:
+        raise ValueError(
+            f"recipe.start={start} and init_from={cfg.init_from} are two starts: leave one out"
+        )
+
+
+def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
+    """The twin of a run, trained by ``train`` unless it has been, here or by another process."""
+    run = settle(twin_of(cfg))
+    if not _is_finished(run):
+        rank_zero_only(log.info)(f"the full-precision twin is trained first, {run.name}")
+        if rank() > 0:  # the first process holds the run
+            train(run)
+        else:
+            signals.at(f"while it waited for {run.folder}")
+            with locked(run.folder, run.fingerprint):
+                if not _is_finished(run):
+                    train(run)
+    if rank() == 0:  # others may come here before its result is written
+        trained(run.folder)
+    return run
+
+
+def _is_finished(run: Run) -> bool:
+    result = read_result(run.folder)
+    return result is not None and result["fingerprint"] == run.fingerprint

@@ -1,0 +1,183 @@
+"""Runs that start from their full-precision twin: trained once, shared, and refused where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from bnnbench.callbacks.history import History
+from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.store import last_weights, read_result
+from bnnbench.runs import run
+from bnnbench.runs.preflight import check_settings, preflight
+from bnnbench.runs.twin import twin_of
+
+Compose = Callable[..., DictConfig]
+START = "recipe.start=twin"
+STRUCTURE = ["backbone.shortcut=conv", "backbone.nonlinearity=hardtanh", "backbone.head_norm=true"]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Tensor]]]:
+    """Name and weights of the network of each training, as it begins."""
+    found: list[tuple[str, dict[str, Tensor]]] = []
+    original = run.build_trainer
+
+    def spy(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> Any:
+        trainer = original(cfg, folder, quiet, name)
+        fit = trainer.fit
+
+        def recorded(task: Any, *arguments: Any, **options: Any) -> None:
+            found.append((str(name), {k: v.clone() for k, v in task.net.state_dict().items()}))
+            fit(task, *arguments, **options)
+
+        trainer.fit = recorded
+        return trainer
+
+    monkeypatch.setattr(run, "build_trainer", spy)
+    return found
+
+
+def execute(cfg: DictConfig, tmp_path: Path) -> dict[str, Any]:
+    folder = tmp_path / "logs" / "runs" / run_name(cfg)
+    cfg.paths.output_dir = str(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run.execute(cfg, folder, quiet=True)
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def test_two_methods_share_one_twin_and_start_from_its_weights(
+    compose: Compose, short: list[str], tmp_path: Path, started: list[tuple[str, dict[str, Tensor]]]
+) -> None:
+    cfgs = [
+        compose(*short, f"quantizer={name}", *STRUCTURE, START) for name in ("xnor", "reactnet")
+    ]
+    results = [execute(cfg, tmp_path) for cfg in cfgs]
+    twin = twin_of(cfgs[0])
+    assert [name for name, _ in started] == [twin.name, *(r["name"] for r in results)]
+    assert {result["started_from"] for result in results} == {twin.name}
+    trained = torch.load(last_weights(twin.folder), weights_only=True)["state_dict"]
+    for _, weights in started[1:]:
+        common = [key for key in weights if f"net.{key}" in trained]
+        assert len(common) > 100
+        assert all(torch.equal(weights[key], trained[f"net.{key}"]) for key in common)
+    record = read_result(twin.folder)
+    assert record is not None
+    assert "started_from" not in record
+    assert (record["bits"], record["epochs"]) == ({"w": 32, "a": 32}, 3)
+
+
+def test_the_twin_is_the_full_precision_row_of_the_structure(
+    compose: Compose, short: list[str]
+) -> None:
+    twin = twin_of(compose(*short, "quantizer=adabin", "recipe=fast", *STRUCTURE))
+    row = compose(*short, "quantizer=fp32", *STRUCTURE)
+    assert (twin.name, twin.fingerprint) == (run_name(row), fingerprint(row))
+    linear = [word.replace("hardtanh", "identity") for word in STRUCTURE]
+    twin = twin_of(compose(*short, "quantizer=xnor", "recipe=fast", *linear))
+    relu = [word.replace("hardtanh", "relu") for word in STRUCTURE]
+    assert twin.fingerprint == fingerprint(compose(*short, "quantizer=fp32", *relu))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("quantizer=adabin", "recipe.lr=0.02", "loss=kurtosis", "recipe.batch_size.digits=32"),
+        *("recipe.label_smoothing=0.1", "recipe.estimator_reach=0.5", "force=true"),
+    ],
+)
+def test_what_is_the_method_s_or_the_recipe_s_leaves_the_twin(
+    compose: Compose, short: list[str], typed: str
+) -> None:
+    base = [*short, "quantizer=xnor", *STRUCTURE, START]
+    assert twin_of(compose(*base, typed)).fingerprint == twin_of(compose(*base)).fingerprint
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("seed=1", "trainer.max_epochs=2", "dataset.val_fraction=0.2", "backbone.downsample=conv"),
+        *(
+            "+recipe.twin.seed=1",
+            "+recipe.twin.recipe.lr=0.02",
+            "+recipe.twin.trainer.max_epochs=5",
+        ),
+    ],
+)
+def test_what_its_training_hangs_on_is_another_twin(
+    compose: Compose, short: list[str], typed: str
+) -> None:
+    base = [*short, "quantizer=xnor", *STRUCTURE, START]
+    assert twin_of(compose(*base, typed)).fingerprint != twin_of(compose(*base)).fingerprint
+
+
+def test_a_cut_run_goes_on_and_its_twin_stays(
+    compose: Compose,
+    short: list[str],
+    tmp_path: Path,
+    started: list[tuple[str, dict[str, Tensor]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", START)
+    with monkeypatch.context() as patch:
+        original = History.on_train_epoch_start
+
+        def hook(self: Any, trainer: Any, module: Any) -> None:
+            if trainer.current_epoch == 2 and "xnor" in str(self.folder):
+                raise RuntimeError("cut")
+            original(self, trainer, module)
+
+        patch.setattr(History, "on_train_epoch_start", hook)
+        with pytest.raises(RuntimeError, match="cut"):
+            execute(cfg, tmp_path)
+    result = execute(cfg, tmp_path)
+    assert [name for name, _ in started].count(twin_of(cfg).name) == 1
+    assert result["epochs"] == len(result["history"]["epoch"]) == 3
+    assert result["started_from"] == twin_of(cfg).name
+
+
+def test_two_steps_start_their_first_one(
+    compose: Compose, short: list[str], tmp_path: Path, started: list[tuple[str, dict[str, Tensor]]]
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", "recipe=two_step", "recipe.start=twin")
+    result = execute(cfg, tmp_path)
+    assert result["started_from"] == twin_of(cfg).name
+    trained = torch.load(last_weights(twin_of(cfg).folder), weights_only=True)["state_dict"]
+    first = started[1][1]
+    key = next(key for key in first if key.endswith("conv1.weight"))
+    assert torch.equal(first[key], trained[f"net.{key}"])
+    assert not torch.equal(started[2][1][key], trained[f"net.{key}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["+recipe.twin.seed=1"], "would be without effect: set recipe.start=twin"),
+        ([START, "init_from=a.ckpt"], "recipe.start=twin and init_from=a.ckpt are two starts"),
+        ([START, "+recipe.twin.seeed=1"], "recipe.twin: there is no key seeed in the config"),
+        ([START, "+recipe.twin.recipe.optimizer=bop"], "recipe.optimizer='bop'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(
+    compose: Compose, short: list[str], typed: list[str], said: str
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", *typed)
+    check: Callable[[Any], None] = check_settings if "init_from=a.ckpt" in typed else preflight
+    with pytest.raises(ValueError, match=said):
+        check(cfg if check is check_settings else [cfg])
+
+
+def test_a_recipe_without_it_has_no_twin(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    result = execute(compose(*short, "quantizer=xnor", "trainer.max_epochs=1"), tmp_path)
+    assert "started_from" not in result
+    assert len(list((tmp_path / "logs" / "runs").iterdir())) == 1
