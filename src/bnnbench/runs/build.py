@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.gradient_norm import GradientNorm
 from bnnbench.callbacks.loading import LoadingTime
+from bnnbench.callbacks.throughput import Throughput
 from bnnbench.callbacks.together import Together
 from bnnbench.checks.options import on_gpu
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
@@ -34,7 +37,6 @@ from bnnbench.records.fingerprint import run_name
 from bnnbench.records.identity_keys import is_neutral
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
-from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
@@ -181,13 +183,19 @@ def start_small(net: nn.Module, std: float) -> None:
         nn.init.normal_(layer.weight, std=std)
 
 
-def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> L.Trainer:
-    """The trainer of ``cfg`` with the callbacks and the logger of their groups.
+def build_trainer(
+    cfg: DictConfig,
+    folder: Path,
+    quiet: bool,
+    name: str | None = None,
+    loggers: Iterable[Logger] = (),
+) -> L.Trainer:
+    """The trainer of ``cfg`` with the callbacks of their group, and with ``loggers``.
 
-    ``name`` is what the logger and an end by a signal call it; by default the run's.
+    ``name`` is what an end by a signal calls it; by default the run's.
     """
-    name = name or run_name(cfg)
-    own = [Together(), Cut(name), Compilation(cfg.compile), EpochRow()]
+    own = [Together(), Cut(name or run_name(cfg)), Compilation(cfg.compile)]
+    own += [Throughput(), GradientNorm(), EpochRow()]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]
@@ -205,7 +213,7 @@ def build_trainer(cfg: DictConfig, folder: Path, quiet: bool, name: str | None =
         del options["enable_checkpointing"]  # Lightning takes History for a checkpoint as well
     if not on_gpu(options):
         _adapt_to_cpu(options)
-    logger = build_logger(cfg, name) or False
+    logger = list(loggers) or False
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)

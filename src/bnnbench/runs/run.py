@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
@@ -28,7 +29,6 @@ from bnnbench.records.signature import Signature, full_config
 from bnnbench.records.stamps import remember
 from bnnbench.records.store import (
     last_weights,
-    mark_logged,
     read_record,
     score_of,
     write_identity,
@@ -39,10 +39,10 @@ from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
-from bnnbench.runs.loggers import finish
-from bnnbench.runs.metrics_file import MetricsFile
+from bnnbench.runs.loggers import as_tags, begin, opened, reached, tell
 from bnnbench.runs.preflight import check_settings, check_stages
 from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
+from bnnbench.runs.run_log import About, outcome_of
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.teacher import build_teacher, check_classes
 
@@ -73,18 +73,15 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips, no device lists
     gc.collect()  # a finished job's modules live on until collected
-    try:
-        with recorded_failure(folder):
-            check_settings(cfg)
-            if not cfg.train:
-                return evaluate(cfg, folder, quiet, typed)
-            check_start(cfg)
-            if cfg.force:
-                return _forced(cfg, folder, quiet)
-            check_owner(run := Run(cfg, folder))
-            return _finished(run, quiet)
-    finally:
-        finish(cfg)
+    with recorded_failure(folder):
+        check_settings(cfg)
+        if not cfg.train:
+            return evaluate(cfg, folder, quiet, typed)
+        check_start(cfg)
+        if cfg.force:
+            return _forced(cfg, folder, quiet)
+        check_owner(run := Run(cfg, folder))
+        return _finished(run, quiet)
 
 
 def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -97,7 +94,6 @@ def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
         rank_zero_only(finish_exchange)(folder)  # of a run of another config
         rank_zero_only(prepare)(run)
         score = _finished(run, quiet)
-        finish(beside)  # it writes into the folder that moves
     else:
         score = score_of(result)
     rank_zero_only(finish_exchange)(folder)
@@ -120,28 +116,45 @@ def _sweep(run: Run) -> None:
 
 def _train(run: Run, quiet: bool) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
-    records: list[dict[str, Any]] = []
-    earlier: list[Stage] = []
     planned = stages(run.cfg)
     if len(planned) > 1 or run.cfg.teacher.name != "none":
         check_stages(run.cfg)
-    for stage in planned:
-        record = read_record(stage.folder / "stage.json") if stage.name else None
-        if record is None or record["fingerprint"] != stage.run.fingerprint:
-            record = _train_stage(stage, earlier, quiet, run)
-        records.append(record)
-        earlier.append(stage)
-    # the run's own, not its last stage's
-    whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
-    result = results.combined(records) | whole
-    rank_zero_only(write_json)(run.folder / "result.json", result)
-    rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
+    with opened(run.cfg, About(run.name, "train", as_tags(run.cfg.tags))) as loggers:
+        records = _records(run, planned, quiet, loggers)
+        # the run's own, not its last stage's
+        whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
+        result = results.combined(records) | whole
+        rank_zero_only(write_json)(run.folder / "result.json", result)
+        tell(loggers, outcome_of(result, run.folder))
+    reached(loggers, run.folder)
     for stage in planned:
         tidy(stage.folder)
     return score_of(result)
 
 
-def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) -> dict[str, Any]:
+def _records(
+    run: Run, planned: list[Stage], quiet: bool, loggers: dict[str, Logger]
+) -> list[dict[str, Any]]:
+    """What each stage has left, or leaves now."""
+    records: list[dict[str, Any]] = []
+    for number, stage in enumerate(planned):
+        record = read_record(stage.folder / "stage.json") if stage.name else None
+        if record is None or record["fingerprint"] != stage.run.fingerprint:
+            before = results.place_after(records)
+            record = _train_stage(stage, planned[:number], quiet, run, loggers, before)
+        records.append(record)
+    return records
+
+
+def _train_stage(
+    stage: Stage,
+    earlier: list[Stage],
+    quiet: bool,
+    whole: Run,
+    loggers: dict[str, Logger],
+    before: tuple[int, int],
+) -> dict[str, Any]:
+    """Train a stage that begins after so many epochs and optimiser steps of its run."""
     cfg = stage.cfg
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_datamodule(cfg)
@@ -156,12 +169,11 @@ def _train_stage(stage: Stage, earlier: list[Stage], quiet: bool, whole: Run) ->
     cost = count_operations(task.net, _input_size(cfg)).as_dict()
     name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
     start = _start(stage.folder, task.signature)
-    trainer = build_trainer(cfg, stage.folder, quiet, name)
+    trainer = build_trainer(cfg, stage.folder, quiet, name, loggers.values())
     check_evaluation(trainer, data)
-    if trainer.logger is not None:
-        trainer.logger.log_hyperparams(stage.run.config)
-    if isinstance(trainer.logger, MetricsFile):
-        trainer.logger.begin(start.steps)
+    begin(loggers, *before, start.steps)
+    for logger in loggers.values():
+        logger.log_hyperparams(whole.config)
     trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
     final = trainer.test if data.evaluates_on == "test" else trainer.validate
     last = final(task, data, verbose=False)[0]
