@@ -80,8 +80,8 @@ OPTIONS = {
     "table/small": TABLE,
     "scale/demo": "name: demo\noverrides: [dataset=digits]\nseeds: [0]\nnote: demo digits",
     "scale/full": "name: full\noverrides: []\nseeds: [0, 1]\nnote: null",
-    "logger/none": "name: none",
-    "logger/wandb": "name: wandb\n_target_: a.logger",
+    "logger/none": "{}",
+    "logger/wandb": "wandb:\n  _target_: a.logger\n  group: null",
     "paths/default": PATHS,
 }
 

@@ -10,8 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.logger import _flatten_dict
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from bnnbench.runs.run_log import About, Outcome, RunLog, Status

@@ -153,14 +153,14 @@ def outcome_of(result: Mapping[str, Any], folder: Path) -> Outcome:
         "operations": result.get("operations") or {},
         "time": result.get("time") or {},
     }
-    named = {f"{part}/{name}": v for part, values in parts.items() for name, v in values.items()}
+    pairs = [(f"{part}/{name}", v) for part, values in parts.items() for name, v in values.items()]
     steps = (result.get("history") or {}).get("step") or []
-    facts = {name: result.get(name) for name in FACTS}
+    facts: dict[str, Any] = {name: result.get(name) for name in FACTS}
     facts |= {"commit": (result.get("git") or {}).get("commit")}
     facts |= {"fingerprint": result["fingerprint"], "seed": result["seed"]}
     facts |= result.get("choices") or {}
     return Outcome(
-        summary={name: v for name, v in (named | facts).items() if _is_known(v)},
+        summary={name: v for name, v in (dict(pairs) | facts).items() if _is_known(v)},
         histograms=sorted(_histograms(result), key=lambda each: (each.epoch, each.name)),
         pictures=pictures_in(folder),
         epochs=int(result.get("epochs") or 0),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.logger import _flatten_dict
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
@@ -82,8 +83,6 @@ class TensorBoardLog(RunLog):
             self.experiment.add_scalar(name, value, step)
 
     def write_outcome(self, outcome: Outcome) -> None:
-        from PIL import Image
-
         numbers = {f"summary/{n}": v for n, v in outcome.summary.items() if not isinstance(v, str)}
         for name, value in numbers.items():
             self.experiment.add_scalar(name, value, outcome.step)
@@ -92,10 +91,16 @@ class TensorBoardLog(RunLog):
             self.experiment.add_text(name, text, outcome.step)
         for taken in outcome.histograms:
             self._histogram(taken)
-        for name, file in outcome.pictures.items():
-            pixels = np.asarray(Image.open(file).convert("RGB"))
-            self.experiment.add_image(f"pictures/{name}", pixels, outcome.step, dataformats="HWC")
+        self.log_pictures({f"pictures/{n}": f for n, f in outcome.pictures.items()}, outcome.step)
         self._compare({n: v for n, v in numbers.items() if n[8:].startswith(_BEFORE_RESULT)})
+
+    def log_pictures(self, pictures: Mapping[str, Path], step: int) -> None:
+        """Log PNG files by name."""
+        from PIL import Image
+
+        for name, file in pictures.items():
+            pixels = np.asarray(Image.open(file).convert("RGB"))
+            self.experiment.add_image(name, pixels, step, dataformats="HWC")
 
     def _histogram(self, taken: Histogram) -> None:
         edges, counts = np.array(taken.edges), np.array(taken.counts)

@@ -15,12 +15,14 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from http.client import HTTPException
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from bnnbench.records.store import write_json
@@ -88,9 +90,10 @@ class WandbLog(RunLog, WandbLogger):
         import wandb
 
         self._flush()
-        for taken in outcome.histograms:
-            histogram = wandb.Histogram(np_histogram=(taken.counts, taken.edges))
-            self.experiment.log({taken.name: histogram, "epoch": taken.epoch})
+        for epoch, taken in groupby(outcome.histograms, key=lambda each: each.epoch):
+            arrays = {each.name: (np.array(each.counts), np.array(each.edges)) for each in taken}
+            row: dict[str, Any] = {n: wandb.Histogram(np_histogram=a) for n, a in arrays.items()}
+            self.experiment.log(row | {"epoch": epoch})
         pictures = {f"pictures/{name}": wandb.Image(str(f)) for name, f in outcome.pictures.items()}
         if pictures:
             self.experiment.log(pictures | {"epoch": outcome.epochs})
