@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from bnnbench.runs.run_log import About, Outcome, RunLog, Status
 
+SQLITE = "sqlite:///"
 NAME = "bnnbench.run"  # the tag by which a run is found again
 STATES: dict[Status, str] = {"success": "FINISHED", "failed": "FAILED", "cut": "KILLED"}
 _TOGETHER, _LENGTH = 100, 6000  # parameters that MLflow takes at once, characters of a value
@@ -90,7 +94,6 @@ class MlflowLog(RunLog):
     ) -> None:
         """The first that a run asks of MLflow. ValueError where it cannot begin."""
         from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
 
         given = params if isinstance(params, dict) else vars(params)
         flat = [Param(_allowed(k), str(v)[:_LENGTH]) for k, v in _flatten_dict(given).items()]
@@ -98,7 +101,7 @@ class MlflowLog(RunLog):
             for first in range(0, len(flat), _TOGETHER):
                 part = flat[first : first + _TOGETHER]
                 self.experiment.log_batch(self.run_id, params=part)
-        except MlflowException as error:
+        except Exception as error:  # of databases and servers: MLflow does not wrap them all
             text = str(error).strip().partition("\n")[0]
             raise ValueError(
                 f"logger=mlflow: {self.tracking_uri}: {text}; choose another store with "
@@ -139,9 +142,24 @@ def client_of(tracking_uri: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)  # no line a table that it makes
     from mlflow import MlflowClient
 
-    if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if tracking_uri.startswith(SQLITE):
+        _make(Path(tracking_uri.removeprefix(SQLITE)), MlflowClient)
     return MlflowClient(tracking_uri)
+
+
+def _make(database: Path, client: Callable[[str], Any]) -> None:
+    """Make a database unless it is there, whole or not at all, by one process of several."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if database.exists():
+        return
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            unfinished = database.with_name(f".{database.name}.new")
+            unfinished.unlink(missing_ok=True)
+            client(f"{SQLITE}{unfinished}")
+            unfinished.replace(database)
 
 
 def _experiment_id(client: Any, name: str, tracking_uri: str, artifacts: str | None) -> str:

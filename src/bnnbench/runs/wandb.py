@@ -51,6 +51,7 @@ class WandbLog(RunLog, WandbLogger):
         tags = sorted({tag[:TAG_LENGTH] for tag in about.tags})
         settings = {"group": group, "job_type": about.job, "tags": tags}
         super().__init__(about.name, folder, id=run_id(about.name), project=project, **settings)
+        self._wandb_init.pop("anonymous", None)  # of which wandb warns, whatever it is
         self._folder = Path(folder)
         self._row: dict[str, Any] = {}
         self._step: int | None = None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "table", "scale")
 LINK = "wandb"  # the column of runs' addresses
-_MISSING = ("", "-")
+TEXTS = ("run", "fingerprint", "commit", "data_stamp")  # whatever digits they are of
+_MISSING, _MARKS = ("", "-"), "†^*§"
 _NUMBER = re.compile(r"(-?\d+(?:\.\d*)?(?:e-?\d+)?)(?: ± (\d+(?:\.\d*)?))?[†^*§]*")
 Columns = dict[str, list[Any]]
 
@@ -44,17 +45,15 @@ def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
     if "wandb" in own.logger:
         own.logger.wandb.group = sweep_name
     about = About(f"table {sweep_name}", "summary", as_tags(cfg.tags))
-    config = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in GROUPS}
     for logger in build_loggers(own, about).values():
         if isinstance(logger, RunLog):
             logger.begin(1)  # goes on where it was
-            logger.attempt(lambda logger=logger: _log(logger, config, cfg, folder, table))
+            logger.attempt(lambda logger=logger: _log(logger, cfg, folder, table))
             logger.close("failed" if logger.broken else "success")
 
 
-def _log(
-    logger: RunLog, config: dict[str, Any], cfg: DictConfig, folder: Path, table: Table
-) -> None:
+def _log(logger: RunLog, cfg: DictConfig, folder: Path, table: Table) -> None:
+    config = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in GROUPS}
     logger.log_hyperparams(config | {"seed": cfg.seed})
     figures = sorted(folder.glob("*.png"))
     if isinstance(logger, WandbLog):
@@ -97,12 +96,13 @@ def typed(columns: Mapping[str, list[str]]) -> Columns:
     What is missing is None. The spread of ``97.50 ± 0.21`` is a column of its own, marks go.
     """
     found: Columns = {}
-    for name, texts in columns.items():
+    for marked, texts in columns.items():
+        name = marked.rstrip(_MARKS)
         given = [text for text in texts if text not in _MISSING]
         parts = {text: _NUMBER.fullmatch(text) for text in given}
         if given and all(text in ("true", "false") for text in given):
             found[name] = [None if text in _MISSING else text == "true" for text in texts]
-        elif given and all(parts.values()):
+        elif given and all(parts.values()) and name not in TEXTS:
             found[name] = [_part(parts.get(text), 1) for text in texts]
             spread = [_part(parts.get(text), 2) for text in texts]
             if any(value is not None for value in spread):

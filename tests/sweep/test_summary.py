@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from bnnbench.report.markup import Table
-from bnnbench.sweep.wandb import log_summary
+from bnnbench.sweep.summary import log_summary
 
 
 def test_summary_run_holds_the_table_and_the_figures(
@@ -31,7 +31,7 @@ def test_summary_run_holds_the_table_and_the_figures(
     assert len(files) == 1
     written = json.loads(files[0].read_text())
     assert written["columns"] == ["quantizer", "accuracy %"]
-    assert written["data"] == [["adabin", "97.50"], ["xnor", "-"]]
+    assert written["data"] == [["adabin", 97.5], ["xnor", None]]
     images = {file.name.split("_")[0]: file for file in folder.rglob("media/images/*.png")}
     assert sorted(images) == ["curves", "kernels"]
     assert Image.open(images["kernels"]).size == (4, 2)
