@@ -187,6 +187,18 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
 
 
 @pytest.fixture
+def untimed() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What of a row, or of a history, does not differ from run to run: all but how fast it was."""
+    from bnnbench.callbacks.throughput import NAMES
+
+    def without(columns: dict[str, Any]) -> dict[str, Any]:
+        assert set(NAMES) <= set(columns)
+        return {name: value for name, value in columns.items() if name not in NAMES}
+
+    return without
+
+
+@pytest.fixture
 def short() -> list[str]:
     """Overrides of a run of seconds: ResNet-20 on a few batches of digits."""
     return [

@@ -17,7 +17,9 @@ from bnnbench.layers import binary_layers
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
+from bnnbench.runs.loggers import build_loggers
 from bnnbench.runs.preflight import preflight
+from bnnbench.runs.run_log import About
 
 Compose = Callable[..., DictConfig]
 ONE_STEP = [

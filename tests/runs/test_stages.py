@@ -68,8 +68,8 @@ def test_one_result_with_every_stage_inside(
     started: list[dict[str, torch.Tensor]] = []
     original = run.build_trainer
 
-    def spy(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> Any:
-        trainer = original(cfg, folder, quiet, name)
+    def spy(*given: Any) -> Any:
+        trainer = original(*given)
         fit = trainer.fit
 
         def recorded(task: Any, *arguments: Any, **options: Any) -> None:
