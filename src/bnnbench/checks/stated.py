@@ -168,6 +168,7 @@ KINDS: dict[str, Kind] = {
     "callbacks.guard.every_n_steps": SIZE,
     "callbacks.best.mode": choice("max", "min"),
     "logger.*": MAPPING | NULL,
+    "logger.*._target_": TEXT,
     "logger.*.folder": TEXT,
     "logger.wandb.group": TEXT | NULL,
     "logger.wandb.project": TEXT,
