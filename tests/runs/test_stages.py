@@ -144,9 +144,7 @@ def test_a_killed_run_goes_on_in_its_stage_bit_for_bit(
         assert torch.equal(value, weights(files[1])[name]), name
 
 
-def test_force_runs_every_stage_again(
-    compose: Compose, short: list[str], untimed: Untimed
-) -> None:
+def test_force_runs_every_stage_again(compose: Compose, short: list[str], untimed: Untimed) -> None:
     first = execute(compose(*short, *ARGUMENTS))
     again = execute(compose(*short, *ARGUMENTS, "force=true"))
     assert untimed(again["history"]) == untimed(first["history"])
