@@ -276,12 +276,12 @@ def test_how_a_run_ended_and_that_it_goes_on(
         assert len(found.status) == {"wandb": 2, "mlflow": 1}[key]
 
 
-TWO = """recipe.stages=[{name: first, set: {trainer.max_epochs: 1}},
-{name: second, init_from: previous, set: {trainer.max_epochs: 1}}]"""
+STAGES = "recipe.stages=[{name: first, set: {trainer.max_epochs: 1}}, "
+STAGES += "{name: second, init_from: previous, set: {trainer.max_epochs: 1}}]"
 
 
 def test_stages_are_one_run_counted_through(compose: Compose, short: list[str], key: str) -> None:
-    cfg = compose(*small(short, f"logger={key}", TWO))
+    cfg = compose(*small(short, f"logger={key}", STAGES))
     result = execute(cfg)
     found = read(key, cfg)
     if key in ("tensorboard", "mlflow"):  # rows of a step are one there
@@ -297,7 +297,7 @@ def test_stages_are_one_run_counted_through(compose: Compose, short: list[str], 
 
 
 SHAPES = ["dataset=shapes", "backbone=ssd300_resnet18", "quantizer=xnor", "trainer.max_epochs=1"]
-SHAPES += ["++dataset.generate.train=4", "++dataset.generate.test=4", "dataset.batch_size=2"]
+SHAPES += ["++dataset.generate.trainval=8", "++dataset.generate.test=4", "dataset.batch_size=2"]
 
 
 def test_pictures_of_detectors_reach_it(compose: Compose, short: list[str], key: str) -> None:

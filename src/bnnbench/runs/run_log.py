@@ -161,7 +161,7 @@ def outcome_of(result: Mapping[str, Any], folder: Path) -> Outcome:
     facts |= result.get("choices") or {}
     return Outcome(
         summary={name: v for name, v in (dict(pairs) | facts).items() if _is_known(v)},
-        histograms=sorted(_histograms(result), key=lambda each: (each.epoch, each.name)),
+        histograms=sorted(_histograms(result), key=lambda each: (each.step, each.name)),
         pictures=pictures_in(folder),
         epochs=int(result.get("epochs") or 0),
         step=steps[-1] if steps else 0,

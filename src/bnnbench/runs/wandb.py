@@ -91,7 +91,7 @@ class WandbLog(RunLog, WandbLogger):
         import wandb
 
         self._flush()
-        for epoch, taken in groupby(outcome.histograms, key=lambda each: each.epoch):
+        for (epoch, _), taken in groupby(outcome.histograms, lambda each: (each.epoch, each.step)):
             arrays = {each.name: (np.array(each.counts), np.array(each.edges)) for each in taken}
             row: dict[str, Any] = {n: wandb.Histogram(np_histogram=a) for n, a in arrays.items()}
             self.experiment.log(row | {"epoch": epoch})
