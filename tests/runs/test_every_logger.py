@@ -20,7 +20,7 @@ from bnnbench.runs.mlflow import client_of
 from bnnbench.runs.reuse import Run, needs_replay
 from bnnbench.runs.run_log import About, outcome_of
 
-from . import reading
+from .. import reading
 
 Compose = Callable[..., DictConfig]
 FailAt = Callable[[pytest.MonkeyPatch, int, BaseException], None]
