@@ -376,6 +376,14 @@ def test_a_missing_package_names_its_extra_before_anything_is_read(
     assert not (Path(cfg.paths.output_dir) / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("uri", ["file:/tmp/mlruns", "mlruns", "nonsense://x", ""])
+def test_a_store_that_mlflow_has_not_is_told(compose: Compose, uri: str) -> None:
+    pytest.importorskip("mlflow", reason="bnnbench[mlflow] is not installed")
+    cfg = compose("logger=mlflow", f"logger.mlflow.tracking_uri='{uri}'")
+    with pytest.raises(ValueError, match=r"logger\.mlflow\.tracking_uri=.*: give a database"):
+        build_loggers(cfg, About("a_run"))
+
+
 def test_a_logger_of_somebody_elses(compose: Compose, short: list[str], tmp_path: Path) -> None:
     mine = "+logger.mine={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: "
     cfg = compose(*small(short, f"{mine}{tmp_path}/mine, name: a}}"))

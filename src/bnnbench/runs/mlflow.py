@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from bnnbench.runs.run_log import About, Outcome, RunLog, Status
 
 SQLITE = "sqlite:///"
+STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 NAME = "bnnbench.run"  # the tag by which a run is found again
 STATES: dict[Status, str] = {"success": "FINISHED", "failed": "FAILED", "cut": "KILLED"}
 _TOGETHER, _LENGTH = 100, 6000  # parameters that MLflow takes at once, characters of a value
@@ -35,7 +36,8 @@ class MlflowLog(RunLog):
     Args:
         about: the run.
         experiment: the experiment's name; it is made if it is not there.
-        tracking_uri: a database, ``sqlite:////path/mlflow.db``, or a server.
+        tracking_uri: a database, ``sqlite:////path/mlflow.db``, or a server; MLflow keeps no files
+            of its own any more.
         artifacts: folder of the experiment's artifacts; None: where the server says.
     """
 
@@ -45,6 +47,11 @@ class MlflowLog(RunLog):
         self, about: About, experiment: str, tracking_uri: str, artifacts: str | None
     ) -> None:
         super().__init__()
+        if re.split(r"[:+]", tracking_uri)[0] not in STORES:
+            raise ValueError(
+                f"logger.mlflow.tracking_uri={tracking_uri}: give a database, such as "
+                "sqlite:///logs/mlflow.db, or a server, such as http://localhost:5000"
+            )
         self.about, self._experiment, self.tracking_uri = about, experiment, tracking_uri
         self._artifacts = artifacts
         self._resumes = False
