@@ -46,6 +46,16 @@ SLOW: dict[str, tuple[str, ...]] = {
         "digits_*",
     ),
     "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
+    "runs/test_every_logger.py::test_a_run_and_a_finished_one_reach_it_alike": (
+        "wandb",
+        "tensorboard",
+    ),
+    "runs/test_every_logger.py::test_how_a_run_ended_and_that_it_goes_on": ("tensorboard-cut",),
+    "runs/test_every_logger.py::test_stages_are_one_run_counted_through": (),
+    "runs/test_every_logger.py::test_pictures_of_detectors_reach_it": (),
+    "runs/test_every_logger.py::test_an_evaluation_is_a_run_of_its_own": (),
+    "runs/test_every_logger.py::test_a_list_of_loggers_and_none": (),
+    "runs/test_every_logger.py::test_a_logger_of_somebody_elses": (),
     "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
     "checks/test_values.py::test_every_value_of_every_option_has_its_type": (
         "recipe=unified",
@@ -71,6 +81,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "trivialaugment",
     ),
     "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),
+    "sweep/test_summary.py::test_other_loggers_have_the_table_and_the_figures": ("tensorboard",),
     "sweep/test_compose.py::test_every_cell_of_every_table": ("kernel_search-demo",),
     "sweep/test_compose.py::test_random_lines": (),
     "sweep/test_compose.py::test_whatever_is_typed": ("*two_step*", "*EMAWeightAveraging*"),
@@ -202,6 +213,18 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
 
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield composed
+
+
+@pytest.fixture
+def untimed() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What of a row, or of a history, does not differ from run to run: all but how fast it was."""
+    from bnnbench.callbacks.throughput import NAMES
+
+    def without(columns: dict[str, Any]) -> dict[str, Any]:
+        assert set(NAMES) <= set(columns)
+        return {name: value for name, value in columns.items() if name not in NAMES}
+
+    return without
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from bnnbench.layers import binary_layers
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
 from bnnbench.runs import run
+from bnnbench.runs.loggers import build_loggers
 from bnnbench.runs.preflight import preflight
+from bnnbench.runs.run_log import About
 
 Compose = Callable[..., DictConfig]
 ONE_STEP = [
@@ -272,13 +274,18 @@ def test_every_logger(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    if name in ("tensorboard", "mlflow"):
+        pytest.importorskip(name, reason=f"bnnbench[{name}] is not installed")
     cfg = compose("backbone=resnet20", f"logger={name}")
-    trainer = run.build_trainer(cfg, tmp_path, quiet=True)
+    built = build_loggers(cfg, About("a_run"))
+    assert list(built) == ([] if name == "none" else [name])
+    trainer = run.build_trainer(cfg, tmp_path, quiet=True, loggers=built.values())
     if name == "none":
         assert trainer.logger is None
     else:
         assert trainer.logger is not None
-        names = {"csv": "", "wandb": "bnnbench"}  # csv: in the run's folder, without one of its own
+        # csv: in the run's folder, without one of its own
+        names = {"csv": "", "wandb": "bnnbench", "tensorboard": "a_run", "mlflow": "bnnbench"}
         assert trainer.logger.name == names[name]
 
 

@@ -87,8 +87,8 @@ def test_keys_that_are_read_may_be_added(compose: Compose, words: str) -> None:
         ("quantizer=xnor +quantizer.weight.foo=1", "Valid keys of quantizer.weight: gradient"),
         ("quantizer=xnor +quantizer.activation.foo=1", "quantizer.activation has no keys"),
         ("+teacher.x=1", "teacher=none has no keys"),
-        ("+logger.prject=x", "nothing reads prject of logger=csv"),
-        ("logger=wandb +logger.prject=x", "Did you mean 'logger.project'"),
+        ("+logger.prject=x", "nothing reads prject of logger. Valid keys of logger: csv"),
+        ("logger=wandb +logger.wandb.prject=x", "Did you mean 'logger.wandb.project'"),
         ("+paths.log_dri=x", "Did you mean 'paths.log_dir'"),
         ("+table.title=x", "table=none has no keys"),
         (

@@ -72,7 +72,7 @@ def test_each_setting_is_built_once_and_leaves_nothing(
     build = checks.build_trainer
 
     def spy(*arguments: Any, **options: Any) -> Any:
-        built.append(arguments[0].logger.name)
+        built.extend(arguments[0].logger)
         return build(*arguments, **options)
 
     monkeypatch.setattr(checks, "build_trainer", spy)

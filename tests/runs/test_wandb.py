@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bnnbench.runs.wandb import RunLogger, choose_mode, unreachable
+from bnnbench.runs.run_log import About
+from bnnbench.runs.wandb import WandbLog, choose_mode, unreachable
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 VARIABLES = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "NETRC")
@@ -171,8 +172,8 @@ def test_a_wandb_that_breaks_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             asked.append(metrics)
             raise BrokenPipeError("its process is gone")
 
-    logger = RunLogger(save_dir=tmp_path)
+    logger = WandbLog(About("run"), "project", str(tmp_path), None)
     logger._experiment = Experiment()  # type: ignore[assignment]
-    logger.log_metrics({"a": 1.0}, step=1)
-    logger.log_metrics({"a": 2.0}, step=2)
-    assert [metrics["a"] for metrics in asked] == [1.0]
+    logger.log_metrics({"train/a": 1.0}, step=1)
+    logger.log_metrics({"train/a": 2.0}, step=2)
+    assert [metrics["train/a"] for metrics in asked] == [1.0]

@@ -144,8 +144,9 @@ def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, publishe
 def replay(cfg: DictConfig, folder: Path, result: dict[str, Any]) -> None:
     """What a logger would be given of a finished run."""
     with (Path(cfg.paths.log_dir) / "replayed.txt").open("a") as log:
-        log.write(f"{cfg.logger.name} {folder.name} {len(result['history']['epoch'])}\n")
-    mark_logged(folder, cfg.logger.name)
+        for name in cfg.logger:
+            log.write(f"{name} {folder.name} {len(result['history']['epoch'])}\n")
+            mark_logged(folder, name)
 
 
 def log_summary(cfg: DictConfig, name: str, table: types.SimpleNamespace) -> None:
@@ -167,7 +168,7 @@ if __name__ == "__main__":
     stand_in("bnnbench.report.render", render=render)
     stand_in("bnnbench.runs.loggers", replay=replay)
     stand_in("bnnbench.runs.wandb", choose_mode=lambda folder: None)
-    stand_in("bnnbench.sweep.wandb", log_summary=log_summary)
+    stand_in("bnnbench.sweep.summary", log_summary=log_summary)
     sys.argv = ensure_multirun(sys.argv)
     with signals.ending(), valid_keys(), left_to_cells():
         main()

@@ -89,8 +89,8 @@ OPTIONS = {
     "scale/full": "name: full\noverrides: []\nseeds: [0, 1]\nnote: null",
     "hparams_search/none": "name: none",
     "hparams_search/rate": RATE,
-    "logger/none": "name: none",
-    "logger/wandb": "name: wandb\n_target_: a.logger",
+    "logger/none": "{}",
+    "logger/wandb": "wandb:\n  _target_: a.logger\n  group: null",
     "paths/default": PATHS,
 }
 

@@ -18,8 +18,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
     """Keeps every epoch's metrics; survives a resume.
 
     Attributes:
-        epochs: one dictionary an epoch: ``epoch``, ``lr`` and the logged metrics; None for one that
-            is no finite number.
+        epochs: one dictionary an epoch: ``epoch``, ``step`` (its last optimiser step, from 0),
+            ``lr`` and the logged metrics; None for one that is no finite number.
         train_s: seconds spent in training epochs, evaluation excluded.
         images: training images that all processes have seen in that time.
         cut: whether the last epoch was stopped before its last batch.
@@ -64,8 +64,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
             for name, value in trainer.callback_metrics.items()
             if self._evaluated or not name.startswith(("test/", "val/"))  # of an earlier epoch
         }
-        lr = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.epochs.append({"epoch": trainer.current_epoch, "lr": lr, **metrics})
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1}
+        self.epochs.append({**place, "lr": learning_rate(trainer), **metrics})
 
     def columns(self) -> dict[str, list[float | None]]:
         """The history as one list a metric; None where an epoch does not have it."""
@@ -87,3 +87,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
             setattr(self, key, value)
+
+
+def learning_rate(trainer: L.Trainer) -> float:
+    """That of the first parameters, as the schedule has left it."""
+    return float(trainer.optimizers[0].param_groups[0]["lr"])

@@ -16,7 +16,7 @@ from bnnbench.callbacks.detections import Boxes, Picture, draw_boxes, draw_preci
 class DetectionPictures(L.Callback):
     """Writes ``boxes.png`` and ``precision_recall.png`` of a detector's final evaluation.
 
-    With a wandb logger both are logged as well. Other tasks have no such pictures.
+    The run's loggers are given both. Other tasks have no such pictures.
 
     Args:
         folder: the run's; the pictures go to its ``pictures``.
@@ -72,18 +72,8 @@ class DetectionPictures(L.Callback):
         if not trainer.is_global_zero:
             return
         arrays = {name: (_array(p), _array(r)) for name, (p, r) in curves.items()}
-        written = [draw_precision_recall(arrays, ap, self.folder / "precision_recall")]
-        written.append(draw_boxes(pictures, names, self.folder / "boxes"))
-        _log(trainer, written)
-
-
-def _log(trainer: L.Trainer, files: list[Path]) -> None:
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            for file in files:
-                logger.log_image(file.stem, [str(file)])
+        draw_precision_recall(arrays, ap, self.folder / "precision_recall")
+        draw_boxes(pictures, names, self.folder / "boxes")
 
 
 def _array(values: Tensor) -> np.ndarray:

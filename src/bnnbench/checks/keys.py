@@ -37,17 +37,18 @@ USUAL = {
 # What a run hands over itself, and how it is chosen.
 GIVEN = {
     "trainer.callbacks": "+callbacks.<name>={_target_: <class>, ...}",
-    "trainer.logger": "logger=csv, wandb or none",
+    "trainer.logger": "logger=csv, wandb, tensorboard, mlflow or none",
     "trainer.default_root_dir": "paths.output_dir=<folder>",
     "dataset.channels_last": "channels_last=false",
 }
 # Mappings of objects by any name, and what one of them is.
-NAMED = {"callbacks": "callback", "loss.terms": "term"}
+NAMED = {"callbacks": "callback", "loss.terms": "term", "logger": "logger"}
 BY_DATASET = ("recipe.epochs", "recipe.batch_size", "recipe.effective_size")
 SIDES = ("quantizer.weight", "quantizer.activation", "quantizer.output")
-CALLED = ("trainer", "dataset", "backbone", "logger", "task", *SIDES)  # their keys are arguments
+CALLED = ("trainer", "dataset", "backbone", "task", *SIDES)  # their keys are arguments
 # What a layer or a run passes by position, before the keys.
-FIRST = {"backbone": 1, **dict.fromkeys(SIDES, 1)}
+LOGGERS = ("csv", "wandb", "tensorboard", "mlflow")  # of this package
+FIRST = {"backbone": 1, **dict.fromkeys((*SIDES, *(f"logger.{key}" for key in LOGGERS)), 1)}
 # Looked up by name, in any option of the group.
 READ = {
     "quantizer": ("norm", "norm_start", "block", "bias"),

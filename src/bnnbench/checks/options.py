@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import callbacks as pl
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.checks.packages import check_packages
 from bnnbench.checks.signatures import check_arguments
 from bnnbench.config import target, to_dict
 from bnnbench.data.base import ImageData
@@ -33,7 +34,7 @@ REFUSED: dict[type, str] = {
 NEED_LOGGER = (pl.LearningRateMonitor, pl.DeviceStatsMonitor, pl.ThroughputMonitor)
 # Options that would be without effect, or leave no result.
 OPTIONS = {
-    "logger": "choose one with logger=csv, wandb or none",
+    "logger": "choose one with logger=csv, wandb, tensorboard, mlflow or none",
     "callbacks": "add one with +callbacks.<name>={_target_: <class>}",
     "default_root_dir": "a run's files lie in its folder: choose where with paths.log_dir=<folder>",
     "model_registry": "checkpoints lie in the run's folder; leave it out",
@@ -62,6 +63,7 @@ def check_options(cfg: DictConfig) -> None:
     if len(bars) > 1:
         raise ValueError(f"{' and '.join(bars)} are progress bars: set all but one to null")
     _check_stages(cfg, options)
+    check_packages(cfg.logger)
 
 
 def callback_kinds(cfg: DictConfig) -> dict[str, type]:
@@ -110,7 +112,7 @@ def _check_callback(cfg: DictConfig, key: str, kind: type) -> None:
                 f"for it: write a class of your own and give it as callbacks.{key}._target_"
             )
     check_arguments(f"callbacks.{key}", kind, arguments)
-    if issubclass(kind, NEED_LOGGER) and "_target_" not in cfg.logger:
+    if issubclass(kind, NEED_LOGGER) and not any(cfg.logger.values()):
         raise ValueError(
             f"callbacks.{key}: {kind.__name__} writes to a logger: choose logger=csv or wandb, or "
             f"leave it out with callbacks.{key}=null"
@@ -165,6 +167,7 @@ def _logged(cfg: DictConfig, terms: Mapping[str, Any], kinds: Mapping[str, type]
     for term in (*terms, *(["teacher"] if cfg.teacher.name == "joint" else [])):
         names += [f"train/{term}"]
     names += [f"{term}/*" for term in terms if term in ("kernel", "feature")]
+    names += ["epoch_s", "images_per_s"]
     rates = any(issubclass(kind, pl.LearningRateMonitor) for kind in kinds.values())
     probed = any(kind.__name__ == "BinaryDiagnostics" for kind in kinds.values())
     names += ["diagnostics/*"] if probed else []

@@ -117,7 +117,7 @@ def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
 
 def _has_history(row: Row) -> bool:
     names = {name for result in row.results for name in result.get("history") or {}}
-    return any(mean_curve(row.results, name) for name in names - {"epoch", "lr"})
+    return any(mean_curve(row.results, name) for name in names if "/" in name)
 
 
 def _draw(panels: Any, row: Row, colour: Any) -> None:

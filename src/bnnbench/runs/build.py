@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,13 +10,16 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 from torch import nn
 
 from bnnbench.callbacks.compilation import Compilation
+from bnnbench.callbacks.gradient_norm import GradientNorm
 from bnnbench.callbacks.loading import LoadingTime
 from bnnbench.callbacks.pulse import Pulse
+from bnnbench.callbacks.throughput import Throughput
 from bnnbench.callbacks.together import Together
 from bnnbench.checks.keys import arguments
 from bnnbench.checks.options import on_gpu
@@ -35,7 +38,6 @@ from bnnbench.records.fingerprint import run_name
 from bnnbench.records.identity_keys import is_neutral
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
-from bnnbench.runs.loggers import build_logger
 from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
@@ -219,21 +221,22 @@ def build_trainer(
     folder: Path,
     quiet: bool,
     name: str | None = None,
+    loggers: Iterable[Logger] = (),
     later_epochs: int | None = 0,
 ) -> L.Trainer:
-    """The trainer of ``cfg`` with the callbacks and the logger of their groups.
+    """The trainer of ``cfg`` with the callbacks of their group, and with ``loggers``.
 
     Args:
         cfg: of a run, or of a stage of it.
         folder: of what the trainer itself writes.
         quiet: without a bar.
-        name: what the logger and an end by a signal call it; by default the run's.
+        name: what an end by a signal calls it; by default the run's.
+        loggers: that are told of it.
         later_epochs: of the stages that follow, None where nobody knows.
     """
-    name = name or run_name(cfg)
-    pulse = Pulse(cfg.paths.output_dir, cfg.paths.stage, later_epochs)
     compilation = Compilation(cfg.compile, static=bool(cfg.dataset.get("resize")))
-    own = [Together(), Cut(name), compilation, EpochRow(), pulse]
+    own = [Together(), Cut(name or run_name(cfg)), compilation, Throughput(), GradientNorm()]
+    own += [EpochRow(), Pulse(cfg.paths.output_dir, cfg.paths.stage, later_epochs)]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))
     callbacks = [*own, *_callbacks(cfg)]
@@ -251,7 +254,7 @@ def build_trainer(
         del options["enable_checkpointing"]  # Lightning takes History for a checkpoint as well
     if not on_gpu(options):
         _adapt_to_cpu(options)
-    logger = build_logger(cfg, name) or False
+    logger = list(loggers) or False
     plugins = [*(options.pop("plugins", None) or []), WholeCheckpoints()]
     build = target(options)
     return build(callbacks=callbacks, logger=logger, plugins=plugins, default_root_dir=folder)

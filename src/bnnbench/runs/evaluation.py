@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -13,13 +13,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
-from bnnbench.records.fingerprint import choice
+from bnnbench.records.fingerprint import choice, run_name
 from bnnbench.records.foreign import taken, trusted_packages
-from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+from bnnbench.records.schema import finite
+from bnnbench.records.signature import (
+    BadCheckpoint,
+    Signature,
+    full_config,
+    read_checkpoint,
+    signature_of,
+)
 from bnnbench.records.store import read_identity
 from bnnbench.resolvers import ARRAYS, CLASS_FOLDERS, COUNTED
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluated import write_down
+from bnnbench.runs.loggers import as_tags, opened, tell
+from bnnbench.runs.run_log import About, Outcome, pictures_in
 from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.rebuilt import building
@@ -70,11 +79,16 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
             f"{_few(data.class_names)}: the data need class folders of the same names"
         )
     warn_of_normalisation(f"ckpt_path={cfg.ckpt_path}", seen, data.spec.mean, data.spec.std)
-    trainer = build_trainer(cfg, folder, quiet)
-    found = trainer.test(task, data, verbose=False)
-    if not found:
-        raise ValueError("trainer.limit_test_batches=0 leaves no image to evaluate")
-    metrics = found[0]
+    name = run_name(cfg)
+    with opened(cfg, About(name, "evaluate", as_tags(cfg.tags))) as loggers:
+        for logger in loggers.values():
+            logger.log_hyperparams({"ckpt_path": str(cfg.ckpt_path), **full_config(cfg)})
+        trainer = build_trainer(cfg, folder, quiet, name, loggers.values())
+        found = trainer.test(task, data, verbose=False)
+        if not found:
+            raise ValueError("trainer.limit_test_batches=0 leaves no image to evaluate")
+        metrics = found[0]
+        tell(loggers, _outcome(metrics, task, folder, signature))
     score = metrics[f"test/{task.headline}"]
     write_down(cfg, signature, task, data, trainer, metrics, folder)
     return score
@@ -109,6 +123,16 @@ def _found(cfg: DictConfig, signature: Signature | None) -> Iterator[None]:
             f"{error}; for a checkpoint whose data lie elsewhere now, type "
             f"dataset={option} dataset.{place}=<where>"
         ) from error
+
+
+def _outcome(
+    metrics: Mapping[str, float], task: Task, folder: Path, signature: Signature | None
+) -> Outcome:
+    """What a logger is given of an evaluation."""
+    numbers = {f"last/{name}": value for name, value in finite(dict(metrics)).items()}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    of = {"run": signature.name} if signature else {}
+    return Outcome(known | {"test_images": task.eval_images} | of, pictures=pictures_in(folder))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -29,6 +29,8 @@ from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.continued import origin_of
 from bnnbench.runs.counted import counted
 from bnnbench.runs.hushed import hush
+from bnnbench.runs.loggers import build_loggers
+from bnnbench.runs.run_log import About
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
 from bnnbench.runs.twin import check_twin, twin_of
@@ -155,7 +157,8 @@ def _check_trainer(cfg: DictConfig, here: bool) -> None:
             own.trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
     with TemporaryDirectory() as folder:
         own.paths.output_dir = folder
-        build_trainer(own, Path(folder), quiet=True, name="preflight")
+        loggers = build_loggers(own, About("preflight"))
+        build_trainer(own, Path(folder), True, "preflight", loggers.values())
 
 
 def _check_checkpoints(cfg: DictConfig) -> None:

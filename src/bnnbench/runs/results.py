@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import lightning as L
@@ -179,15 +179,29 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def place_after(records: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Epochs and steps of a whole run before the stage that follows stages of these records.
+
+    A stage's final evaluation has a step of its own. Where steps are not known an epoch is one.
+    """
+    epochs = [list(record["history"].get("epoch") or []) for record in records]
+    known = [record["history"].get("step") for record in records]
+    last = [(step or epoch or [-1])[-1] for step, epoch in zip(known, epochs, strict=True)]
+    return sum(map(len, epochs)), sum(int(step) + 2 for step in last)
+
+
 def _joined(histories: list[dict[str, list[float]]]) -> dict[str, list[float | None]]:
-    """One history, the epochs counted through; a metric that a stage has not is None there."""
+    """One history, epochs and steps counted through; None where a stage has not the metric."""
     names = dict.fromkeys(name for history in histories for name in history)
     joined: dict[str, list[float | None]] = {name: [] for name in names}
-    for history in histories:
+    for number, history in enumerate(histories):
         before, length = len(joined["epoch"]), len(history["epoch"])
         for name in names:
             joined[name] += history.get(name, [None] * length)
         joined["epoch"][before:] = range(before, before + length)
+        if "step" in history:
+            _, first = place_after([{"history": each} for each in histories[:number]])
+            joined["step"][before:] = [first + step for step in history["step"]]
     return joined
 
 

@@ -202,5 +202,6 @@ def reused(result: dict[str, Any]) -> str:
 
 
 def needs_replay(run: Run) -> bool:
-    """Whether the logger of a finished run's config has not seen it."""
-    return "_target_" in run.cfg.logger and run.cfg.logger.name not in logged_by(run.folder)
+    """Whether a logger of a finished run's config has not seen it."""
+    chosen = {str(key) for key, node in run.cfg.logger.items() if node}
+    return bool(chosen - set(logged_by(run.folder)))

@@ -10,44 +10,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from bnnbench.backbones.stems import told
-from bnnbench.checks.options import check_evaluation
-from bnnbench.config import to_dict
-from bnnbench.data.base import ImageData
 from bnnbench.metrics import count_operations
-from bnnbench.records import provenance
-from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.durable import sweep
-from bnnbench.records.fallback import Start, start_of, tidy
-from bnnbench.records.signature import Signature, full_config
-from bnnbench.records.stamps import remember
+from bnnbench.records.fallback import tidy
 from bnnbench.records.store import (
-    last_weights,
-    mark_logged,
-    read_record,
     score_of,
-    write_identity,
     write_json,
 )
-from bnnbench.runs import continued, results, signals
+from bnnbench.runs import results, signals
 from bnnbench.runs.allocator import keep_freed_memory
-from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
 from bnnbench.runs.hushed import hush
-from bnnbench.runs.loggers import finish
-from bnnbench.runs.metrics_file import MetricsFile
+from bnnbench.runs.loggers import as_tags, opened, reached, tell
 from bnnbench.runs.preflight import check_settings, check_stages
-from bnnbench.runs.reuse import Run, check_data, check_owner, check_start, stamp_cache
+from bnnbench.runs.reuse import Run, check_owner, check_start, stamp_cache
+from bnnbench.runs.run_log import About, outcome_of
 from bnnbench.runs.stages import Stage, stages
-from bnnbench.runs.teacher import build_teacher, check_classes
-from bnnbench.runs.told import beginning, later_epochs
+from bnnbench.runs.training import Training, input_size, trained
 from bnnbench.runs.twin import trained_twin
 
 log = logging.getLogger(__name__)
@@ -77,18 +61,15 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     keep_freed_memory()
     hush()
     gc.collect()  # a finished job's modules live on until collected
-    try:
-        with recorded_failure(folder):
-            check_settings(cfg)
-            if not cfg.train:
-                return evaluate(cfg, folder, quiet, typed)
-            check_start(cfg)
-            if cfg.force:
-                return _forced(cfg, folder, quiet)
-            check_owner(run := Run(cfg, folder))
-            return _finished(run, quiet)
-    finally:
-        finish(cfg)
+    with recorded_failure(folder):
+        check_settings(cfg)
+        if not cfg.train:
+            return evaluate(cfg, folder, quiet, typed)
+        check_start(cfg)
+        if cfg.force:
+            return _forced(cfg, folder, quiet)
+        check_owner(run := Run(cfg, folder))
+        return _finished(run, quiet)
 
 
 def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -101,7 +82,6 @@ def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
         rank_zero_only(finish_exchange)(folder)  # of a run of another config
         rank_zero_only(prepare)(run)
         score = _finished(run, quiet)
-        finish(beside)  # it writes into the folder that moves
     else:
         score = score_of(result)
     rank_zero_only(finish_exchange)(folder)
@@ -124,27 +104,20 @@ def _sweep(run: Run) -> None:
 
 def _train(run: Run, quiet: bool) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
-    records: list[dict[str, Any]] = []
-    earlier: list[Stage] = []
     planned = stages(run.cfg)
     started = bool(run.cfg.recipe.get("start"))
     if len(planned) > 1 or run.cfg.teacher.name != "none" or started or _resizes(planned):
         check_stages(run.cfg)
     twin = trained_twin(run.cfg, lambda r: execute(r.cfg, r.folder, quiet)) if started else None
-    for number, stage in enumerate(planned, 1):
-        record = read_record(stage.folder / "stage.json") if stage.name else None
-        if record is None or record["fingerprint"] != stage.run.fingerprint:
-            later = later_epochs(planned[number:])
-            record = _train_stage(stage, earlier, quiet, run, later, twin)
-        records.append(record)
-        earlier.append(stage)
-    # the run's own, not its last stage's
-    whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
-    result = results.combined(records) | whole
-    if twin is not None:
-        result["started_from"] = twin.name
-    rank_zero_only(write_json)(run.folder / "result.json", result)
-    rank_zero_only(mark_logged)(run.folder, run.cfg.logger.name)
+    with opened(run.cfg, About(run.name, "train", as_tags(run.cfg.tags))) as loggers:
+        records = trained(Training(run, planned, quiet, loggers, twin))
+        # the run's own, not its last stage's
+        whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
+        start = {} if twin is None else {"started_from": twin.name}
+        result = results.combined(records) | whole | start
+        rank_zero_only(write_json)(run.folder / "result.json", result)
+        tell(loggers, outcome_of(result, run.folder))
+    reached(loggers, run.folder)
     for stage in planned:
         tidy(stage.folder)
     return score_of(result)
@@ -154,93 +127,9 @@ def _resizes(planned: Sequence[Stage]) -> bool:
     return any(stage.cfg.dataset.get("resize") for stage in planned)
 
 
-def _train_stage(
-    stage: Stage,
-    earlier: list[Stage],
-    quiet: bool,
-    whole: Run,
-    later: int | None,
-    twin: Run | None,
-) -> dict[str, Any]:
-    cfg = stage.cfg
-    origin = continued.origin_of(cfg)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = build_datamodule(cfg)
-    teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
-    task = build_task(cfg, data.evaluates_on, teacher)
-    if twin is not None and not earlier:
-        load_weights(task.net, last_weights(twin.folder), strict=False)
-    if stage.continues:
-        load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
-    task.signature = _signature(stage, data, whole)
-    check_classes(cfg, task.signature.classes)
-    if (line := told(to_dict(cfg.backbone))) is not None:
-        rank_zero_only(log.info)(line)
-    cost = count_operations(task.net, _input_size(cfg)).as_dict()
-    name = f"{whole.name}/{cfg.paths.stage}".rstrip("/")
-    start = _start(stage.folder, task.signature)
-    facts = {} if origin is None else {"continued": origin.described(task, cfg.trainer.max_epochs)}
-    if origin is not None:
-        rank_zero_only(log.info)(continued.told(facts["continued"], cfg.trainer.max_epochs))
-        if start.file is None:
-            start = continued.begin(origin, task, cfg.trainer.max_epochs, stage.folder)
-    trainer = build_trainer(cfg, stage.folder, quiet, name, later)
-    check_evaluation(trainer, data)
-    if trainer.logger is not None:
-        trainer.logger.log_hyperparams(stage.run.config)
-    if isinstance(trainer.logger, MetricsFile):
-        trainer.logger.begin(start.steps)
-    device = provenance.device(trainer.strategy.root_device)
-    rank_zero_only(print)(beginning(stage, whole, data, start.epochs, device), flush=True)
-    trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
-    final = trainer.test if data.evaluates_on == "test" else trainer.validate
-    last = final(task, data, verbose=False)[0]
-    record = results.identity(stage.run, task) | {"operations": cost}
-    record |= results.measured(cfg, task, data, trainer, last)
-    record |= {"stage": stage.name} | facts
-    if stage.name:
-        rank_zero_only(write_json)(stage.folder / "stage.json", record)
-    return record
-
-
-def _signature(stage: Stage, data: ImageData, whole: Run) -> Signature:
-    """Read the data, take the run's folder for them, and say whose the checkpoints will be."""
-    data.prepare_data()
-    data.setup("fit")
-    rank_zero_only(remember)(stage.run.dataset, data.stamp, stamp_cache(whole.cfg))
-    if stage.run.dataset == whole.dataset:  # a stage may have data of its own
-        check_data(whole.folder, data.stamp)
-        identity = {"name": whole.name, "fingerprint": whole.fingerprint, "data_stamp": data.stamp}
-        rank_zero_only(write_identity)(whole.folder, identity)
-    return Signature(
-        name=whole.name,
-        fingerprint=stage.run.fingerprint,
-        stage=stage.name,
-        config=full_config(stage.cfg),
-        data_stamp=data.stamp,
-        classes=list(data.class_names),
-        mean=list(data.spec.mean),
-        std=list(data.spec.std),
-    )
-
-
-def _start(folder: Path, signature: Signature) -> Start:
-    """Where a run or stage in ``folder`` starts, or goes on from its own undamaged checkpoint."""
-    start, warnings = start_of(folder, signature)
-    for warning in warnings:
-        rank_zero_only(log.warning)(warning)
-    if start.file is not None:
-        log.info("resuming from %s", start.file)
-    return start
-
-
 def _count(run: Run) -> float:
     """A run of no epochs: operations and sizes only."""
     task = last_task(run.cfg)
-    cost = count_operations(task.net, _input_size(run.cfg)).as_dict()
+    cost = count_operations(task.net, input_size(run.cfg)).as_dict()
     write_json(run.folder / "result.json", results.counted(run, task, cost))
     return math.nan
-
-
-def _input_size(cfg: DictConfig) -> tuple[int, int, int]:
-    return cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size

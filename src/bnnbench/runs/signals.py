@@ -55,6 +55,11 @@ def check() -> None:
         raise Ended(_state.signum)
 
 
+def is_ending() -> bool:
+    """Whether a signal has come, so that what fails now may fail by it."""
+    return _state.signum is not None
+
+
 def tell(rest: str = "the same command goes on") -> None:
     """The one line of an end by a signal, which is not told again: which, where, and the rest."""
     if _state.signum is None or _state.told or rank() > 0:

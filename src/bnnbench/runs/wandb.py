@@ -3,64 +3,149 @@
 from __future__ import annotations
 
 import configparser
-import logging
+import hashlib
+import json
 import netrc
 import os
+import re
 import socket
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.client import HTTPException
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-log = logging.getLogger(__name__)
+from bnnbench.records.store import write_json
+from bnnbench.runs.run_log import About, Outcome, RunLog, Status
 
 SERVER = "https://api.wandb.ai"
 ANSWER_S = 5.0  # that the server has for its first answer
 UPLOAD_S = 120  # that a finished run has for its last uploads; wandb itself waits for ever
 KEY_LENGTH = 40  # of wandb's shortest keys
+ID_LENGTH, TAG_LENGTH = 100, 64  # wandb takes 128 and 64 characters
+EXIT_CODES: dict[Status, int] = {"success": 0, "failed": 1, "cut": 255}  # as wandb has of Ctrl-C
+LINKS = "links.json"  # in a run's folder
 _GATEWAY = (502, 503, 504)  # a proxy answers in the server's place
 
 
-class RunLogger(WandbLogger):
-    """Lightning's logger; where wandb breaks in the middle of a training, that goes on without."""
+class WandbLog(RunLog, WandbLogger):
+    """Lightning's logger with an epoch as its axis; a run of the same id goes on in that run.
 
-    _broken = False
+    What is logged at one step is one row. Its summary has the last value of every metric, and what
+    a result tells beside them.
+    """
 
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """The first that a run asks of wandb. ValueError where it cannot begin."""
+    key = "wandb"
+
+    def __init__(self, about: About, project: str, folder: str, group: str | None) -> None:
+        tags = sorted({tag[:TAG_LENGTH] for tag in about.tags})
+        settings = {"group": group, "job_type": about.job, "tags": tags}
+        super().__init__(about.name, folder, id=run_id(about.name), project=project, **settings)
+        self._wandb_init.pop("anonymous", None)  # of which wandb warns, whatever it is
+        self._folder = Path(folder)
+        self._row: dict[str, Any] = {}
+        self._step: int | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run, begun when it is asked for first. ValueError where it cannot begin."""
+        import wandb
         from wandb.errors import Error
 
+        if self._experiment is None:
+            try:
+                self._experiment = wandb.init(**self._wandb_init)
+            except Error as error:
+                raise ValueError(
+                    f"logger=wandb: {error}; WANDB_MODE=offline logs without its server"
+                ) from error
+            self._experiment.define_metric("epoch")
+            self._experiment.define_metric("*", step_metric="epoch")
+        return self._experiment
+
+    def write_row(self, row: dict[str, Any], step: int) -> None:
+        if step != self._step:
+            self._flush()
+        self._row |= row
+        self._step = step
+        if any(name.startswith("train/") for name in row):  # an epoch's last
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._row:
+            self.experiment.log(self._row | {"trainer/global_step": self._step})
+        self._row = {}
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        import wandb
+
+        self._flush()
+        for (epoch, _), taken in groupby(outcome.histograms, lambda each: (each.epoch, each.step)):
+            arrays = {each.name: (np.array(each.counts), np.array(each.edges)) for each in taken}
+            row: dict[str, Any] = {n: wandb.Histogram(np_histogram=a) for n, a in arrays.items()}
+            self.experiment.log(row | {"epoch": epoch})
+        pictures = {f"pictures/{name}": wandb.Image(str(f)) for name, f in outcome.pictures.items()}
+        if pictures:
+            self.experiment.log(pictures | {"epoch": outcome.epochs})
+        self.experiment.summary.update(outcome.summary)
+
+    def end(self, status: Status) -> None:
+        """Finish it: the next run of this process would write into it."""
+        run = self._experiment
+        if run is None:
+            return
         try:
-            super().log_hyperparams(params)
-        except Error as error:
-            raise ValueError(
-                f"logger=wandb: {error}; WANDB_MODE=offline logs without its server"
-            ) from error
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if not self._broken:
-            self._broken = not survives(lambda: super(RunLogger, self).log_metrics(metrics, step))
+            if not self.broken:
+                self._flush()
+                remember_link(self._folder, run)
+            run.finish(exit_code=EXIT_CODES[status])
+        except Exception:
+            leave_broken()
+            raise
 
 
-def survives(call: Callable[[], Any]) -> bool:
-    """Whether wandb did what it was asked; a warning says what is lost where it did not."""
+def run_id(name: str) -> str:
+    """Of the run of a name, always the same: ``ID_LENGTH`` characters at most that wandb takes."""
+    text = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if text == name and len(text) <= ID_LENGTH:
+        return text
+    return f"{text[: ID_LENGTH - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def remember_link(folder: Path, run: Any) -> None:
+    """Keep the address of a run that has one, of those that are online, for tables of its sweep."""
+    if not run.offline and run.url:
+        write_json(folder / LINKS, {"wandb": run.url})
+
+
+def link_of(folder: Path) -> str | None:
+    """The address of the run that lies in ``folder``; None where it is not known."""
     try:
-        call()
-    except Exception as error:  # of its process, its sockets, its disk: wandb names no common class
-        log.warning("wandb stopped (%s: %s): the run goes on without it", _name(error), error)
-        return False
-    return True
+        link = json.loads((folder / LINKS).read_text())["wandb"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return link if isinstance(link, str) and link.startswith(("https://", "http://")) else None
+
+
+def leave_broken() -> None:
+    """Forget a run that cannot be finished: the next one would ask its dead process."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
+    wandb.run = None
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 def choose_mode(folder: Path | str) -> None:

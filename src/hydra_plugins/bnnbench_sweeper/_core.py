@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf, open_dict
@@ -112,6 +113,8 @@ def _tell_reused(sweep: Sweep, finished: Sequence[Planned]) -> list[Seen]:
 
             with open_dict(planned.cfg):
                 planned.cfg.paths.output_dir = str(folder)
+                if planned.cfg.logger.get("wandb"):
+                    planned.cfg.logger.wandb.group = sweep.name
             replay(planned.cfg, folder, result)
     return cells
 
@@ -133,7 +136,7 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
         check_processes(cfgs, sweep.config.hydra.launcher._target_)
         folders = [sweep.runs_dir / planned.cell.run for planned in pending]
         preflight(cfgs, folders, here=_is_local(sweep))
-        if any(cfg.logger.name == "wandb" for cfg in cfgs):
+        if any(cfg.logger.get("wandb") for cfg in cfgs):
             from bnnbench.runs.wandb import choose_mode
 
             choose_mode(sweep.runs_dir / "*")  # once: workers have our environment
@@ -217,8 +220,9 @@ def _show_table(sweep: Sweep) -> None:
     figures = sorted(file.name for file in sweep.folder.glob("*.png"))
     written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
     print(f"Written to {sweep.folder}: {written}", flush=True)
-    if OmegaConf.select(sweep.config, "logger.name") == "wandb":
-        from bnnbench.sweep.wandb import log_summary
+    chosen: Mapping[Any, Any] = sweep.config.get("logger") or {}
+    if set(chosen) - {"csv"}:
+        from bnnbench.sweep.summary import log_summary
 
         log_summary(sweep.config, sweep.name, table)
 

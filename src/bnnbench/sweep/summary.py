@@ -1,0 +1,119 @@
+"""A sweep in its loggers: one summary run a sweep, which holds its table, its runs and figures."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bnnbench.runs.loggers import as_tags, build_loggers
+from bnnbench.runs.mlflow import MlflowLog
+from bnnbench.runs.run_log import About, RunLog
+from bnnbench.runs.tensorboard import TensorBoardLog
+from bnnbench.runs.wandb import WandbLog, link_of
+
+if TYPE_CHECKING:
+    from bnnbench.report.tables import Table
+
+GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "table", "scale")
+LINK = "wandb"  # the column of runs' addresses
+TEXTS = ("run", "fingerprint", "commit", "data_stamp")  # whatever digits they are of
+_MISSING, _MARKS = ("", "-"), "†^*§"
+_NUMBER = re.compile(r"(-?\d+(?:\.\d*)?(?:e-?\d+)?)(?: ± (\d+(?:\.\d*)?))?[†^*§]*")
+Columns = dict[str, list[Any]]
+
+
+def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
+    """Give the sweep's table, runs and figures to its loggers, as a run named after the sweep.
+
+    The same sweep goes on with the same run. In wandb the table is ``comparison``, the runs are
+    ``runs``, with their addresses where they are known, and each PNG of the sweep's folder stands
+    under its own name; MLflow has them as artifacts, TensorBoard the table as text and the figures.
+    A logger that breaks leaves the sweep without it, with a warning.
+    """
+    folder = Path(cfg.paths.sweeps_dir) / sweep_name
+    folder.mkdir(parents=True, exist_ok=True)
+    own = cfg.copy()
+    OmegaConf.set_readonly(own, False)
+    OmegaConf.set_struct(own, False)
+    own.paths.output_dir = str(folder)
+    own.logger.pop("csv", None)  # table.csv and runs.csv stand there
+    if "wandb" in own.logger:
+        own.logger.wandb.group = sweep_name
+    about = About(f"table {sweep_name}", "summary", as_tags(cfg.tags))
+    for logger in build_loggers(own, about).values():
+        if isinstance(logger, RunLog):
+            logger.begin(1)  # goes on where it was
+            logger.attempt(lambda logger=logger: _log(logger, cfg, folder, table))
+            logger.close("failed" if logger.broken else "success")
+
+
+def _log(logger: RunLog, cfg: DictConfig, folder: Path, table: Table) -> None:
+    config = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in GROUPS}
+    logger.log_hyperparams(config | {"seed": cfg.seed})
+    figures = sorted(folder.glob("*.png"))
+    if isinstance(logger, WandbLog):
+        _to_wandb(logger, table, runs_of(folder, Path(cfg.paths.runs_dir)), figures)
+    elif isinstance(logger, MlflowLog):
+        for file in (*sorted(folder.glob("table.*")), *sorted(folder.glob("*runs.csv")), *figures):
+            logger.experiment.log_artifact(logger.run_id, str(file))
+    elif isinstance(logger, TensorBoardLog):
+        logger.log_pictures({file.stem: file for file in figures}, 0)
+        logger.experiment.add_text("comparison", table.markdown(), 0)
+
+
+def _to_wandb(logger: WandbLog, table: Table, runs: Columns, figures: list[Path]) -> None:
+    import wandb
+
+    def as_table(columns: Columns) -> Any:
+        lines = [list(line) for line in zip(*columns.values(), strict=True)]
+        return wandb.Table(columns=list(columns), data=lines)
+
+    comparison = typed({n: [row[i] for row in table.rows] for i, n in enumerate(table.header)})
+    logged = {"comparison": as_table(comparison)} | ({"runs": as_table(runs)} if runs else {})
+    logger.experiment.log(logged | {file.stem: wandb.Image(str(file)) for file in figures})
+
+
+def runs_of(folder: Path, runs_dir: Path) -> Columns:
+    """The runs of a sweep as its ``runs.csv`` has them, with their addresses where any is known."""
+    file = folder / "runs.csv"
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    columns = typed({name: [row[name] for row in rows] for name in (rows[0] if rows else ())})
+    links = [link_of(runs_dir / row["run"]) for row in rows]
+    return columns | ({LINK: links} if any(links) else {})
+
+
+def typed(columns: Mapping[str, list[str]]) -> Columns:
+    """Columns of texts as numbers or truth values where all that is in one is such, else as texts.
+
+    What is missing is None. The spread of ``97.50 ± 0.21`` is a column of its own, marks go.
+    """
+    found: Columns = {}
+    for marked, texts in columns.items():
+        name = marked.rstrip(_MARKS)
+        given = [text for text in texts if text not in _MISSING]
+        parts = {text: _NUMBER.fullmatch(text) for text in given}
+        if given and all(text in ("true", "false") for text in given):
+            found[name] = [None if text in _MISSING else text == "true" for text in texts]
+        elif given and all(parts.values()) and name not in TEXTS:
+            found[name] = [_part(parts.get(text), 1) for text in texts]
+            spread = [_part(parts.get(text), 2) for text in texts]
+            if any(value is not None for value in spread):
+                found[f"{name} ±"] = spread
+        else:
+            found[name] = [None if text in _MISSING else text for text in texts]
+    return found
+
+
+def _part(match: re.Match[str] | None, number: int) -> float | int | None:
+    text = match[number] if match else None
+    if text is None:
+        return None
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
