@@ -70,6 +70,7 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
         (["train=false"], "ckpt_path"),
         (["+debug=fdr"], "+debug=fdr: the config has debug already: type debug=fdr"),
         (["-m", "++quantizer=xnor,bnn"], "type quantizer=xnor,bnn"),
+        (["logger=[csv,foo]"], "there is no foo; choose of csv, mlflow, none, tensorboard, wandb"),
         (["logger=null"], "leave it out, or choose one of csv, mlflow, none, tensorboard, wandb"),
         (["~recipe"], "give recipe=<value>"),
         (["-m", "~tags", "seed=0,1"], "give tags=<value>"),

@@ -354,6 +354,9 @@ def test_a_histogram_in_an_event_file_is_the_weights(compose: Compose, short: li
     assert last.step == taken["step"]
     counts = np.array(last.histogram_value.bucket)
     assert counts[counts > 0].tolist() == [float(c) for c in taken["counts"] if c]
+    limits = np.array(last.histogram_value.bucket_limit)[counts > 0]
+    edges = np.linspace(-taken["range"], taken["range"], len(taken["counts"]) + 1)
+    assert limits == pytest.approx(edges[1:][np.array(taken["counts"]) > 0])
     assert last.histogram_value.max == pytest.approx(taken["range"])
     assert last.histogram_value.num == sum(taken["counts"])
 

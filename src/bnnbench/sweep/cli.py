@@ -95,9 +95,10 @@ def check_sweeper(argv: list[str]) -> None:
 
 
 def check_groups(argv: list[str], conf: Path) -> None:
-    """Refuse `+<group>=<option>` and `<group>=null` of a group of `conf`, with a SystemExit.
+    """Refuse `+<group>=<option>`, `<group>=null` and `<group>=[<unknown>]` of a group of `conf`.
 
-    Hydra would speak of several values, or of a NoneType, and not name the group.
+    With a SystemExit: Hydra would speak of several values, or of a NoneType, and not name the
+    group, and of a list not the options.
     """
     for word in argv[1:]:
         group, _, option = word.lstrip("+").partition("=")
@@ -105,9 +106,13 @@ def check_groups(argv: list[str], conf: Path) -> None:
             continue
         if word.startswith("+"):
             raise SystemExit(f"{word}: the config has {group} already: type {group}={option}")
+        options = sorted(file.stem for file in (conf / group).glob("*.yaml"))
         if option == "null":
-            options = ", ".join(sorted(file.stem for file in (conf / group).glob("*.yaml")))
-            raise SystemExit(f"{word}: leave it out, or choose one of {options}")
+            raise SystemExit(f"{word}: leave it out, or choose one of {', '.join(options)}")
+        several = re.fullmatch(r"\[([\w, -]*)\]", option)
+        for name in several[1].replace(" ", "").split(",") if several else ():
+            if name and name not in options:
+                raise SystemExit(f"{word}: there is no {name}; choose of {', '.join(options)}")
 
 
 @contextmanager
