@@ -49,11 +49,26 @@ class BinaryConv2d(nn.Conv2d):
             x = F.pad(x, [int(pw), int(pw), int(ph), int(ph)], value=self.padding_value)
             out = F.conv2d(x, weight, self.bias, self.stride, 0, self.dilation, self.groups)
         elif taps := _single_window(self, x):
-            weight = weight[taps]  # the others meet padding alone
+            weight = _Taps.apply(weight, taps)  # the others meet padding alone
             out = F.conv2d(x, weight, self.bias, self.stride, 0, 1, self.groups)
         else:
             out = self._conv_forward(x, weight, self.bias)
         return out if self.output is None else self.output(out, input)
+
+
+class _Taps(torch.autograd.Function):
+    """``weight[taps]``, whose gradient keeps the memory format of the weight."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, taps: tuple[slice, ...]) -> Tensor:
+        ctx.weight, ctx.taps = weight.detach(), taps
+        return weight[taps]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        whole = torch.zeros_like(ctx.weight)
+        whole[ctx.taps] = grad
+        return whole, None
 
 
 def _single_window(conv: nn.Conv2d, x: Tensor) -> tuple[slice, ...] | None:

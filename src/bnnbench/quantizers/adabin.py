@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, per_filter, scaled_sign
-from bnnbench.quantizers.parts import column, in_parts, moments, parts, to_signs
+from bnnbench.quantizers.parts import column, in_parts, moments, parts, rounded_mean, to_signs
 from bnnbench.quantizers.surrogate import approx_sign, ede, sign_ste
 
 EPS = 1e-12  # a constant filter has alpha_w = 0, and alpha_a may meet 0 on its way
@@ -33,7 +33,7 @@ class _TwoValues(torch.autograd.Function):
         for w, out, a, b in parts(weight, value, alpha, beta):
             variance, mean = moments(w)
             a.copy_(variance).add_(EPS**2).sqrt_()
-            b.copy_(mean)
+            b.copy_(rounded_mean(w, variance, mean))
             to_signs(torch.sub(w, b, out=out)).mul_(a).add_(b)
         ctx.save_for_backward(weight, alpha, beta, k, t)
         return value
