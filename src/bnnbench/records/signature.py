@@ -165,7 +165,7 @@ def not_finite(content: Mapping[str, Any]) -> str | None:
 
 def is_finite(leaf: object) -> bool:
     """Whether ``leaf`` is no tensor of floats, or one of finite numbers alone."""
-    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+    if not isinstance(leaf, Tensor):
         return True
     # A sum is a fifth of the work, and finite only where every element is; large ones overflow.
     return bool(torch.isfinite(leaf.sum())) or bool(torch.isfinite(leaf).all())
