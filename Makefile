@@ -43,8 +43,8 @@ format: install ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## print speed and memory as ratios of one run
-	$(BIN)/python tests/bench.py
+bench: install ## print speed and memory as ratios of one run: PARTS="floor loop", all by default
+	$(BIN)/python tests/bench.py $(if $(PARTS),--parts $(PARTS))
 
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \

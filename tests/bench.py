@@ -6,6 +6,7 @@ of them alike; medians and quartiles of step time are printed, ratios are of med
 forward, backward, SGD and what the method does to its weights around them.
 
 python tests/bench.py --parts eager --methods adabin,xnor --rounds 5   # some methods, one part
+make bench PARTS=floor   # parts by name, see --help
 """
 
 from __future__ import annotations
@@ -452,12 +453,17 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
-    parts += ("regularizers", "teachers", "augmentation")
+    parts += ("regularizers", "teachers", "augmentation", "floor")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--methods", type=methods, default="all", help="a,b,...")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
+    modes, nets = ("eager", "compiled"), ("resnet20_32", "resnet18_8", "resnet18_32")
+    parser.add_argument("--modes", nargs="+", choices=modes, default=modes, help="of floor")
+    parser.add_argument("--networks", nargs="+", choices=nets, default=nets, help="of floor")
     arguments = parser.parse_args()
+    from bench_floor import bench_floor  # which takes its tools from here
+
     keep_freed_memory()  # as every run of the suite does
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -474,6 +480,7 @@ def main() -> None:
         "regularizers": lambda: bench_regularizers(arguments),
         "teachers": lambda: bench_teachers(arguments),
         "augmentation": lambda: bench_augmentation(arguments),
+        "floor": lambda: bench_floor(arguments),
     }
     for part, function in work.items():
         if part == "compiled" and shutil.which("g++") is None:

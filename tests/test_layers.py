@@ -93,6 +93,48 @@ def test_padding_value_stands_around_the_quantized_map(name, padding_value, padd
     torch.testing.assert_close(conv(x), F.conv2d(padded, weight, conv.bias, 2, 0, 2))
 
 
+SINGLE = [  # map, kernel, stride, padding; then what of the kernel meets the map
+    (1, 3, 1, 1, (1, 1)),
+    (1, 3, 2, 1, (1, 1)),
+    (2, 3, 2, 1, (2, 2)),
+    (3, 3, 4, 1, (2, 2)),
+    (2, 5, 2, 2, (2, 2)),
+    ((1, 2), 3, (1, 2), 1, (1, 2)),
+    (2, 3, 1, 1, None),  # two windows a side
+    (1, 1, 1, 0, None),
+    (3, 3, 1, 0, None),  # all of it
+    ((1, 4), 3, 1, 1, None),
+]
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "met"), SINGLE)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_taps_that_meet_padding_alone_are_left_out_and_nothing_changes(
+    monkeypatch, size, kernel, stride, padding, met, groups
+):
+    spec = load_quantizer("adabin")
+    conv = spec.conv2d(4, 6, kernel, stride=stride, padding=padding, groups=groups).double()
+    size = (size, size) if isinstance(size, int) else size
+    x = torch.randn(3, 4, *size, dtype=torch.float64).requires_grad_()
+    wanted = F.conv2d(
+        conv.activation_quantizer(x),
+        conv.weight_quantizer(conv.weight),
+        conv.bias,
+        stride,
+        padding,
+        1,
+        groups,
+    )
+    gradient = torch.randn_like(wanted)
+    expected = torch.autograd.grad(wanted, (x, conv.weight), gradient)
+    used, plain = [], F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda x, w, *rest: used.append(w.shape) or plain(x, w, *rest))
+    out = conv(x)
+    assert tuple(used[0][2:]) == (met or conv.kernel_size)
+    torch.testing.assert_close(out, wanted)
+    torch.testing.assert_close(torch.autograd.grad(out, (x, conv.weight), gradient), expected)
+
+
 def test_convolution_is_an_ordinary_one():
     conv = load_quantizer("bnn").conv2d(4, 8, (3, 1), stride=2, padding=1, groups=2)
     assert isinstance(conv, nn.Conv2d)

@@ -48,9 +48,44 @@ class BinaryConv2d(nn.Conv2d):
             ph, pw = self.padding
             x = F.pad(x, [int(pw), int(pw), int(ph), int(ph)], value=self.padding_value)
             out = F.conv2d(x, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        elif taps := _single_window(self, x):
+            weight = _Taps.apply(weight, taps)  # the others meet padding alone
+            out = F.conv2d(x, weight, self.bias, self.stride, 0, 1, self.groups)
         else:
             out = self._conv_forward(x, weight, self.bias)
         return out if self.output is None else self.output(out, input)
+
+
+class _Taps(torch.autograd.Function):
+    """``weight[taps]``, whose gradient keeps the memory format of the weight."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, taps: tuple[slice, ...]) -> Tensor:
+        ctx.weight, ctx.taps = weight.detach(), taps
+        return weight[taps]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        whole = torch.zeros_like(ctx.weight)
+        whole[ctx.taps] = grad
+        return whole, None
+
+
+def _single_window(conv: nn.Conv2d, x: Tensor) -> tuple[slice, ...] | None:
+    """The taps of ``conv`` that meet the map ``x`` where it is one window with zeros around it.
+
+    On a map of one pixel that is one tap of nine, and convolving with it alone is the same sum.
+    """
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or conv.dilation != (1, 1):
+        return None
+    taps = [slice(None), slice(None)]
+    for size, kernel, stride, pad in zip(
+        x.shape[-2:], conv.kernel_size, conv.stride, conv.padding, strict=True
+    ):
+        if not 0 < pad < kernel or not 0 <= size + 2 * pad - kernel < stride:
+            return None
+        taps.append(slice(pad, pad + size))
+    return tuple(taps)
 
 
 class BinaryLinear(nn.Linear):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bnnbench.records.signature import (
     Signature,
     check_belongs,
     check_signature,
+    is_finite,
     read_checkpoint,
     sign,
     signature_of,
@@ -146,3 +148,19 @@ def test_signing_again_counts_no_signature(file: Path) -> None:
     before = checkpoint[KEY]["checksums"]
     sign(checkpoint, OWN)
     assert checkpoint[KEY]["checksums"] == before
+
+
+@pytest.mark.parametrize(
+    ("values", "finite"),
+    [
+        ([3e38, 3e38], True),  # whose sum is not
+        ([3e38, 3e38, -3e38, -3e38], True),
+        ([1.0, math.nan], False),
+        ([math.inf, -math.inf], False),
+        ([], True),
+    ],
+)
+def test_finite_is_what_every_element_is(values: list[float], finite: bool) -> None:
+    assert is_finite(torch.tensor(values)) == finite
+    assert is_finite(torch.tensor([1, 2]))
+    assert is_finite("text")

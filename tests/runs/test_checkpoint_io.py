@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,33 @@ def test_last_leaves_the_one_before_it_and_others_do_not(tmp_path: Path) -> None
             )
     found = {file.name: torch.load(file, weights_only=True)["epoch"] for file in tmp_path.iterdir()}
     assert found == {"last.ckpt": 2, "best.ckpt": 2, "previous.ckpt": 1}
+
+
+@pytest.mark.parametrize("bytes_", [1024, 100_000, 999_000])
+def test_a_full_disk_is_told_by_its_name(tmp_path: Path, bytes_: int) -> None:
+    last, content = tmp_path / "last.ckpt", CONTENT | {"state_dict": {"w": torch.ones(250_000)}}
+    WholeCheckpoints().save_checkpoint(content, last)
+    before, limits = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt cannot be written \(File too large\)"):
+            WholeCheckpoints().save_checkpoint(content, last)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert last.read_bytes() == before
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_the_best_epoch_is_kept_without_the_optimisers_state(
+    compose: Compose, short: list[str]
+) -> None:
+    cfg = compose(*short)
+    run.execute(cfg, Path(cfg.paths.output_dir), quiet=True)
+    folder = Path(cfg.paths.output_dir) / "checkpoints"
+    best, last = (torch.load(folder / f"{name}.ckpt") for name in ("best", "last"))
+    assert "optimizer_states" in last
+    assert "optimizer_states" not in best
+    assert best["state_dict"].keys() == last["state_dict"].keys()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

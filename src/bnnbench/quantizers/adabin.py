@@ -17,10 +17,47 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.quantizers.base import Decomposition, EDESchedule, Side, per_filter, scaled_sign
+from bnnbench.quantizers.parts import column, in_parts, moments, parts, rounded_mean, to_signs
 from bnnbench.quantizers.surrogate import approx_sign, ede, sign_ste
 
 EPS = 1e-12  # a constant filter has alpha_w = 0, and alpha_a may meet 0 on its way
 CENTERS = ("paper", "reference")
+
+
+class _TwoValues(torch.autograd.Function):
+    """``AdaBinWeight._plain`` in parts: its value and, operation by operation, its gradient."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, k: Tensor, t: Tensor) -> Tensor:
+        value, alpha, beta = torch.empty_like(weight), column(weight), column(weight)
+        for w, out, a, b in parts(weight, value, alpha, beta):
+            variance, mean = moments(w)
+            a.copy_(variance).add_(EPS**2).sqrt_()
+            b.copy_(rounded_mean(w, variance, mean))
+            to_signs(torch.sub(w, b, out=out)).mul_(a).add_(b)
+        ctx.save_for_backward(weight, alpha, beta, k, t)
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, alpha, beta, k, t = ctx.saved_tensors
+        grad_weight, axes, count = torch.empty_like(weight), per_filter(weight), weight[0].numel()
+        slope = k * t
+
+        def total(x: Tensor) -> Tensor:
+            return x.sum(dim=axes, keepdim=True)
+
+        for w, g, out, a, b in parts(weight, grad, grad_weight, alpha, beta):
+            u = (w - b).div_(a)
+            through = torch.mul(u, t, out=out).tanh_().square_().neg_().add_(1)
+            other = to_signs(u.clone()).mul_(g)
+            grad_alpha = total(other)
+            through.mul_(torch.mul(g, a, out=other)).mul_(slope)
+            grad_alpha = grad_alpha - total(u.div_(a).mul_(through))
+            grad_beta = total(g) - total(through.div_(a))
+            centred = torch.sub(w, w.mean(dim=axes, keepdim=True), out=other)
+            through.add_(centred.mul_(2 / count * (grad_alpha / (2 * a))).add_(grad_beta / count))
+        return grad_weight, None, None
 
 
 class AdaBinWeight(Side):
@@ -37,6 +74,11 @@ class AdaBinWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
+        if in_parts(weight):
+            return _TwoValues.apply(weight, self.schedule.k, self.schedule.t)  # pyright: ignore
+        return self._plain(weight)
+
+    def _plain(self, weight: Tensor) -> Tensor:
         alpha, beta = self._statistics(weight)
         code = sign_ste((weight - beta) / alpha, ede, self.schedule.k, self.schedule.t)
         return torch.addcmul(beta, alpha, code)

@@ -18,8 +18,10 @@ from bnnbench.quantizers.base import (
     EDESchedule,
     Side,
     mean_magnitude,
+    per_filter,
     scaled_sign,
 )
+from bnnbench.quantizers.parts import column, in_parts, moments, parts, to_signs
 from bnnbench.quantizers.standardise import EPS, unit_std
 from bnnbench.quantizers.surrogate import ede, sign_ste
 
@@ -27,6 +29,42 @@ from bnnbench.quantizers.surrogate import ede, sign_ste
 def power_of_two_scale(v: Tensor) -> Tensor:
     """``2^round(log2 E|v|)`` per filter, without gradient (Eq. 7)."""
     return torch.exp2(torch.log2(mean_magnitude(v.detach()) + EPS).round())
+
+
+class _Libra(torch.autograd.Function):
+    """``IRNetWeight._plain`` in parts: its value and, operation by operation, its gradient."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, k: Tensor, t: Tensor) -> Tensor:
+        value, std, scale = torch.empty_like(weight), column(weight), column(weight)
+        for w, out, s, a in parts(weight, value, std, scale):
+            centred = w - w.mean(dim=per_filter(w), keepdim=True)
+            s.copy_(moments(centred, correction=1)[0].sqrt_())
+            a.copy_(power_of_two_scale(torch.div(centred, s + EPS, out=out)))
+            to_signs(out).mul_(a)
+        ctx.save_for_backward(weight, std, scale, k, t)
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, std, scale, k, t = ctx.saved_tensors
+        grad_weight, axes, count = torch.empty_like(weight), per_filter(weight), weight[0].numel()
+        slope = k * t
+
+        def total(x: Tensor) -> Tensor:
+            return x.sum(dim=axes, keepdim=True)
+
+        for w, g, out, s, a in parts(weight, grad, grad_weight, std, scale):
+            centred, divisor = w - w.mean(dim=axes, keepdim=True), s + EPS
+            v = centred / divisor
+            through = torch.mul(v, t, out=out).tanh_().square_().neg_().add_(1)
+            through.mul_(g * a).mul_(slope)
+            grad_std = -total(v.div_(divisor).mul_(through))
+            factor = (grad_std / (s * 2)).masked_fill_(s == 0, 0).mul_(2 / (count - 1))
+            centred.sub_(centred.mean(dim=axes, keepdim=True)).mul_(factor)
+            through.div_(divisor).add_(centred)
+            through.add_(total(through).neg_().div_(count))
+        return grad_weight, None, None
 
 
 class IRNetWeight(Side):
@@ -38,6 +76,11 @@ class IRNetWeight(Side):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
+        if in_parts(weight):
+            return _Libra.apply(weight, self.schedule.k, self.schedule.t)  # pyright: ignore
+        return self._plain(weight)
+
+    def _plain(self, weight: Tensor) -> Tensor:
         v = unit_std(weight)
         return power_of_two_scale(v) * sign_ste(v, ede, self.schedule.k, self.schedule.t)
 

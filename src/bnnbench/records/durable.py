@@ -11,8 +11,10 @@ import os
 import platform
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 # As older versions wrote it, without a host, too.
 _TEMPORARY = re.compile(r"\..+?\.(?:json|ckpt|csv)\.(?:(?P<host>.+)\.)?(?P<pid>\d+)")
@@ -20,13 +22,16 @@ FOREIGN_S = 24 * 3600  # after which another machine's temporary file is nobody'
 
 
 def write_whole(
-    path: Path, content: bytes | memoryview, keep: Path | None = None, sync: bool = True
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    keep: Path | None = None,
+    sync: bool = True,
 ) -> None:
     """Replace the file at ``path``: a reader, or a crash, finds the old content or the new one.
 
     Args:
         path: of the file; missing folders are made.
-        content: all of it.
+        content: all of it, or what writes it into an open file.
         keep: where the file that stood at ``path`` goes; nothing is lost in between.
         sync: whether it has to outlive a power failure, which costs time.
 
@@ -37,7 +42,10 @@ def write_whole(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -37,7 +36,36 @@ class WholeCheckpoints(TorchCheckpointIO):
                 f"{file} is not written, {place} holds values that are no finite numbers: lower "
                 "recipe.lr or set trainer.gradient_clip_val"
             )
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
         keep = file.with_name("previous.ckpt") if file.name == "last.ckpt" else None
-        write_whole(file, buffer.getbuffer(), keep)
+        write_whole(file, lambda opened: _save(checkpoint, opened), keep)
+
+
+class _Watched:
+    """An open file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.flush = file, file.flush
+        self.error: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        """As of a file; torch puts an error of its own in the place of what this raises."""
+        try:
+            return self.file.write(part)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """Write straight into the file: a copy in memory costs as much time as all the rest.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    watched = _Watched(file)
+    try:
+        torch.save(checkpoint, cast(BinaryIO, watched))
+    except Exception as error:
+        if watched.error is not None:
+            raise watched.error from error
+        raise
