@@ -4,10 +4,10 @@ With activations ``a = sa * c + oa`` and weights ``w = sw * b + ow`` (``c`` and 
 
     conv(a, w) = sa sw S + sa ow W + oa (sw B + ow N)
 
-where ``S = conv(c, b)`` is the sum that the kernel counts, ``W`` the sum of the codes in the window,
-``B`` the sum of the weight's bits that lie inside the map and ``N`` their number. The last term
-depends on the position alone: one row of channels for each way in which the window can hang over
-the border. Outside the map a code counts nothing, so a zero border is exact for all of them.
+where ``S = conv(c, b)`` is the sum that the kernel counts, ``W`` the sum of the codes in the
+window, ``B`` the sum of the weight's bits that lie inside the map and ``N`` their number. The last
+term depends on the position alone: one row of channels for each way in which the window can hang
+over the border. Outside the map a code counts nothing, so a zero border is exact for all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnnbench.runtime import layout
 from bnnbench.runtime.epilogue import Binarizer, Epilogue, channels, over_map
+from bnnbench.runtime.kernel import Kernel, active
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,23 @@ class PackedConv2d(nn.Module):
     @property
     def path(self) -> str:
         """Where the layer is computed: ``kernel: ...`` or ``float: ...`` and why."""
-        return "float: the kernel is not built yet"
+        kernel, which = self.engine
+        return f"{'kernel' if kernel else 'float'}: {which}"
+
+    @property
+    def engine(self) -> tuple[Kernel | None, str]:
+        """The kernel that computes the layer, and its name; or None, and why."""
+        return self.derived("engine", self.choose)
+
+    def choose(self) -> tuple[Kernel | None, str]:
+        """The same, found out."""
+        obstacle = layout.obstacle(self)
+        return (None, obstacle) if obstacle else active()
 
     def forward(self, x: Tensor | Codes) -> Tensor:
         """``x`` (N, I, H, W) float32 or its codes, to (N, O, H', W'), channels-last."""
-        return self.fused(x, epilogue=None)[0]  # pyright: ignore[reportReturnType]
+        return self.fused(x)[0]  # pyright: ignore[reportReturnType]
 
-    @torch.no_grad()
     def fused(
         self,
         x: Tensor | Codes,
@@ -143,32 +155,100 @@ class PackedConv2d(nn.Module):
         codes = x if isinstance(x, Codes) else self.encode(x)
         if codes.layer is not self:
             raise ValueError("these codes were made for another layer")
-        y = self.sums(codes)
-        size = codes.shape[2:]
-        folded = self.derived((epilogue, size), lambda: self.folded(epilogue, size))
-        y.mul_(over_map(folded.scale))
-        if folded.window is not None:
-            y.add_(self.window_sums(codes) * over_map(folded.window))
-        y.add_(folded.over_map)
-        if epilogue is not None and epilogue.before is not None:
-            y = epilogue.before(y)
+        kernel = self.engine[0]
+        if kernel is None:
+            y = self.in_floats(codes, epilogue, add)
+            return (y if keep else None), [layer.encode(y) for layer in next]
+        return self.in_kernel(kernel, codes, epilogue, add, tuple(next), keep)
+
+    def in_kernel(
+        self,
+        kernel: Kernel,
+        codes: Codes,
+        epilogue: Epilogue | None,
+        add: Tensor | None,
+        next: tuple[PackedConv2d, ...],
+        keep: bool,
+    ) -> tuple[Tensor | None, list[Codes]]:
+        """``fused`` in one call of the kernel, if all of ``next`` are computed there as well."""
+        plan = self._derived.get(key := (epilogue, codes.shape[2:], next))
+        if plan is None:
+            plan = self._derived[key] = self.planned(kernel, epilogue, codes.shape[2:], next)
+        if plan.next is None:
+            y, _ = self.in_kernel(kernel, codes, epilogue, add, (), True)
+            return (y if keep else None), [layer.encode(y) for layer in next]
+        count, shape = codes.shape[0], (codes.shape[0], *plan.outputs)
+        threads = torch.get_num_threads()
+        if keep:
+            y = torch.empty(shape, memory_format=torch.channels_last)
+        else:
+            y = torch.empty(threads * plan.chunk)
         if add is not None:
-            y = y + add
-        if epilogue is not None and epilogue.after is not None:
-            y = epilogue.after(y)
-        return (y if keep else None), [layer.encode(y) for layer in next]
+            add = checked(add, shape, plan.outputs[0])
+        made = [Codes(layer, shape, encoder.room(shape)) for layer, encoder in plan.next]
+        kernel.convolve(
+            plan.address,
+            codes.data.data_ptr(),
+            None if add is None else add.data_ptr(),
+            y.data_ptr(),
+            keep,
+            made[0].data.data_ptr() if made else None,
+            made[1].data.data_ptr() if len(made) > 1 else None,
+            count,
+            threads,
+        )
+        return (y if keep else None), made
+
+    def planned(
+        self,
+        kernel: Kernel,
+        epilogue: Epilogue | None,
+        size: Sequence[int],
+        next: tuple[PackedConv2d, ...],
+    ) -> layout.Plan:
+        """The kernel's view of this layer, this epilogue and these next layers."""
+        if any(layer.in_channels != self.shape[0] for layer in next):
+            raise ValueError(f"a next layer does not read {self.shape[0]} channels")
+        is_fused = len(next) <= 2 and all(layer.engine[0] is kernel for layer in next)
+        return layout.plan(self, kernel, epilogue, size, next if is_fused else None)
+
+    def encoding(self, kernel: Kernel) -> layout.Encoding:
+        """How the kernel makes codes of this layer's input."""
+        return self.derived("encoding", lambda: layout.encoding(self, kernel))
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of ``x`` (N, I, H, W), as this layer reads them."""
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"input of shape {tuple(x.shape)}: expected (N, {self.in_channels}, H, W)"
-            )
-        x = x.float().contiguous(memory_format=torch.channels_last)
-        return Codes(self, tuple(x.shape), self.activation.codes(x))
+        x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels)
+        n, _, h, w = shape = tuple(x.shape)
+        kernel = self.engine[0]
+        if kernel is None:
+            return Codes(self, shape, self.activation.codes(x))
+        encoder = self.encoding(kernel)
+        codes = encoder.room(shape)
+        kernel.encode(
+            encoder.address, x.data_ptr(), codes.data_ptr(), n, h, w, torch.get_num_threads()
+        )
+        return Codes(self, shape, codes)
 
-    # What follows computes in floats. Sums of fewer than 2 ** 24 codes are exact there; rounding
-    # undoes what a backend that transforms the maps (Winograd) would add.
+    # What follows is the float path, or for both. Sums of fewer than 2 ** 24 codes are exact in
+    # floats; rounding undoes what a backend that transforms the maps (Winograd) would add.
+
+    @torch.no_grad()
+    def in_floats(self, codes: Codes, epilogue: Epilogue | None, add: Tensor | None) -> Tensor:
+        """The output of the layer and its epilogue, in the order of the kernel."""
+        size = codes.shape[2:]
+        folded = self.derived((epilogue, size), lambda: self.folded(epilogue, size))
+        base = folded.over_map
+        if folded.window is not None:
+            base = self.window_sums(codes).mul_(over_map(folded.window)).add_(base)
+        y = self.sums(codes).mul_(over_map(folded.scale)).add_(base)
+        if epilogue is not None and epilogue.before is not None:
+            y = epilogue.before(y)
+        if add is not None:
+            y = y + checked(add, y.shape, y.shape[1])
+        if epilogue is not None and epilogue.after is not None:
+            y = epilogue.after(y)
+        return y.contiguous(memory_format=torch.channels_last)
 
     def sums(self, codes: Codes) -> Tensor:
         """``S``: the convolution of the codes with the weight's bits, (N, O, H', W')."""
@@ -277,6 +357,16 @@ class PackedConv2d(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_derived": {}}
+
+
+def checked(x: Tensor, shape: Sequence[int], channels: int) -> Tensor:
+    """``x`` as float32 in channels-last order, once it has that shape and these channels."""
+    if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
+        expected = tuple(shape) or f"(N, {channels}, H, W)"
+        raise ValueError(
+            f"a map of shape {tuple(x.shape)}: expected {channels} channels, {expected}"
+        )
+    return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
