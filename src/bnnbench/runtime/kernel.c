@@ -18,7 +18,7 @@
 #endif
 
 // What differs between instruction sets: a vector V of VL bytes; SHUFFLE(row, index) looks VL
-// indices up in a row that ROW(code) has loaded; EVEN and ODD widen bytes to 16 bits; PIXELS1 and
+// indices up in a row of a table; EVEN and ODD widen bytes to 16 bits; PIXELS1 and
 // PIXELS2 are the pixels of a tile of one and of two vectors, as many as there are registers for
 // (7 divides the maps of 224-pixel networks).
 #if defined(__AVX512VBMI__)
@@ -28,8 +28,7 @@
 #define CHANNELS 6  // vpermb looks up in 64 bytes
 #define PIXELS1 7
 #define PIXELS2 7
-#define ROW_BYTES 64
-#define ROW(code) _mm512_load_si512(table + 64 * (size_t)(code))
+#define COLUMNS 64
 #define SHUFFLE(row, index) _mm512_permutexvar_epi8(index, row)
 #elif defined(__AVX512BW__)
 #include <immintrin.h>
@@ -38,8 +37,7 @@
 #define CHANNELS 4
 #define PIXELS1 7
 #define PIXELS2 7
-#define ROW_BYTES 16
-#define ROW(code) _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)(table + 8 * (size_t)(code))))
+#define COLUMNS 16
 #define SHUFFLE(row, index) _mm512_shuffle_epi8(row, index)
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -48,8 +46,8 @@
 #define CHANNELS 4
 #define PIXELS1 8
 #define PIXELS2 5
-#define ROW_BYTES 16
-#define ROW(code) _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(table + 8 * (size_t)(code))))
+#define COLUMNS 16
+#define LOAD_ROW(p) _mm256_load_si256((const __m256i *)(p))
 #define SHUFFLE(row, index) _mm256_shuffle_epi8(row, index)
 typedef __m256i V;
 #define ZERO() _mm256_setzero_si256()
@@ -66,8 +64,8 @@ typedef __m256i V;
 #define CHANNELS 4
 #define PIXELS1 8
 #define PIXELS2 8
-#define ROW_BYTES 16
-#define ROW(code) vld1q_u8(table + 8 * (size_t)(code))
+#define COLUMNS 16
+#define LOAD_ROW(p) vld1q_u8(p)
 #define SHUFFLE(row, index) vqtbl1q_u8(row, index)
 typedef uint8x16_t V;
 #define U16(a) vreinterpretq_u16_u8(a)
@@ -84,6 +82,7 @@ typedef uint8x16_t V;
 #if VL == 64
 typedef __m512i V;
 #define ZERO() _mm512_setzero_si512()
+#define LOAD_ROW(p) _mm512_load_si512(p)
 #define LOAD(p) _mm512_loadu_si512(p)
 #define STORE(p, v) _mm512_storeu_si512(p, v)
 #define ADD8(a, b) _mm512_add_epi8(a, b)
@@ -115,7 +114,7 @@ typedef struct {
 } Encoder;
 
 typedef struct {
-  const float *positive, *negative, *shift;  // NULL: nothing is done
+  const float *restrict positive, *restrict negative, *restrict shift;  // NULL: nothing is done
   float low, high;
 } Activation;
 
@@ -138,24 +137,24 @@ typedef struct {
   int32_t bits, column_kinds;  // products of one sum
 } Layer;
 
-// CHANNELS == 4: 18 rows of 16, and codes are twice the row, which addresses scale by 8.
-// CHANNELS == 6: 68 rows of 64. In both, the number of bits set in a code of the border is half of
-// its channels, like its row: the window's sum is a count of bits.
-#define ROWS (CHANNELS == 4 ? 18 : 68)
-static uint8_t table[ROWS * ROW_BYTES] __attribute__((aligned(64)));
+// Rows fill a vector (a broadcast would cost more than the load), so that 16 columns are repeated.
+// Codes are numbers of rows, times SHIFTED where that fits into a byte: it spares a shift, because
+// addresses scale by 8. The number of bits set in a code of the border is half of its channels,
+// like its row, which makes the sum of a window a count of bits.
+#define ROWS (COLUMNS == 16 ? 18 : 68)
+#define SHIFTED (COLUMNS == 16 ? VL / 8 : 1)
+#define ROW(code) LOAD_ROW(table + (size_t)(code) * (VL / SHIFTED))
+static uint8_t table[ROWS * VL] __attribute__((aligned(64)));
 
 void initialise(void) {
   for (int row = 0; row < ROWS; row++)
-    for (int w = 0; w < ROW_BYTES; w++) {
-      int is_border = row >= ROW_BYTES;
-      int code = CHANNELS == 4 ? 2 * row : row;
-      table[row * ROW_BYTES + w] = __builtin_popcount(is_border ? code : row ^ w);
-    }
+    for (int i = 0; i < VL; i++)
+      table[row * VL + i] = __builtin_popcount(row < COLUMNS ? row ^ (i % COLUMNS) : row);
 }
 const char *name(void) { return NAME; }
 int vector_bytes(void) { return VL; }
 int code_channels(void) { return CHANNELS; }
-int most_pixels(void) { return MOST_PIXELS; }
+int code_factor(void) { return SHIFTED; }
 
 // One bit a channel of up to 8 * CHANNELS: whether it reaches its threshold. `count` is a
 // multiple of 4.
@@ -191,7 +190,7 @@ INLINE uint64_t spread(uint64_t x) {
   x = (x | x << 16) & 0x0000FFFF0000FFFF;
   x = (x | x << 8) & 0x00FF00FF00FF00FF;
   x = (x | x << 4) & 0x0F0F0F0F0F0F0F0F;
-  return x << 1;
+  return x * SHIFTED;
 #endif
 }
 
@@ -291,8 +290,8 @@ INLINE float activated(const Activation *a, int i, float v) {
 
 // From counts to the layer's output, for `outs` outputs that start at channel `c` of the padded
 // tensors; loops go over LANES at a time.
-INLINE void finish(const Layer *l, const uint16_t *count, const float *base, const float *add, float *y, int c, int outs, int is_before, int is_after) {
-  const float *scale = l->scale + c;
+INLINE void finish(const Layer *l, const uint16_t *restrict count, const float *restrict base, const float *restrict add, float *restrict y, int c, int outs, int is_before, int is_after) {
+  const float *restrict scale = l->scale + c;
   const Activation before = l->before, after = l->after;
   for (int j = 0; j < outs; j += LANES)
     for (int i = j; i < j + LANES; i++) {

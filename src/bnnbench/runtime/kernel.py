@@ -62,6 +62,7 @@ class Kernel:
         name: the path, as the library itself calls it.
         vector: outputs of one vector.
         channels: channels of one code.
+        factor: of a code of a map, over the number of its row.
         encode, convolve, chunk_pixels: the functions of kernel.c; pointers are integers.
     """
 
@@ -75,6 +76,7 @@ class Kernel:
         library.initialise()
         self.name = library.name().decode()
         self.vector, self.channels = library.vector_bytes(), library.code_channels()
+        self.factor = library.code_factor()
         self.encode, self.convolve = library.encode, library.convolve
         self.chunk_pixels = library.chunk_pixels
 

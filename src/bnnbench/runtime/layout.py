@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST_PRODUCTS = 2**16 - 1  # of one sum, which the kernel counts in 16 bits
 MOST_BYTES = 2**31 - 1  # of the codes of one map, which it addresses with 32
-# What a pixel outside the map has in its codes, by their channels: rows of which half differ.
-HALVES = {4: {4: 34}, 6: {2: 64, 4: 65, 6: 67}}
+# The rows of which half differ, which codes outside the map name, by the channels of such a code.
+HALVES = {4: {4: 17}, 6: {2: 64, 4: 65, 6: 67}}
 
 
 def obstacle(layer: PackedConv2d) -> str | None:
@@ -43,9 +43,9 @@ def code_values(high: Tensor, per_code: int) -> Tensor:
     return (bits.unflatten(-1, (-1, per_code)) * powers).sum(-1, dtype=torch.uint8)
 
 
-def map_codes(high: Tensor, per_code: int) -> Tensor:
+def map_codes(high: Tensor, kernel: Kernel) -> Tensor:
     """The same as codes of a map, which say where the row of a table lies."""
-    return code_values(high, per_code) * (2 if per_code == 4 else 1)
+    return code_values(high, kernel.channels) * kernel.factor
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def encoding(layer: PackedConv2d, kernel: Kernel) -> Encoding:
     turned = torch.zeros(layer.in_channels, dtype=torch.bool)
     if flip is not None:
         turned |= flip
-    flips = F.pad(map_codes(turned.view(groups, width), per_code), (0, -codes % 8))
+    flips = F.pad(map_codes(turned.view(groups, width), kernel), (0, -codes % 8))
     if layer.pads_with_codes:
         high = torch.full((groups, width), layer.padding_value > 0)
-        border = map_codes(high, per_code)
+        border = map_codes(high, kernel)
     else:
         held = [min(per_code, width - first) for first in range(0, width, per_code)]
         border = torch.tensor([HALVES[per_code][n] for n in held], dtype=torch.uint8)
-        border = border.expand(groups, codes)
+        border = (border * kernel.factor).expand(groups, codes)
     kept = threshold, flips.contiguous(), border.contiguous()
     structure = CEncoder(*map(pointer, kept), width, codes, groups, ph, pw)
     return Encoding(structure, ctypes.addressof(structure), kept, groups * codes, (2 * ph, 2 * pw))
