@@ -194,19 +194,21 @@ INLINE uint64_t spread(uint64_t x) {
 #endif
 }
 
-INLINE void encode_pixel(const Encoder *e, const float *v, uint8_t *out) {
+// The codes of one pixel. Codes are written eight at a time; what that spoils behind the pixel is
+// written afterwards, unless the pixel is the `last` of its thread.
+INLINE void encode_pixel(const Encoder *e, const float *v, uint8_t *out, int is_last) {
   const float *threshold = e->threshold;
-  int flips = (e->codes + 7) / 8 * 8;
-  for (int g = 0; g < e->groups; g++, out += e->codes)
+  const uint8_t *flips = e->flip;
+  for (int g = 0; g < e->groups; g++, out += e->codes, flips += (e->codes + 7) / 8 * 8)
     for (int i = 0, left = e->channels; left > 0; i += 8, left -= 8 * CHANNELS) {
       int count = left < 8 * CHANNELS ? left : 8 * CHANNELS;
-      uint64_t flip, codes = spread(reached(v, threshold, count));
-      memcpy(&flip, e->flip + (size_t)g * flips + i, 8);
-      codes ^= flip;
+      uint64_t flip, codes = count == 8 * CHANNELS ? reached(v, threshold, 8 * CHANNELS) : reached(v, threshold, count);
+      memcpy(&flip, flips + i, 8);
+      codes = spread(codes) ^ flip;
       v += count;
       threshold += count;
-      if (e->codes - i >= 8) memcpy(out + i, &codes, 8);
-      else for (int b = i; b < e->codes; b++, codes >>= 8) out[b] = (uint8_t)codes;
+      if (is_last && e->codes - i < 8) memcpy(out + i, &codes, e->codes - i);
+      else memcpy(out + i, &codes, 8);
     }
 }
 
@@ -228,7 +230,7 @@ static void encode_pixels(const Encoder *e, const float *v, uint8_t *codes, long
       if (y == 0) fill(top, e->border, bytes, e->ph * row);
       fill(out - e->pw * bytes, e->border, bytes, e->pw);
     }
-    encode_pixel(e, v, out);
+    encode_pixel(e, v, out, q == last - 1);
     out += bytes;
     if (++x == w) {
       x = 0;
@@ -288,90 +290,105 @@ INLINE float activated(const Activation *a, int i, float v) {
   return v > a->high ? a->high : v;
 }
 
-// From counts to the layer's output, for `outs` outputs that start at channel `c` of the padded
-// tensors; loops go over LANES at a time.
-INLINE void finish(const Layer *l, const uint16_t *restrict count, const float *restrict base, const float *restrict add, float *restrict y, int c, int outs, int is_before, int is_after) {
-  const float *restrict scale = l->scale + c;
-  const Activation before = l->before, after = l->after;
-  for (int j = 0; j < outs; j += LANES)
-    for (int i = j; i < j + LANES; i++) {
-      float v = scale[i] * (float)(l->bits - 2 * (int)count[i]) + base[i];
-      if (is_before) v = activated(&before, c + i, v);
-      if (add) v += add[i];
-      if (is_after) v = activated(&after, c + i, v);
-      y[i] = v;
-    }
-}
-
-// Each combination is a loop of its own, without tests inside.
-static void finish_pixel(const Layer *l, const uint16_t *count, const float *base, const float *add, float *y, int c, int outs) {
-  int is_before = l->before.positive != NULL, is_after = l->after.positive != NULL;
-  if (add) {
-    if (is_before && is_after) finish(l, count, base, add, y, c, outs, 1, 1);
-    else if (is_before) finish(l, count, base, add, y, c, outs, 1, 0);
-    else if (is_after) finish(l, count, base, add, y, c, outs, 0, 1);
-    else finish(l, count, base, add, y, c, outs, 0, 0);
-  } else {
-    if (is_before && is_after) finish(l, count, base, NULL, y, c, outs, 1, 1);
-    else if (is_before) finish(l, count, base, NULL, y, c, outs, 1, 0);
-    else if (is_after) finish(l, count, base, NULL, y, c, outs, 0, 1);
-    else finish(l, count, base, NULL, y, c, outs, 0, 0);
-  }
-}
-
-// A block of outputs at pixels whose windows' corners and kinds of position are known.
+// Where the pixels of a tile are: their windows' corners, and what is added there.
 typedef struct {
   const uint8_t *corner[MOST_PIXELS];
   const float *rows[MOST_PIXELS];
 } Place;
 
-static void block(const Layer *l, const Place *at, int pixels, int g, int first, const float *add, float *y) {
+// From counts to the layer's output: `pixels` times `outs`, of which the first is number `c` of the
+// padded tensors; `step` floats lie between pixels of y and add. Loops go over LANES at a time.
+INLINE void finish(const Layer *l, const Place *at, const uint16_t (*count)[2 * VL], const float *add, float *y, size_t step, int pixels, int c, int outs, int is_before, int is_added, int is_after) {
+  const Activation before = l->before, after = l->after;
+  const float bits = (float)l->bits;
+  for (int p = 0; p < pixels; p++) {
+    const uint16_t *restrict counted = count[p];
+    const float *restrict scale = l->scale + c, *restrict row = at->rows[p];
+    const float *restrict from = is_added ? add + p * step : NULL;
+    float *restrict to = y + p * step;
+    for (int j = 0; j < outs; j += LANES)
+      for (int i = j; i < j + LANES; i++) {
+        float half = (float)counted[i], v = scale[i] * (bits - (half + half)) + row[i];
+        if (is_before) v = activated(&before, c + i, v);
+        if (is_added) v += from[i];
+        if (is_after) v = activated(&after, c + i, v);
+        to[i] = v;
+      }
+  }
+}
+
+// Each combination is a loop of its own, without tests inside.
+static void finish_tile(const Layer *l, const Place *at, const uint16_t (*count)[2 * VL], const float *add, float *y, size_t step, int pixels, int c, int outs) {
+  switch ((l->before.positive ? 4 : 0) + (add ? 2 : 0) + (l->after.positive ? 1 : 0)) {
+#define CASE(b, s, a) \
+  case 4 * b + 2 * s + a: finish(l, at, count, add, y, step, pixels, c, outs, b, s, a); break
+    CASE(0, 0, 0); CASE(0, 0, 1); CASE(0, 1, 0); CASE(0, 1, 1);
+    CASE(1, 0, 0); CASE(1, 0, 1); CASE(1, 1, 0); CASE(1, 1, 1);
+#undef CASE
+  }
+}
+
+// A block of outputs, from number `first` of group g, at the pixels of a tile.
+static void block(const Layer *l, Place *at, int pixels, int g, int first, const float *add, float *y) {
   uint16_t count[MOST_PIXELS][2 * VL] __attribute__((aligned(64)));
+  float sums[MOST_PIXELS][2 * VL], shortcut[MOST_PIXELS][2 * VL], made[MOST_PIXELS][2 * VL];
   int vectors = l->padded - first >= 2 * VL ? 2 : 1, outs = l->out - first;
   if (outs > vectors * VL) outs = vectors * VL;
-  int c = g * l->padded + first, all = l->groups * l->out, is_ragged = outs % LANES != 0;
+  int c = g * l->padded + first;
+  size_t all = (size_t)l->groups * l->out, group = (size_t)g * l->codes;
   const uint8_t *weights = l->weights + (size_t)l->segments * l->length * c;
-  if (vectors == 2) tile2(l, at->corner, (size_t)g * l->codes, weights, count);
-  else tile1(l, at->corner, (size_t)g * l->codes, weights, count);
-  for (int p = 0; p < pixels; p++) {
-    float sums[2 * VL], shortcut[2 * VL], made[2 * VL];
-    const float *base = at->rows[p] + c, *from = add ? add + (size_t)p * all : NULL;
-    float *to = y + (size_t)p * all;
-    if (l->window) {
-      float sum = window_sum(l, at->corner[p] + (size_t)g * l->codes);
-      for (int i = 0; i < vectors * VL; i++) sums[i] = l->window[c + i] * sum + base[i];
-      base = sums;
+  if (vectors == 2) tile2(l, at->corner, group, weights, count);
+  else tile1(l, at->corner, group, weights, count);
+  for (int p = 0; p < pixels; p++) at->rows[p] += c;
+  if (l->window)
+    for (int p = 0; p < pixels; p++) {
+      float sum = window_sum(l, at->corner[p] + group);
+      for (int i = 0; i < vectors * VL; i++) sums[p][i] = l->window[c + i] * sum + at->rows[p][i];
+      at->rows[p] = sums[p];
     }
-    if (is_ragged) {  // loops would run into the next pixel
-      if (add) from = memcpy(shortcut, from, outs * sizeof(float));
-      finish_pixel(l, count[p], base, from, made, c, outs);
-      memcpy(to, made, outs * sizeof(float));
-    } else {
-      finish_pixel(l, count[p], base, from, to, c, outs);
-    }
+  const uint16_t (*counted)[2 * VL] = (const uint16_t (*)[2 * VL])count;
+  if (outs % LANES == 0) {
+    finish_tile(l, at, counted, add, y, all, pixels, c, outs);
+  } else {  // loops would run into the next pixel
+    if (add)
+      for (int p = 0; p < pixels; p++) memcpy(shortcut[p], add + p * all, outs * sizeof(float));
+    finish_tile(l, at, counted, add ? shortcut[0] : NULL, made[0], 2 * VL, pixels, c, outs);
+    for (int p = 0; p < pixels; p++) memcpy(y + p * all, made[p], outs * sizeof(float));
   }
+}
+
+// A place in the flat (n, oh, ow) outputs.
+typedef struct {
+  const uint8_t *map, *corner;
+  int x, y;
+} Cursor;
+
+static Cursor cursor_at(const Layer *l, const uint8_t *codes, long q) {
+  size_t bytes = (size_t)l->groups * l->codes, row = l->width * bytes;
+  Cursor at = {codes + q / ((long)l->ow * l->oh) * l->height * row, NULL, (int)(q % l->ow), (int)(q / l->ow % l->oh)};
+  at.corner = at.map + (size_t)at.y * l->sh * row + (size_t)at.x * l->sw * bytes;
+  return at;
+}
+
+// The next `pixels` places.
+INLINE void advance(const Layer *l, Cursor *at, int pixels, Place *place) {
+  size_t bytes = (size_t)l->groups * l->codes, row = l->width * bytes, all = (size_t)l->groups * l->padded;
+  const float *rows = l->rows + (size_t)l->row_kind[at->y] * l->column_kinds * all;
+  for (int p = 0; p < pixels; p++) {
+    place->rows[p] = rows + l->column_kind[at->x] * all;
+    place->corner[p] = at->corner;
+    at->corner += l->sw * bytes;
+    if (++at->x < l->ow) continue;
+    at->x = 0;
+    if (++at->y == l->oh) { at->y = 0; at->map += l->height * row; }
+    at->corner = at->map + (size_t)at->y * l->sh * row;
+    rows = l->rows + (size_t)l->row_kind[at->y] * l->column_kinds * all;
+  }
+  // A tile is always whole: it repeats a pixel that nobody reads.
+  for (int p = pixels; p < MOST_PIXELS; p++) place->corner[p] = place->corner[pixels - 1];
 }
 
 INLINE int tile_pixels(const Layer *l) { return l->padded > VL ? PIXELS2 : PIXELS1; }
-
-static void locate(const Layer *l, const uint8_t *codes, long q, int pixels, Place *at) {
-  size_t bytes = (size_t)l->groups * l->codes, row = l->width * bytes;
-  int x = (int)(q % l->ow), y = (int)(q / l->ow % l->oh);
-  const uint8_t *map = codes + q / ((long)l->ow * l->oh) * l->height * row;
-  const uint8_t *corner = map + (size_t)y * l->sh * row + (size_t)x * l->sw * bytes;
-  for (int p = 0; p < pixels; p++) {
-    int kind = l->row_kind[y] * l->column_kinds + l->column_kind[x];
-    at->rows[p] = l->rows + (size_t)kind * l->groups * l->padded;
-    at->corner[p] = corner;
-    corner += l->sw * bytes;
-    if (++x < l->ow) continue;
-    x = 0;
-    if (++y == l->oh) { y = 0; map += l->height * row; }
-    corner = map + (size_t)y * l->sh * row;
-  }
-  // A tile is always whole: it repeats a pixel that nobody reads.
-  for (int p = pixels; p < MOST_PIXELS; p++) at->corner[p] = at->corner[pixels - 1];
-}
 
 // Outputs of pixels first..last into y, which starts at the first of them.
 static void chunk(const Layer *l, const uint8_t *codes, const float *add, float *y, long first, long last) {
@@ -379,11 +396,12 @@ static void chunk(const Layer *l, const uint8_t *codes, const float *add, float 
   for (int g = 0; g < l->groups; g++)
     for (int o = 0; o < l->padded; o += step) {
       step = l->padded - o >= 2 * VL ? 2 * VL : VL;
+      Cursor cursor = cursor_at(l, codes, first);
       for (long q = first; q < last; q += tile) {
         int pixels = last - q < tile ? (int)(last - q) : tile;
         size_t at = (size_t)(q - first) * all + (size_t)g * l->out + o;
         Place place;
-        locate(l, codes, q, pixels, &place);
+        advance(l, &cursor, pixels, &place);
         block(l, &place, pixels, g, o, add ? add + at : NULL, y + at);
       }
     }

@@ -3,7 +3,9 @@
 // stay in memory.
 static void TILE(const Layer *l, const uint8_t *const *corner, size_t offset, const uint8_t *w, uint16_t count[][2 * VL]) {
   V sum[PIXELS][VECTORS][2], acc[PIXELS][VECTORS];
+#pragma GCC unroll 8
   for (int p = 0; p < PIXELS; p++)
+#pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++) acc[p][v] = sum[p][v][0] = sum[p][v][1] = ZERO();
   int held = 0;  // codes that are in the bytes of acc
   for (int s = 0; s < l->segments; s++) {
@@ -39,7 +41,9 @@ static void TILE(const Layer *l, const uint8_t *const *corner, size_t offset, co
       }
     }
   }
+#pragma GCC unroll 8
   for (int p = 0; p < PIXELS; p++)
+#pragma GCC unroll 8
     for (int v = 0; v < VECTORS; v++) {
       STORE(count[p] + v * VL, sum[p][v][0]);
       STORE(count[p] + v * VL + VL / 2, sum[p][v][1]);

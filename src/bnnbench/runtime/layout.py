@@ -61,9 +61,8 @@ class Encoding:
     def room(self, shape: Sequence[int]) -> Tensor:
         """Room for the codes of maps (N, C, H, W)."""
         n, _, h, w = shape
-        return torch.empty(
-            n * (h + self.border[0]) * (w + self.border[1]) * self.bytes, dtype=torch.uint8
-        )
+        pixels = n * (h + self.border[0]) * (w + self.border[1])
+        return torch.empty(pixels * self.bytes + 8, dtype=torch.uint8)
 
 
 def encoding(layer: PackedConv2d, kernel: Kernel) -> Encoding:
