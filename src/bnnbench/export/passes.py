@@ -147,7 +147,8 @@ def merge_affines(graph: Graph) -> None:
             continue
         x, scale, shift = first.args
         _, again, more = node.args
-        node.args = [x, _times(scale, again), _plus(_times(shift, again), more)]
+        carried = None if shift is None else _times(shift, again)
+        node.args = [x, _times(scale, again), _plus(carried, more)]
     graph.prune()
 
 
