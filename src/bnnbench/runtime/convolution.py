@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnnbench.runtime import layout
 from bnnbench.runtime.epilogue import Binarizer, Epilogue, channels, over_map
 from bnnbench.runtime.kernel import Kernel, active
+from bnnbench.runtime.operators import Handled, packed_conv2d
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Folded:
         return rows.permute(2, 0, 1)[None]
 
 
-class PackedConv2d(nn.Module):
+class PackedConv2d(Handled):
     """``conv2d`` over 1-bit activations and weights; buffers only, evaluation only.
 
     Args:
@@ -155,6 +156,10 @@ class PackedConv2d(nn.Module):
         codes = x if isinstance(x, Codes) else self.encode(x)
         if codes.layer is not self:
             raise ValueError("these codes were made for another layer")
+        if torch.compiler.is_compiling():  # codes are maps then, see `encode`
+            handle = 0 if epilogue is None else epilogue.handle
+            y = packed_conv2d(codes.data, self.handle, handle, add)
+            return (y if keep else None), [layer.encode(y) for layer in next]
         kernel = self.engine[0]
         if kernel is None:
             y = self.in_floats(codes, epilogue, add)
@@ -177,7 +182,7 @@ class PackedConv2d(nn.Module):
         if plan.next is None:
             y, _ = self.in_kernel(kernel, codes, epilogue, add, (), True)
             return (y if keep else None), [layer.encode(y) for layer in next]
-        count, shape = codes.shape[0], (codes.shape[0], *plan.outputs)
+        shape = (codes.shape[0], *plan.outputs)
         threads = torch.get_num_threads()
         if keep:
             y = torch.empty(shape, memory_format=torch.channels_last)
@@ -194,7 +199,7 @@ class PackedConv2d(nn.Module):
             keep,
             made[0].data.data_ptr() if made else None,
             made[1].data.data_ptr() if len(made) > 1 else None,
-            count,
+            shape[0],
             threads,
         )
         return (y if keep else None), made
@@ -218,6 +223,8 @@ class PackedConv2d(nn.Module):
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of ``x`` (N, I, H, W), as this layer reads them."""
+        if torch.compiler.is_compiling():
+            return Codes(self, tuple(x.shape), x)
         x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels)
         n, _, h, w = shape = tuple(x.shape)
         kernel = self.engine[0]
@@ -338,6 +345,11 @@ class PackedConv2d(nn.Module):
         kinds, kind = torch.unique((taps >= 0) & (taps < length), dim=0, return_inverse=True)
         device = self.bits.device
         return kinds.to(device, torch.float64), kind.to(device, torch.int32)
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """(N, O, H', W') of an input of ``shape`` (N, I, H, W)."""
+        sizes = (self.output_size(axis, shape[2 + axis]) for axis in (0, 1))
+        return shape[0], self.shape[0], *sizes
 
     def output_size(self, axis: int, length: int) -> int:
         """Outputs along one axis of a map of ``length`` pixels."""
