@@ -72,7 +72,8 @@ def lay_out(blob: Blob, case: Case, random: torch.Generator) -> None:
     x = torch.randn(2, layer.in_channels, *case.size, generator=random).round(decimals=1)
     shape = layer.output_shape(x.shape)
     add = torch.randn(shape, generator=random) if case.fused else None
-    epilogue = Epilogue(*draw(random, 2, out), *(activation(random, out) for _ in "ba"))
+    scale, shift = draw(random, 2, out)
+    epilogue = Epilogue(scale, shift, *(activation(random, out) for _ in range(2)))
     epilogue = epilogue if case.fused else None
     readers = [on(NEON, built(Case((8, out, 1, 1), (1, 1), {"padding": 1}), random))]
     readers = readers if case.fused and out % 4 == 0 else []

@@ -6,13 +6,14 @@ Operators take tensors and numbers: layers and epilogues are named by handles.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
 _HANDLES = itertools.count(1)
-_MODULES: WeakValueDictionary[int, nn.Module] = WeakValueDictionary()
+_MODULES: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
 class Handled(nn.Module):
