@@ -34,7 +34,9 @@ def whole_thresholds(graph: Graph) -> None:
         if folded is not None:
             bare = made[source] if source in made else _bare(graph, source)
             made[source] = bare
-            for pool in [node for node in graph.nodes if node in region and node.op == "max_pool2d"]:
+            for pool in [
+                node for node in graph.nodes if node in region and node.op == "max_pool2d"
+            ]:
                 bare = graph.insert_after(
                     pool, Node(pool.op, [bare, *pool.args[1:]], dict(pool.kwargs), pool.shape)
                 )
@@ -60,9 +62,7 @@ def _rewrite(cut: Node, source: Node, edge: Tensor, flip: Tensor) -> None:
     cut.args = [source, edge, flip if bool(flip.any()) else None, *cut.args[3:]]
 
 
-def _region(
-    graph: Graph, cut: Node, more: tuple[str, ...]
-) -> tuple[Node | None, set[Node]]:
+def _region(graph: Graph, cut: Node, more: tuple[str, ...]) -> tuple[Node | None, set[Node]]:
     """Where the channel-wise operations before ``cut`` begin, and these, if nothing else reads them."""
     region: set[Node] = set()
     sources: set[Node] = set()

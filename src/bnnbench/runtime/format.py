@@ -129,7 +129,9 @@ def header_bytes(path: Path | str) -> int:
 
 
 def _metadata(data: bytes, name: str) -> dict[str, str]:
-    foreign = BadPackedFile(f"{name} is no packed network, or a damaged one: its header is unreadable")
+    foreign = BadPackedFile(
+        f"{name} is no packed network, or a damaged one: its header is unreadable"
+    )
     if len(data) < 8:
         raise foreign
     (length,) = struct.unpack("<Q", data[:8])
