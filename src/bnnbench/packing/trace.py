@@ -140,13 +140,15 @@ class _Reader:
             if node.op == "placeholder":
                 self.values[node] = given[node.name]
             elif node.op == "output":
-                outputs = [self.values[each] for each in node.args[0]]
+                results: Any = node.args[0]
+                outputs = [self.values[each] for each in results]
             elif node.op == "call_function":
                 self.values[node] = self._read(node)
         return Graph(self.nodes, outputs)
 
     def _given(self) -> dict[str, Any]:
-        program, found = self.program, {}
+        program: Any = self.program  # its targets are typed as what they may be in other kinds
+        found: dict[str, Any] = {}
         for spec in program.graph_signature.input_specs:
             name, target = spec.arg.name, spec.target
             if spec.kind == InputKind.USER_INPUT:
