@@ -1,9 +1,9 @@
 """The packed file: one safetensors file whose every bit is under a checksum.
 
 It holds up to four flat tensors (``bits``: eight signs a byte, ``floats``, ``halves`` and
-``integers``) and a document, JSON in the header: the operations of the network and where each of their constants
-lies, class names, normalisation, check values, provenance. The document has a SHA-256 of each
-tensor, and the header one of itself, computed with zeros in its place.
+``integers``) and a document, JSON in the header: the operations of the network and where each of
+their constants lies, class names, normalisation, check values, provenance. The document has a
+SHA-256 of each tensor, and the header one of itself, computed with zeros in its place.
 """
 
 from __future__ import annotations
