@@ -23,7 +23,7 @@ import bnnbench
 from bnnbench.data import ImageDataModule
 from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
-from bnnbench.runs import run
+from bnnbench.runs import build
 from bnnbench.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ def typed(**changed: str) -> list[str]:
 
 
 def test_the_page_s_loss_pays_for_confidence(compose: Compose, discs: ModuleType) -> None:
-    task = run.build_task(compose(*typed()))
+    task = build.build_task(compose(*typed()))
     assert type(task) is discs.Humble
     sure, unsure = torch.tensor([[9.0, -9.0]]), torch.zeros(1, 2)
     assert float(discs.entropy(unsure)) == pytest.approx(0.6931, abs=1e-4)
@@ -114,15 +114,15 @@ def test_a_mistake_is_told_before_a_run(
     compose: Compose, discs: ModuleType, changed: dict[str, str], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        run.build_task(compose(*typed(**changed)))
+        build.build_task(compose(*typed(**changed)))
 
 
 def test_data_of_another_kind_are_refused(compose: Compose, discs: ModuleType) -> None:
     for name in ("discs.Humble", "lightning.LightningDataModule"):
         with pytest.raises(ValueError, match=rf"dataset\._target_={name}: a run needs a class"):
-            run.build_datamodule(compose(f"dataset._target_={name}"))
+            build.build_datamodule(compose(f"dataset._target_={name}"))
     with pytest.raises(ValueError, match=r"PYTHONPATH"):
-        run.build_datamodule(compose("dataset._target_=elsewhere.Data"))
+        build.build_datamodule(compose("dataset._target_=elsewhere.Data"))
 
 
 def test_tasks_of_one_name_in_two_modules_are_two_runs(compose: Compose) -> None:
