@@ -30,7 +30,7 @@ bnnbench report promote=<sweep>      keeps a sweep's table under results/"""
 
 def overview() -> str:
     """What to type, and the commands."""
-    commands = [f"  {name:12}{line}" for name, (line, _) in COMMANDS.items()]
+    commands = [f"  {name:12}{line}" for name, (line, *_) in COMMANDS.items()]
     return "\n".join(
         [
             "bnnbench: binary neural networks, composed, trained and compared",
