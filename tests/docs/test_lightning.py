@@ -17,13 +17,13 @@ import pytest
 import torch
 from lightning.pytorch import callbacks as pl
 from lightning.pytorch.loggers import CSVLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import bnnbench
 from bnnbench.data import ImageDataModule
 from bnnbench.losses import task_loss
 from bnnbench.optim.recipe import Recipe
-from bnnbench.runs import run
+from bnnbench.runs import build
 from bnnbench.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ def typed(**changed: str) -> list[str]:
 
 
 def test_the_page_s_loss_pays_for_confidence(compose: Compose, discs: ModuleType) -> None:
-    task = run.build_task(compose(*typed()))
+    task = build.build_task(compose(*typed()))
     assert type(task) is discs.Humble
     sure, unsure = torch.tensor([[9.0, -9.0]]), torch.zeros(1, 2)
     assert float(discs.entropy(unsure)) == pytest.approx(0.6931, abs=1e-4)
@@ -114,15 +114,51 @@ def test_a_mistake_is_told_before_a_run(
     compose: Compose, discs: ModuleType, changed: dict[str, str], told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        run.build_task(compose(*typed(**changed)))
+        build.build_task(compose(*typed(**changed)))
 
 
 def test_data_of_another_kind_are_refused(compose: Compose, discs: ModuleType) -> None:
     for name in ("discs.Humble", "lightning.LightningDataModule"):
         with pytest.raises(ValueError, match=rf"dataset\._target_={name}: a run needs a class"):
-            run.build_datamodule(compose(f"dataset._target_={name}"))
+            build.build_datamodule(compose(f"dataset._target_={name}"))
     with pytest.raises(ValueError, match=r"PYTHONPATH"):
-        run.build_datamodule(compose("dataset._target_=elsewhere.Data"))
+        build.build_datamodule(compose("dataset._target_=elsewhere.Data"))
+
+
+def test_arguments_that_a_class_has_to_have_are_named(compose: Compose, discs: ModuleType) -> None:
+    with pytest.raises(
+        ValueError, match=r"discs\.Humble needs penalty: .* \+task\.penalty=<value>"
+    ):
+        build.build_task(compose("backbone=resnet20", "task._target_=discs.Humble"))
+    cfg = compose("dataset._target_=discs.Discs")
+    node = {key: cfg.dataset[key] for key in ("_target_", "name", "num_classes", "in_channels")}
+    cfg.dataset = OmegaConf.create(node)
+    told = r"discs\.Discs needs image_size, mean, std, .* \+dataset\.image_size=<value>"
+    with pytest.raises(ValueError, match=told):
+        build.build_datamodule(cfg)
+
+
+def test_a_trusted_class_is_evaluated_on_its_own_data(own: Path) -> None:
+    def bnnbench(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bnnbench", *words, "paths.log_dir=logs"],
+            cwd=own,
+            env=os.environ | {"PYTHONPATH": f".{os.pathsep}{ROOT / 'src'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    words = ["experiment=humble", "trainer.max_epochs=1", "+trainer.limit_train_batches=2"]
+    trained = bnnbench("train", "--config-dir", "conf", *words)
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = own.glob("logs/runs/*/checkpoints/last.ckpt")
+    refused = bnnbench("evaluate", f"ckpt_path={checkpoint}")
+    assert refused.returncode == 1
+    assert "name its package: trust=[discs]" in refused.stderr
+    done = bnnbench("evaluate", f"ckpt_path={checkpoint}", "trust=[discs]")
+    assert done.returncode == 0, done.stderr
+    assert "on 200 test images of discs" in done.stdout
 
 
 def test_tasks_of_one_name_in_two_modules_are_two_runs(compose: Compose) -> None:

@@ -115,3 +115,9 @@ def test_what_lightning_says_of_a_machine_is_not_repeated(
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     preflight([compose("backbone=resnet20", "trainer.max_epochs=0")])
     assert not [each for each in caplog.records if each.name.startswith("lightning")]
+
+
+def test_trainers_of_a_cluster_s_machines_are_checked_here(compose: Compose) -> None:
+    cfg = compose("backbone=resnet20", "trainer.max_epochs=0", "trainer=gpu")
+    preflight([cfg], here=False)
+    assert cfg.trainer.accelerator == "gpu"

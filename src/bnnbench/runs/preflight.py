@@ -154,7 +154,7 @@ def _check_trainer(cfg: DictConfig, here: bool) -> None:
         check_devices(own)
     else:
         with open_dict(own):
-            own.trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
+            own.trainer.update(accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     with TemporaryDirectory() as folder:
         own.paths.output_dir = folder
         loggers = build_loggers(own, About("preflight"))
