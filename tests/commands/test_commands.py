@@ -87,6 +87,14 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bnnbench {__version__}\n"
 
 
+def test_the_help_of_evaluate_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bnnbench"])
+    main(["evaluate", "--help"])
+    assert capsys.readouterr().out.startswith("bnnbench evaluate ckpt_path=<file> ")
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_help_of_train_has_a_word_on_every_option(
     group: str, monkeypatch: pytest.MonkeyPatch
