@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +17,8 @@ from bnnbench import __version__, commands, resolvers
 from bnnbench.commands import COMMANDS, main
 from bnnbench.commands.help import GROUPS, of_train, overview, titles
 from bnnbench.config import options
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -82,6 +87,14 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bnnbench {__version__}\n"
 
 
+def test_the_help_of_evaluate_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bnnbench"])
+    main(["evaluate", "--help"])
+    assert capsys.readouterr().out.startswith("bnnbench evaluate ckpt_path=<file> ")
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_help_of_train_has_a_word_on_every_option(
     group: str, monkeypatch: pytest.MonkeyPatch
@@ -110,3 +123,21 @@ def test_the_configs_are_importable_for_hydras_compose() -> None:
     with initialize_config_module("bnnbench.conf", version_base="1.3"):
         cfg = compose("train", ["quantizer=xnor", "backbone=resnet20"])
     assert (cfg.quantizer.name, cfg.backbone.name) == ("xnor", "resnet20")
+
+
+@pytest.mark.parametrize(
+    "typed", ["--help", "train --help", "evaluate --help", "report --help", "completion bash"]
+)
+def test_a_reader_who_leaves_sees_no_traceback(typed: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "bnnbench", *typed.split()],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            text=True,
+            check=False,
+        )
+    assert (done.stderr, done.returncode) == ("", commands.UNREAD)

@@ -26,7 +26,10 @@ done
 LINES = {
     "bnnbench tr": {"train"},
     "bnnbench train quantizer=ad": {"quantizer=adabin", "quantizer=admm"},
-    "bnnbench train -m quantizer=xnor recipe.l": {"recipe.lr="},
+    "bnnbench train -m quantizer=xnor recipe.l": {"recipe.lr=", "recipe.label_smoothing="},
+    "bnnbench train -m quantizer=xnor,ad": {"quantizer=xnor,adabin", "quantizer=xnor,admm"},
+    "bnnbench train logger=[csv,wa": {"logger=[csv,wandb"},
+    "bnnbench train logger=[wa": {"logger=[wandb"},
     "bnnbench report prom": {"promote="},
     "bnnbench predict in": {"input="},
     "bnnbench data ": {"check"},

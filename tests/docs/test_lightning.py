@@ -17,7 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import callbacks as pl
 from lightning.pytorch.loggers import CSVLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import bnnbench
 from bnnbench.data import ImageDataModule
@@ -123,6 +123,42 @@ def test_data_of_another_kind_are_refused(compose: Compose, discs: ModuleType) -
             build.build_datamodule(compose(f"dataset._target_={name}"))
     with pytest.raises(ValueError, match=r"PYTHONPATH"):
         build.build_datamodule(compose("dataset._target_=elsewhere.Data"))
+
+
+def test_arguments_that_a_class_has_to_have_are_named(compose: Compose, discs: ModuleType) -> None:
+    with pytest.raises(
+        ValueError, match=r"discs\.Humble needs penalty: .* \+task\.penalty=<value>"
+    ):
+        build.build_task(compose("backbone=resnet20", "task._target_=discs.Humble"))
+    cfg = compose("dataset._target_=discs.Discs")
+    node = {key: cfg.dataset[key] for key in ("_target_", "name", "num_classes", "in_channels")}
+    cfg.dataset = OmegaConf.create(node)
+    told = r"discs\.Discs needs image_size, mean, std, .* \+dataset\.image_size=<value>"
+    with pytest.raises(ValueError, match=told):
+        build.build_datamodule(cfg)
+
+
+def test_a_trusted_class_is_evaluated_on_its_own_data(own: Path) -> None:
+    def bnnbench(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bnnbench", *words, "paths.log_dir=logs"],
+            cwd=own,
+            env=os.environ | {"PYTHONPATH": f".{os.pathsep}{ROOT / 'src'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    words = ["experiment=humble", "trainer.max_epochs=1", "+trainer.limit_train_batches=2"]
+    trained = bnnbench("train", "--config-dir", "conf", *words)
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = own.glob("logs/runs/*/checkpoints/last.ckpt")
+    refused = bnnbench("evaluate", f"ckpt_path={checkpoint}")
+    assert refused.returncode == 1
+    assert "name its package: trust=[discs]" in refused.stderr
+    done = bnnbench("evaluate", f"ckpt_path={checkpoint}", "trust=[discs]")
+    assert done.returncode == 0, done.stderr
+    assert "on 200 test images of discs" in done.stdout
 
 
 def test_tasks_of_one_name_in_two_modules_are_two_runs(compose: Compose) -> None:

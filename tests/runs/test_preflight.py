@@ -115,3 +115,17 @@ def test_what_lightning_says_of_a_machine_is_not_repeated(
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     preflight([compose("backbone=resnet20", "trainer.max_epochs=0")])
     assert not [each for each in caplog.records if each.name.startswith("lightning")]
+
+
+def test_trainers_of_a_cluster_s_machines_are_checked_here(compose: Compose) -> None:
+    cfg = compose("backbone=resnet20", "trainer.max_epochs=0", "trainer=gpu")
+    preflight([cfg], here=False)
+    assert cfg.trainer.accelerator == "gpu"
+
+
+def test_what_a_stem_is_is_told_once(compose: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    checks._say_once.cache_clear()
+    cfg = compose("backbone=resnet20", "trainer.max_epochs=0")
+    for _ in range(2):
+        preflight([cfg, cfg])
+    assert capsys.readouterr().err.count("stem=small (maps of 8 pixels)") == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
@@ -34,6 +36,7 @@ COMMANDS = {
     ),
 }
 HYDRAS_COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
+UNREAD = 128 + signal.SIGPIPE  # the exit code that shells have of it
 
 
 def main(typed: Sequence[str] | None = None) -> None:
@@ -44,7 +47,8 @@ def main(typed: Sequence[str] | None = None) -> None:
     elif not words or words[0] in ("-h", "--help", "help"):
         from bnnbench.commands.help import overview
 
-        print(overview())
+        with _for_a_reader():
+            print(overview())
     elif words[0] in COMMANDS:
         command, *arguments = words
         sys.argv = [f"bnnbench {command}", *COMMANDS[command].first, *arguments]
@@ -59,7 +63,22 @@ def run(command: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C within the imports: no traceback
     if any(word in HYDRAS_COMPLETION for word in sys.argv[1:-1]) and "install" in sys.argv[-1]:
         command, sys.argv = "completion", [sys.argv[0], sys.argv[-1].partition("=")[2]]
-    import_module(f"{__name__}.{COMMANDS[command].module}").run()
+    with _for_a_reader():
+        import_module(f"{__name__}.{COMMANDS[command].module}").run()
+
+
+@contextmanager
+def _for_a_reader() -> Iterator[None]:
+    """End quietly where nobody reads on, as in ``bnnbench train --help | head``."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ended = error.__context__
+        raise (ended if isinstance(ended, SystemExit) else SystemExit(UNREAD)) from None
 
 
 def _refusal(word: str) -> str:

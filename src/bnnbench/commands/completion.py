@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
+from io import StringIO
 
 from bnnbench import commands
 
@@ -53,15 +55,31 @@ def answer(line: str) -> None:
     if len(words) < 2:
         _show(commands.COMMANDS)
     elif words[0] in HYDRAS:
+        before, words[-1] = _parted(words[-1])
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         sys.argv = [f"bnnbench {words[0]}", "--shell-completion", "query=bash"]
-        commands.run(words[0])
+        with redirect_stdout(StringIO()) as found:
+            commands.run(words[0])
+        _show(_joined(before, word) for word in found.getvalue().split())
     elif words[0] == "predict":
         from bnnbench.commands.predict import KEYS
 
         _show(f"{key}=" for key in KEYS)
     else:
         _show(WORDS.get(words[0], ()))
+
+
+def _parted(word: str) -> tuple[str, str]:
+    """What of a list of options, ``a=b,c`` or ``a=[b,c``, stays, and ``a=c``, which Hydra knows."""
+    key, equals, values = word.partition("=")
+    first, comma, last = values.rpartition(",")
+    bracket = "[" if not comma and values.startswith("[") else ""
+    stays = f"{key}={first}{comma}{bracket}" if comma or bracket else ""
+    return stays, f"{key}{equals}{last.removeprefix(bracket)}"
+
+
+def _joined(before: str, word: str) -> str:
+    return before + word.partition("=")[2] if before else word
 
 
 def _show(words: Iterable[str]) -> None:

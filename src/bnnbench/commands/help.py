@@ -28,6 +28,17 @@ bnnbench data check <folder>         says what would be read there, draws a cont
 bnnbench report promote=<sweep>      keeps a sweep's table under results/"""
 
 
+EVALUATE = """\
+bnnbench evaluate ckpt_path=<file>   a checkpoint of a run on its test set: it says what it is
+  dataset=<option> dataset.folder=<where>   where its data lie elsewhere now
+  trust=[mypkg]                             packages whose classes it may name beside this one
+  quantizer=... backbone=... dataset=...    of a checkpoint that does not say what network it is
+  checkpoint_map=<name>                     whose names its tensors have, where they are others'
+  trainer.accelerator=cpu, logger=<option>  as of a training
+
+It writes evaluation.json into a folder of its own. Further groups: bnnbench train --help."""
+
+
 def overview() -> str:
     """What to type, and the commands."""
     commands = [f"  {name:12}{line}" for name, (line, *_) in COMMANDS.items()]
@@ -48,6 +59,11 @@ def overview() -> str:
 def of_train() -> str:
     """What to type, and the options of each group with a word on every one."""
     return "\n".join([textwrap.indent(EXAMPLES, "  "), *(_group(group) for group in GROUPS)])
+
+
+def of_evaluate() -> str:
+    """What to type."""
+    return EVALUATE
 
 
 def titles(group: str) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ from bnnbench.checks.deleted import check_deleted
 from bnnbench.checks.errors import messages
 from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.places import check_room, check_temporary
-from bnnbench.commands.help import of_train
+from bnnbench.commands.help import of_evaluate, of_train
 from bnnbench.paths import conf_dir
 from bnnbench.records.lock import locked
 from bnnbench.records.provenance import task_overrides
@@ -127,6 +127,9 @@ def run() -> None:
     """The command with the arguments of ``sys.argv``."""
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(of_train())
+        return
+    if sys.argv[1:] in (["train=false", "-h"], ["train=false", "--help"]):
+        print(of_evaluate())
         return
     check_sweeper(sys.argv)
     check_groups(sys.argv, conf_dir())

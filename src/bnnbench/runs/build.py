@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +44,7 @@ from bnnbench.tasks.teacher import Teacher
 
 T = TypeVar("T")
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
+LACKING = re.compile(r"__init__\(\) missing \d+ required \S+ arguments?: (.+)")  # as Python says it
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
@@ -73,7 +76,26 @@ def _own(place: str, node: dict[str, Any], base: type[T]) -> Callable[..., T]:
     unread = sorted(set(build.keywords) - taken) if taken is not None else []
     if unread:
         raise ValueError(f"{where} takes no {', '.join(unread)}: leave out {place}.{unread[0]}")
-    return build
+    return partial(_built, build, place, taken)
+
+
+def _built(build: partial[T], place: str, taken: set[str] | None, *parts: Any, **further: Any) -> T:
+    """An object of the class; ValueError where its node lacks arguments that it has to have."""
+    try:
+        return build(*parts, **further)
+    except TypeError as error:
+        lacking = LACKING.search(str(error))
+        names = re.findall(r"'(\w+)'", lacking[1]) if lacking else []
+        if not names or (taken is not None and not taken.issuperset(names)):
+            raise  # a mistake in the class
+        raise ValueError(
+            f"{place}._target_={_name(build.func)} needs {', '.join(names)}: add it to the yaml, "
+            f"or type +{place}.{names[0]}=<value>"
+        ) from error
+
+
+def _name(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def build_task(cfg: DictConfig, evaluates_on: str = "test", teacher: Teacher | None = None) -> Task:

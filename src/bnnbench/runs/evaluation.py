@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bnnbench import runtime
 from bnnbench.backbones.ssd import HeadOutputs
+from bnnbench.checks.keys import arguments
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import Normalisation, load_weights, warn_of_normalisation
@@ -188,7 +189,9 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
         # as they were measured, where the config says auto
         trained.dataset.mean, trained.dataset.std = signature.mean, signature.std
-        trained.dataset.data_dir = cfg.dataset.data_dir
+        known = arguments(str(trained.dataset._target_))
+        if known is None or "data_dir" in known:  # a class of one's own need not read files
+            trained.dataset.data_dir = cfg.dataset.get("data_dir", cfg.paths.data_dir)
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]
         trained.init_from = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,9 +78,15 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
             if (error := seen[key]) is not None:
                 mistakes.add(number, error)
     mistakes.tell()
-    for line in dict.fromkeys(told(to_dict(cfg.backbone)) for cfg in cfgs):
-        if line is not None:
-            print(line, file=sys.stderr, flush=True)
+    for cfg in cfgs:
+        if (line := told(to_dict(cfg.backbone))) is not None:
+            _say_once(line)
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Print it; the rounds of a search are checked one after the other."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -154,7 +160,7 @@ def _check_trainer(cfg: DictConfig, here: bool) -> None:
         check_devices(own)
     else:
         with open_dict(own):
-            own.trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
+            own.trainer.update(accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     with TemporaryDirectory() as folder:
         own.paths.output_dir = folder
         loggers = build_loggers(own, About("preflight"))
