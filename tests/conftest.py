@@ -43,6 +43,14 @@ SLOW: dict[str, tuple[str, ...]] = {
     "records/test_fingerprint.py::test_the_command_of_a_committed_result_is_still_that_run": (
         "digits_*",
     ),
+    "runtime/test_build.py::test_a_broken_compiler": ("exit 1-*",),
+    "runtime/test_build.py::test_a_cache_that_cannot_be_used": ("of others",),
+    "runtime/test_build.py::test_a_compiler_that_fails_leaves_its_work_to_the_next": (),
+    "runtime/test_build.py::test_a_kernel_that_computes_wrongly_is_not_used": ("half*",),
+    "runtime/test_build.py::test_a_library_that_is_not_whole_is_made_again": ("1000",),
+    "runtime/test_build.py::test_each_path_can_be_forced": (),
+    "runtime/test_build.py::test_processes_that_start_together": (),
+    "runtime/test_build.py::test_without_openmp_it_is_compiled_for_one_thread": (),
     "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
     "runs/test_metrics_file.py::test_six_cuts_leave_the_rows_of_an_uncut_run": (),
     "checks/test_values.py::test_every_value_of_every_option_has_its_type": (

@@ -21,7 +21,9 @@ from pathlib import Path
 
 import torch
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "kernel_tile.h"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("kernel.c", "kernel_tile.h", "kernel_float.h")
+)
 # Contraction would round a product and a sum at once, which the same arithmetic in torch does not.
 COMMON = (
     *("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"),
@@ -31,7 +33,7 @@ AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mpopcnt")
 FLAGS = {
     "avx512vbmi": (*AVX512, "-mavx512vbmi", "-mbmi2"),
     "avx512": AVX512,
-    "avx2": ("-mavx2", "-mpopcnt"),
+    "avx2": ("-mavx2", "-mfma", "-mpopcnt"),
     "neon": (),
 }
 OPENMP = ((), ("-fopenmp",))  # from the end: a compiler without it still makes a library

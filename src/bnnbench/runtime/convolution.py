@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnnbench.runtime import layout
 from bnnbench.runtime.epilogue import Binarizer, Epilogue, channels, over_map
 from bnnbench.runtime.kernel import Kernel, active
+from bnnbench.runtime.operators import Handled, packed_conv2d
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,48 @@ class Folded:
         return rows.permute(2, 0, 1)[None]
 
 
-class PackedConv2d(nn.Module):
+class Derived(Handled):
+    """A module that keeps what it makes of its buffers, until these change, and knows its path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._derived: dict[Any, Any] = {}
+
+    @property
+    def path(self) -> str:
+        """Where the layer is computed: ``kernel: ...`` or ``float: ...`` and why."""
+        kernel, which = self.engine
+        return f"{'kernel' if kernel else 'float'}: {which}"
+
+    @property
+    def engine(self) -> tuple[Kernel | None, str]:
+        """The kernel that computes the layer, and its name; or None, and why."""
+        return self.derived("engine", self.choose)
+
+    def choose(self) -> tuple[Kernel | None, str]:
+        """The same, found out."""
+        raise NotImplementedError
+
+    def derived(self, key: Any, make: Any) -> Any:
+        """What ``make()`` gave the first time, kept until a buffer changes."""
+        found = self._derived.get(key)
+        if found is None:
+            found = self._derived[key] = make()
+        return found
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Derived:
+        self._derived.clear()
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._derived.clear()
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_derived": {}}
+
+
+class PackedConv2d(Derived):
     """``conv2d`` over 1-bit activations and weights; buffers only, evaluation only.
 
     Args:
@@ -109,21 +151,9 @@ class PackedConv2d(nn.Module):
         self.register_buffer("offset", channels(offset, out, 0.0) if has_offset else None)
         self.register_buffer("bias", None if bias is None else channels(bias, out, 0.0))
         channels(activation.threshold, self.in_channels, 0.0)
-        self._derived: dict[Any, Any] = {}
-
-    @property
-    def path(self) -> str:
-        """Where the layer is computed: ``kernel: ...`` or ``float: ...`` and why."""
-        kernel, which = self.engine
-        return f"{'kernel' if kernel else 'float'}: {which}"
-
-    @property
-    def engine(self) -> tuple[Kernel | None, str]:
-        """The kernel that computes the layer, and its name; or None, and why."""
-        return self.derived("engine", self.choose)
 
     def choose(self) -> tuple[Kernel | None, str]:
-        """The same, found out."""
+        """The kernel, unless something stands in its way."""
         obstacle = layout.obstacle(self)
         return (None, obstacle) if obstacle else active()
 
@@ -155,6 +185,10 @@ class PackedConv2d(nn.Module):
         codes = x if isinstance(x, Codes) else self.encode(x)
         if codes.layer is not self:
             raise ValueError("these codes were made for another layer")
+        if torch.compiler.is_compiling():  # codes are maps then, see `encode`
+            handle = 0 if epilogue is None else epilogue.handle
+            y = packed_conv2d(codes.data, self.handle, handle, add)
+            return (y if keep else None), [layer.encode(y) for layer in next]
         kernel = self.engine[0]
         if kernel is None:
             y = self.in_floats(codes, epilogue, add)
@@ -176,15 +210,17 @@ class PackedConv2d(nn.Module):
             plan = self._derived[key] = self.planned(kernel, epilogue, codes.shape[2:], next)
         if plan.next is None:
             y, _ = self.in_kernel(kernel, codes, epilogue, add, (), True)
+            assert y is not None
             return (y if keep else None), [layer.encode(y) for layer in next]
-        count, shape = codes.shape[0], (codes.shape[0], *plan.outputs)
+        out, high, wide = plan.outputs
+        shape = codes.shape[0], out, high, wide
         threads = torch.get_num_threads()
         if keep:
             y = torch.empty(shape, memory_format=torch.channels_last)
         else:
             y = torch.empty(threads * plan.chunk)
         if add is not None:
-            add = checked(add, shape, plan.outputs[0])
+            add = checked(add, shape, out)
         made = [Codes(layer, shape, encoder.room(shape)) for layer, encoder in plan.next]
         kernel.convolve(
             plan.address,
@@ -194,7 +230,7 @@ class PackedConv2d(nn.Module):
             keep,
             made[0].data.data_ptr() if made else None,
             made[1].data.data_ptr() if len(made) > 1 else None,
-            count,
+            shape[0],
             threads,
         )
         return (y if keep else None), made
@@ -219,7 +255,10 @@ class PackedConv2d(nn.Module):
     def encode(self, x: Tensor) -> Codes:
         """The codes of ``x`` (N, I, H, W), as this layer reads them."""
         x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels)
-        n, _, h, w = shape = tuple(x.shape)
+        n, c, h, w = x.shape
+        shape = n, c, h, w
+        if torch.compiler.is_compiling():
+            return Codes(self, shape, x)
         kernel = self.engine[0]
         if kernel is None:
             return Codes(self, shape, self.activation.codes(x))
@@ -285,13 +324,6 @@ class PackedConv2d(nn.Module):
         signs = torch.from_numpy(bits).to(self.bits.device, torch.float32).mul_(2).sub_(1)
         return signs.view(self.shape).contiguous(memory_format=torch.channels_last)
 
-    def derived(self, key: Any, make: Any) -> Any:
-        """What ``make()`` gave the first time, kept until a buffer changes."""
-        found = self._derived.get(key)
-        if found is None:
-            found = self._derived[key] = make()
-        return found
-
     def folded(self, epilogue: Epilogue | None, size: Sequence[int]) -> Folded:
         """The affine of sums on a map of ``size`` (H, W), rounded once."""
         out = self.shape[0]
@@ -339,6 +371,11 @@ class PackedConv2d(nn.Module):
         device = self.bits.device
         return kinds.to(device, torch.float64), kind.to(device, torch.int32)
 
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """(N, O, H', W') of an input of ``shape`` (N, I, H, W)."""
+        high, wide = (self.output_size(axis, shape[2 + axis]) for axis in (0, 1))
+        return shape[0], self.shape[0], high, wide
+
     def output_size(self, axis: int, length: int) -> int:
         """Outputs along one axis of a map of ``length`` pixels."""
         reach = self.dilation[axis] * (self.shape[2 + axis] - 1) + 1
@@ -346,17 +383,6 @@ class PackedConv2d(nn.Module):
         if count < 1:
             raise ValueError(f"a map of {length} pixels is smaller than the window of {reach}")
         return count
-
-    def _apply(self, fn: Any, recurse: bool = True) -> PackedConv2d:
-        self._derived.clear()
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._derived.clear()
-        super()._load_from_state_dict(*args)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_derived": {}}
 
 
 def checked(x: Tensor, shape: Sequence[int], channels: int) -> Tensor:

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bnnbench.runtime.operators import Handled
+
 
 def channels(values: Tensor | None, count: int, neutral: float) -> Tensor:
     """``values``, a number or one a channel, as ``count`` float32; ``neutral`` where None."""
@@ -106,7 +108,7 @@ class Activation(nn.Module):
         return *slopes, channels(self.shift, count, 0.0)
 
 
-class Epilogue(nn.Module):
+class Epilogue(Handled):
     """``after(before(scale * y + shift) + add)`` of a layer's output ``y``, channel by channel.
 
     ``scale`` and ``shift`` (a batch norm) are folded into the layer's own; ``add`` is the shortcut,

@@ -1,4 +1,5 @@
-// 1-bit convolution by table look-up; kernel_tile.h is its inner loop.
+// 1-bit convolution by table look-up; kernel_tile.h is its inner loop, kernel_float.h the float
+// convolution in front of a packed network.
 //
 // A code is a byte that stands for the signs of CHANNELS neighbouring channels of one pixel. It
 // names a row of a table whose column w is the number of channels in which a weight code w differs
@@ -431,3 +432,5 @@ void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, 
     }
   }
 }
+
+#include "kernel_float.h"

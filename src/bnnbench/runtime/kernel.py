@@ -55,6 +55,19 @@ class CLayer(Structure):
     ]
 
 
+class CStem(Structure):
+    """``Stem`` of kernel_float.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("weights", "shift")),
+        ("after", CActivation),
+        ("next", POINTER(CEncoder) * 2),
+        *((name, c_int32) for name in ("channels", "kh", "run", "h", "w", "ph", "pw", "sh", "sw")),
+        *((name, c_int32) for name in ("oh", "ow", "out", "padded", "pool", "pool_stride")),
+        *((name, c_int32) for name in ("pool_padding", "pooled_h", "pooled_w")),
+    ]
+
+
 class Kernel:
     """A loaded library.
 
@@ -63,7 +76,8 @@ class Kernel:
         vector: outputs of one vector.
         channels: channels of one code.
         factor: of a code of a map, over the number of its row.
-        encode, convolve, chunk_pixels: the functions of kernel.c; pointers are integers.
+        float_block: outputs of one block of the float convolution.
+        encode, convolve, stem, chunk_pixels: the functions of kernel.c; pointers are integers.
     """
 
     def __init__(self, file: Path) -> None:
@@ -71,13 +85,17 @@ class Kernel:
         library.name.restype = c_char_p
         library.encode.argtypes = [c_void_p] * 3 + [c_int] * 4
         library.convolve.argtypes = [c_void_p] * 4 + [c_int] + [c_void_p] * 2 + [c_int] * 2
+        library.stem.argtypes = [c_void_p] * 8 + [c_int] * 2
+        library.stem.restype = None
         library.encode.restype = library.convolve.restype = None
         library.chunk_pixels.argtypes = [c_void_p]
         library.initialise()
         self.name = library.name().decode()
         self.vector, self.channels = library.vector_bytes(), library.code_channels()
         self.factor = library.code_factor()
+        self.float_block = library.float_block()
         self.encode, self.convolve = library.encode, library.convolve
+        self.stem = library.stem
         self.chunk_pixels = library.chunk_pixels
 
 

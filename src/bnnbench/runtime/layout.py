@@ -25,7 +25,7 @@ HALVES = {4: {4: 17}, 6: {2: 64, 4: 65, 6: 67}}
 
 def obstacle(layer: PackedConv2d) -> str | None:
     """Why the kernel cannot compute ``layer``, or None."""
-    out, width, kh, kw = layer.shape
+    _, width, kh, kw = layer.shape
     if width % 4:
         of = f" of each of {layer.groups} groups" if layer.groups > 1 else ""
         return f"{width} input channels{of}, which is no multiple of 4"
@@ -94,8 +94,7 @@ def weight_codes(layer: PackedConv2d, kernel: Kernel) -> Tensor:
     Blocks are of two vectors of outputs, and one of one vector where the number is odd. The counts
     of even lanes are widened first, so that output ``i`` of a vector lies in lane ``2 i``.
     """
-    out, width, kh, kw = layer.shape
-    each, lanes = out // layer.groups, kernel.vector
+    each, lanes = layer.shape[0] // layer.groups, kernel.vector
     high = (layer.signs > 0).permute(0, 2, 3, 1)
     codes = code_values(high, kernel.channels).reshape(layer.groups, each, -1)
     vectors = -(-each // lanes)

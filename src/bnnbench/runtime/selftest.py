@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from bnnbench.runtime.convolution import PackedConv2d, pack_bits
+from bnnbench.runtime.convolution import Derived, PackedConv2d, pack_bits
 from bnnbench.runtime.epilogue import Activation, Binarizer, Epilogue
 from bnnbench.runtime.kernel import Kernel
+from bnnbench.runtime.stem import Stem
 
 
 class Case(NamedTuple):
@@ -31,6 +32,13 @@ CASES = (
     Case((32, 52, 3, 3), (5, 5), {"padding": 1, "padding_value": -1.0}, fused=True),
     Case((8, 12, 5, 3), (8, 9), {"padding": (2, 1), "padding_value": 1.0}, offsets=True),
     Case((4, 300, 5, 5), (5, 5), {"padding": 2}),
+    Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}),  # several chunks of pixels
+)
+# Weight and options of float convolutions.
+STEMS = (
+    ((72, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((16, 3, 3, 3), {"padding": 1, "pool": (3, 2, 1)}),
+    ((20, 1, 5, 3), {"stride": (1, 2), "padding": (2, 1), "pool": (2, 1, 0)}),
 )
 
 
@@ -38,7 +46,23 @@ def differences(kernel: Kernel) -> str:
     """What ``kernel`` computes otherwise than the float path; empty if nothing."""
     random = torch.Generator().manual_seed(0)
     wrong = [f"layer {i}" for i, case in enumerate(CASES) if not is_equal(kernel, case, random)]
-    return ", ".join(wrong)
+    stems = [
+        f"stem {i}" for i, case in enumerate(STEMS) if not stem_is_equal(kernel, *case, random)
+    ]
+    return ", ".join(wrong + stems)
+
+
+def stem_is_equal(
+    kernel: Kernel, shape: tuple[int, ...], options: dict[str, Any], random: torch.Generator
+) -> bool:
+    """Whether the float convolution is torch's, on whole numbers, whose sums are exact."""
+    weight = torch.randint(-9, 10, shape, generator=random).float()
+    bias = torch.randint(-9, 10, shape[:1], generator=random).float()
+    stem = on(kernel, Stem(weight, bias, activation=activation(random, shape[0]), **options))
+    reader = built(Case((4, shape[0], 3, 3), (1, 1), {"padding": 1}), random)
+    x = torch.randint(-9, 10, (2, shape[1], 13, 12), generator=random).float()
+    y, (codes,) = stem.fused(x, next=[on(kernel, reader)])
+    return torch.equal(y, stem.in_torch(x)) and torch.equal(reader(codes), reader(y))
 
 
 def is_equal(kernel: Kernel, case: Case, random: torch.Generator) -> bool:
@@ -51,7 +75,8 @@ def is_equal(kernel: Kernel, case: Case, random: torch.Generator) -> bool:
     after = Case((8, out, 1, 1), (1, 1), {"padding": 1})
     readers = built(after, random), built(Case((4, out, 3, 3), (1, 1)), random)
     readers = readers if out % 4 == 0 else ()
-    epilogue = Epilogue(*draw(random, 2, out), *(activation(random, out) for _ in range(2)))
+    (scale, shift), parts = draw(random, 2, out), [activation(random, out) for _ in range(2)]
+    epilogue = Epilogue(scale, shift, *parts)
     shape = (2, out, *(layer.output_size(axis, case.size[axis]) for axis in (0, 1)))
     add = torch.randn(shape, generator=random)
     found = []
@@ -71,7 +96,10 @@ def fits(reader: PackedConv2d, y: Tensor | None) -> bool:
     return y is not None and min(y.shape[2:]) + 2 * reader.padding[0] >= reader.shape[2]
 
 
-def on(engine: Kernel | None, layer: PackedConv2d) -> PackedConv2d:
+Layer = TypeVar("Layer", bound=Derived)
+
+
+def on(engine: Kernel | None, layer: Layer) -> Layer:
     """``layer`` on a path, whatever it would choose."""
     layer._derived.clear()
     layer._derived["engine"] = (engine, "self-test")
