@@ -11,7 +11,10 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
 
+from bnnbench import runtime
+from bnnbench.backbones.ssd import HeadOutputs
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
@@ -25,6 +28,9 @@ from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.ending import evaluation_limits
 from bnnbench.runs.reuse import differs, mark_of
 from bnnbench.runs.stages import stages
+from bnnbench.runs.trained import packed_signature
+from bnnbench.runtime.format import is_packed
+from bnnbench.runtime.graph import PackedNetwork
 from bnnbench.tasks.base import Task
 
 # What a command line may say beside a checkpoint of the suite: where data lie, how they are read.
@@ -52,7 +58,11 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     if read_identity(folder) is not None:
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
-    signature = signature_of(read_checkpoint(cfg.ckpt_path))
+    packed = runtime.load(cfg.ckpt_path) if is_packed(cfg.ckpt_path) else None
+    if packed is None:
+        signature = signature_of(read_checkpoint(cfg.ckpt_path))
+    else:
+        signature = packed_signature(packed, cfg.ckpt_path)
     if signature is not None:
         keys, source = (*_STORED, "channels_last", "seed"), f"ckpt_path={cfg.ckpt_path}"
         known = taken(signature.config, keys, source, trusted_packages(cfg))
@@ -60,7 +70,11 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         cfg = _as_trained(cfg, replace(signature, config=known))
     data = build_datamodule(cfg)
     task = last_task(cfg)
-    seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    if packed is None:
+        seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    else:
+        seen = None
+        compute_packed(task.net, packed)
     data.prepare_data()
     data.setup("test")
     if signature and signature.classes and signature.classes != list(data.class_names):
@@ -86,6 +100,17 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     if signature and signature.data_stamp not in (None, data.stamp):
         say("these are not the data it was trained on: other files of the same name")
     return score
+
+
+def compute_packed(net: nn.Module, packed: PackedNetwork) -> None:
+    """Let ``net`` say what the packed network does, wherever a task calls it."""
+    outputs = HeadOutputs if packed.task == "detection" else None
+
+    def forward(images: Tensor) -> Any:
+        found = packed(images.cpu())
+        return found if outputs is None else outputs(*found)
+
+    net.forward = forward
 
 
 def _few(names: Sequence[str]) -> str:

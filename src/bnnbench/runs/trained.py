@@ -10,10 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from bnnbench import runtime
 from bnnbench.config import backbone_from_config, quantizer_from_config
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.foreign import taken
 from bnnbench.records.signature import BadCheckpoint, Signature, read_checkpoint, signature_of
+from bnnbench.runtime.format import is_packed
+from bnnbench.runtime.graph import PackedNetwork
 
 
 class Trained(nn.Module):
@@ -21,7 +24,7 @@ class Trained(nn.Module):
 
     Args:
         net: normalised images (N, C, S, S) to logits (N, K), or a detector.
-        signature: whose it is, and on what it was trained.
+        signature: whose it is, and on what it was trained; an attribute as well.
         dataset: the data set's part of the run's config.
 
     Attributes:
@@ -38,7 +41,7 @@ class Trained(nn.Module):
 
     def __init__(self, net: nn.Module, signature: Signature, dataset: Mapping[str, Any]) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.signature = net, signature
         self.name, self.class_names = signature.name, list(signature.classes)
         self.task = str(dataset.get("task", "classification"))
         self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
@@ -69,13 +72,15 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
     """The network of a checkpoint of this suite, with its normalisation and class names.
 
     Args:
-        path: a checkpoint that a run has written.
+        path: a checkpoint that a run has written, or the packed file of one.
         trust: packages whose classes the checkpoint may name beside this one.
 
     Raises:
         BadCheckpoint: no such file, a damaged one, or one that does not say what network it is.
         Untrusted: it names code of packages that ``trust`` does not.
     """
+    if is_packed(path):
+        return _unpacked(path)
     signature = signature_of(read_checkpoint(path))
     if signature is None:
         raise BadCheckpoint(
@@ -88,3 +93,25 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
     net = backbone_from_config(OmegaConf.create(dict(config["backbone"])), quantizer)
     load_weights(net, path)
     return Trained(net, signature, config["dataset"])
+
+
+def _unpacked(path: Path | str) -> Trained:
+    """The network of a packed file."""
+    net = runtime.load(path)
+    return Trained(net, packed_signature(net, path), net.document["run"]["config"]["dataset"])
+
+
+def packed_signature(net: PackedNetwork, path: Path | str) -> Signature:
+    """Whose packed file it is.
+
+    Raises:
+        BadCheckpoint: it was exported from a network, not from a run's checkpoint.
+    """
+    run = net.document.get("run")
+    if not isinstance(run, dict):
+        raise BadCheckpoint(
+            f"{path} does not say on what it was trained: use bnnbench.runtime.load, or export "
+            "the checkpoint of a run"
+        )
+    parts = net.name, run["fingerprint"], run["stage"], run["config"], run["data_stamp"]
+    return Signature(*parts, net.class_names, net.mean, net.std)

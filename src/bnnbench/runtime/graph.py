@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bnnbench.runtime.check import check_images, kept
 from bnnbench.runtime.convolution import PackedConv2d, pack_bits
+from bnnbench.runtime.detection import default_boxes, detect
 from bnnbench.runtime.epilogue import Binarizer
 from bnnbench.runtime.format import BadPackedFile
 from bnnbench.runtime.linear import PackedLinear
@@ -172,6 +175,26 @@ class PackedNetwork(nn.Module):
                     del values[number]
         found = tuple(values[number] for number in self.outputs)
         return found[0] if len(found) == 1 else found
+
+    def verify(self) -> float:
+        """How far the output of the file's check image is from what it was, over its largest value.
+
+        Sums in another order may take an activation across its threshold: 0.01 is not damage.
+        """
+        check = self.document["check"]
+        found = torch.tensor(kept(self(check_images(self.image, 1, check["seed"]))))
+        known = torch.tensor(check["outputs"])
+        return float((found - known).abs().max() / known.abs().max().clamp(min=1e-12))
+
+    @cached_property
+    def anchors(self) -> Tensor:
+        """Of a detector, its default boxes (A, 4), xyxy in pixels."""
+        return default_boxes(self.document["boxes"])
+
+    def detect(self, outputs: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Of a detector, boxes, scores and labels from 1 of each image."""
+        boxes = self.document["boxes"]
+        return detect(outputs, self.anchors, int(boxes["size"]), boxes["rules"])
 
     def _free_early(self) -> None:
         last = {number: number for number in range(len(self.operations) + 1)}

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.export.ir import Graph, Node, Weight, leaves, mapped
+from bnnbench.packing.ir import Graph, Node, Weight, leaves, mapped
 from bnnbench.runtime.ops import OPS
 
 
 def simplified(graph: Graph) -> Graph:
     """All passes, in order."""
-    from bnnbench.export.thresholds import float_thresholds, whole_thresholds
+    from bnnbench.packing.thresholds import float_thresholds, whole_thresholds
 
     fold_constants(graph)
     merge_token_views(graph)

@@ -14,7 +14,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from bnnbench.export.ir import Weight
+from bnnbench.packing.ir import Weight
 from bnnbench.layers import BinaryLayer
 from bnnbench.quantizers.abcnet import ABCNetActivation
 from bnnbench.quantizers.adabin import EPS, AdaBinActivation

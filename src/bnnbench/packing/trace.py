@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from bnnbench.export.ir import Graph, Node, Shape, Weight, mapped
-from bnnbench.export.sides import Cut, NotPackable, checked_cut, weight_of
+from bnnbench.packing.ir import Graph, Node, Shape, Weight, mapped
+from bnnbench.packing.sides import Cut, NotPackable, checked_cut, weight_of
 from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.runtime.ops import OPS
 

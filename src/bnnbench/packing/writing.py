@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnnbench.export.ir import Graph, Node, Weight, mapped
+from bnnbench.packing.ir import Graph, Node, Weight, mapped
 from bnnbench.runtime.ops import DTYPES
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}

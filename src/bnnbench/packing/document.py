@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnnbench.export.ir import Graph, Node, Weight
-from bnnbench.export.passes import simplified
-from bnnbench.export.sides import NotPackable
-from bnnbench.export.trace import trace
-from bnnbench.export.writing import Writer
+from bnnbench.packing.ir import Graph, Node, Weight
+from bnnbench.packing.passes import simplified
+from bnnbench.packing.sides import NotPackable
+from bnnbench.packing.trace import trace
+from bnnbench.packing.writing import Writer
 from bnnbench.layers import binary_layers
 from bnnbench.runtime import format
 from bnnbench.runtime.graph import PACKED, PackedNetwork, built

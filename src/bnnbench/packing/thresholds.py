@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnnbench.export.ir import Graph, Node, Weight, mapped
+from bnnbench.packing.ir import Graph, Node, Weight, mapped
 from bnnbench.runtime.ops import OPS
 
 _UNARY = {"relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "relu6"}
