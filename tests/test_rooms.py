@@ -34,6 +34,8 @@ ORDER = (
     "callbacks",
     "tasks",
     "runs",
+    "packing",
+    "bench",
     "report",
     "sweep",
     "__init__",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnbench.records.names import check_name
+from bnnbench.report.efficiency import Bench
 from bnnbench.report.figures import curves
 from bnnbench.report.published import load_published
 from bnnbench.report.reading import code_hashes, collect, read_json
@@ -27,6 +28,7 @@ def render(
     figures: Path | None = None,
     formats: Sequence[str] = ("png", "svg"),
     names: Sequence[str] | None = None,
+    bench: Bench | None = None,
 ) -> Table:
     """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, its runs and its figures.
 
@@ -42,6 +44,7 @@ def render(
             to `<name>.<format>` in out_dir if None.
         formats: those of the figures, png or svg.
         names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for.
+        bench: the bench file that times are looked up in; None for a table without.
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
@@ -53,7 +56,9 @@ def render(
         load_published(published_dir / f"{published}.yaml") if published and not emptied else None
     )
     hashes = code_hashes(found.results)
-    table = comparison(manifest, found.results, found.failures, quoted, hashes, found.damaged)
+    table = comparison(
+        manifest, found.results, found.failures, quoted, hashes, found.damaged, bench
+    )
     if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
         table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
     out_dir.mkdir(parents=True, exist_ok=True)
