@@ -45,6 +45,7 @@ ORDER = (
     "train",
     "report.py",
     "data.py",
+    "export.py",
 )
 MOST_LOOSE_FILES = 8
 # Imports that go up all the same.
@@ -59,7 +60,7 @@ def room_of(file: Path) -> str:
     """The room that a file of src stands in."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     if parts[0] != "bnnbench":
-        return f"{parts[0]}.py" if parts in (("report",), ("data",)) else parts[0]
+        return f"{parts[0]}.py" if parts in (("report",), ("data",), ("export",)) else parts[0]
     return parts[1]
 
 

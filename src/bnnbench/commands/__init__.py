@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("train a run, or a sweep that ends in its comparison table", ()),
     "evaluate": ("evaluate a checkpoint: ckpt_path=<file>", ("train=false",)),
     "predict": ("say what images show: ckpt_path=<file> input=<image, folder or pattern>", ()),
+    "export": ("write a packed 1-bit file, or ONNX: ckpt_path=<file>", ()),
     "bench": ("time packed networks beside float and int8 ones on this CPU", ()),
     "data": ("say what a folder of images holds: data check <folder>", ()),
     "report": ("render every table and figure again, promote results", ()),
