@@ -141,6 +141,8 @@ class PackedConv2d(Derived):
         self.shape = out, width, kh, kw = check_shape(bits, shape, groups)
         self.stride, self.dilation, self.groups = pair(stride), pair(dilation), int(groups)
         self.padding = resolved_padding(padding, (kh, kw), self.dilation)
+        if min(*self.stride, *self.dilation) < 1 or min(self.padding) < 0:
+            raise ValueError("stride and dilation are at least 1, padding at least 0")
         if padding_value not in (-1, 0, 1):
             raise ValueError(f"padding_value={padding_value}: choose -1, 0 or +1")
         self.padding_value, self.in_channels = float(padding_value), width * self.groups
@@ -150,7 +152,8 @@ class PackedConv2d(Derived):
         has_offset = offset is not None and bool(torch.as_tensor(offset).any())
         self.register_buffer("offset", channels(offset, out, 0.0) if has_offset else None)
         self.register_buffer("bias", None if bias is None else channels(bias, out, 0.0))
-        channels(activation.threshold, self.in_channels, 0.0)
+        for values in (activation.threshold, activation.flip):
+            channels(values, self.in_channels, 0.0)
 
     def choose(self) -> tuple[Kernel | None, str]:
         """The kernel, unless something stands in its way."""
@@ -185,7 +188,7 @@ class PackedConv2d(Derived):
         codes = x if isinstance(x, Codes) else self.encode(x)
         if codes.layer is not self:
             raise ValueError("these codes were made for another layer")
-        if torch.compiler.is_compiling():  # codes are maps then, see `encode`
+        if is_traced():  # codes are maps then, see `encode`
             handle = 0 if epilogue is None else epilogue.handle
             y = packed_conv2d(codes.data, self.handle, handle, add)
             return (y if keep else None), [layer.encode(y) for layer in next]
@@ -220,7 +223,7 @@ class PackedConv2d(Derived):
         else:
             y = torch.empty(threads * plan.chunk)
         if add is not None:
-            add = checked(add, shape, out)
+            add = checked(add, shape, out, self.bits.device)
         made = [Codes(layer, shape, encoder.room(shape)) for layer, encoder in plan.next]
         kernel.convolve(
             plan.address,
@@ -254,10 +257,10 @@ class PackedConv2d(Derived):
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of ``x`` (N, I, H, W), as this layer reads them."""
-        x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels)
+        x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels, self.bits.device)
         n, c, h, w = x.shape
         shape = n, c, h, w
-        if torch.compiler.is_compiling():
+        if is_traced():
             return Codes(self, shape, x)
         kernel = self.engine[0]
         if kernel is None:
@@ -284,7 +287,7 @@ class PackedConv2d(Derived):
         if epilogue is not None and epilogue.before is not None:
             y = epilogue.before(y)
         if add is not None:
-            y = y + checked(add, y.shape, y.shape[1])
+            y = y + checked(add, y.shape, y.shape[1], y.device)
         if epilogue is not None and epilogue.after is not None:
             y = epilogue.after(y)
         return y.contiguous(memory_format=torch.channels_last)
@@ -385,14 +388,21 @@ class PackedConv2d(Derived):
         return count
 
 
-def checked(x: Tensor, shape: Sequence[int], channels: int) -> Tensor:
+def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device) -> Tensor:
     """``x`` as float32 in channels-last order, once it has that shape and these channels."""
     if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
         expected = tuple(shape) or f"(N, {channels}, H, W)"
         raise ValueError(
             f"a map of shape {tuple(x.shape)}: expected {channels} channels, {expected}"
         )
+    if x.device != device:
+        raise ValueError(f"a map on {x.device}, but the layer is on {device}: move one of them")
     return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
+
+
+def is_traced() -> bool:
+    """Whether torch writes down what is computed: it sees operators, not calls of the kernel."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
