@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from bnnbench.bench import contenders
@@ -41,6 +42,7 @@ class Found(NamedTuple):
 def measure(setting: Setting) -> Iterator[Found]:
     """Of one network and batch after another, what was found."""
     for name in setting.networks:
+        torch.set_num_threads(1)  # threads that wait for a busy machine make preparation long
         subjects = [subject(name, method) for method in setting.methods]
         net, facts = twin(name)
         found = Found([facts, *(each.facts for each in subjects)], [], [])
@@ -101,5 +103,8 @@ def rows(times: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
             "best_float": best,
         }
         others = {"x_float": best, "x_int8": INT8, "x_simulation": f"{SIMULATED} {method}"}
-        ratios = {key: quartiles(times[o] / ms) for key, o in others.items() if o in times}
+        ratios = {
+            key: quartiles(times[other] / ms) if other in times else None
+            for key, other in others.items()
+        }
         yield row | ratios

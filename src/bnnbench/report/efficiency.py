@@ -14,6 +14,8 @@ PLAIN = "fp32"  # the network in full precision
 INT8 = "int8"
 # Columns of comparison tables, and which of a network's times they show.
 TIMES = {"CPU ms": "ms", "x float": "x_float", "x int8": "x_int8"}
+RATIOS = {"x float": "x_float", "x int8": "x_int8", "x simulated": "x_simulation"}
+BRIEFLY = "x float / x int8"
 NOT_SPEEDS = "the operation counts of other tables (OPs) are no times, and no ratio of them a speed"
 ROUNDS = (
     "medians over rounds in which all took turns, of ratios with quartiles; one thread by its CPU "
@@ -101,9 +103,10 @@ def networks(speeds: Speeds, name: str) -> Table:
     """One row a distinct packed structure, and those of its network in float and int8."""
     settings = sorted({(t["batch"], t["threads"]) for t in speeds["timings"]})
     header = ["network", "method", "W/A bits", "file MB"]
-    for batch, threads in settings:
-        header += [f"ms{'/image' * (batch > 1)}{_at(batch, threads)}"]
-        header += [f"x {other}{_at(batch, threads)}" for other in ("float", "int8", "simulated")]
+    for place, (batch, threads) in enumerate(settings):
+        at = f", batch {batch}, {threads} thread{'s' * (threads > 1)}"
+        header.append(f"ms{' an image' * (batch > 1)}{at}")
+        header += [f"{name}{at}" for name in (RATIOS if place == 0 else [BRIEFLY])]
     rows = [
         [*_named(subject, way), *_cells(speeds, subject, way, settings)]
         for subject in speeds["subjects"]
@@ -111,10 +114,6 @@ def networks(speeds: Speeds, name: str) -> Table:
     ]
     notes = [*_where(speeds, name), ROUNDS, *_contenders(speeds), NOT_SPEEDS]
     return Table("Efficiency: packed networks on a CPU", header, rows, notes)
-
-
-def _at(batch: int, threads: int) -> str:
-    return f", batch {batch}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _named(subject: Mapping[str, Any], way: str) -> list[str]:
@@ -133,19 +132,24 @@ def _cells(
     speeds: Speeds, subject: Mapping[str, Any], way: str, settings: list[tuple[int, int]]
 ) -> Iterator[str]:
     ways = (INT8,) if way == INT8 else _ways(subject)
-    for batch, threads in settings:
-        found = [
-            t
-            for t in timings_of(speeds, subject, batch=batch, threads=threads)
-            if t["way"] in ways
-        ]
-        best = min(found, key=lambda timing: timing["ms"][1], default=None)
-        yield MISSING if best is None else f"{best['ms'][1] / batch:.3g}"
-        for key in ("x_float", "x_int8", "x_simulation"):
-            yield MISSING if best is None or not best[key] else _ratio(best[key])
+    for place, (batch, threads) in enumerate(settings):
+        timings = timings_of(speeds, subject, batch=batch, threads=threads)
+        best = min(
+            (timing for timing in timings if timing["way"] in ways),
+            key=lambda timing: timing["ms"][1],
+            default=dict.fromkeys(("ms", *RATIOS.values())),
+        )
+        yield MISSING if not best["ms"] else f"{best['ms'][1] / batch:.3g}"
+        if place == 0:
+            yield from (_ratio(best[key]) for key in RATIOS.values())
+        else:
+            parts = (best["x_float"], best["x_int8"])
+            yield " / ".join(f"{part[1]:.2f}" if part else MISSING for part in parts)
 
 
-def _ratio(quartiles: list[float]) -> str:
+def _ratio(quartiles: list[float] | None) -> str:
+    if quartiles is None:
+        return MISSING
     low, middle, high = quartiles
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
@@ -168,7 +172,7 @@ def _contenders(speeds: Speeds) -> list[str]:
         "float: the same backbone in full precision in its own structure (fp32), the faster of "
         f"eager channels-last and torch.compile with frozen weights: {' or '.join(sorted(best))}; "
         "int8: torch's FX graph mode, layers of 8-bit weights and activations; simulated: the "
-        "binary network as it is trained, eager, in floats; x: their time over the packed one's"
+        "binary network as it is trained, eager, in floats; x: their time over the row's"
     ]
     for left in speeds["left_out"]:
         where = f"{left['network']}, batch {left['batch']}"
