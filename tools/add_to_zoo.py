@@ -59,7 +59,7 @@ def add(folder: Path, zoo: Path | None = None) -> Entry:
     made.file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(packed, made.file)
     write_json(made.record, with_export(result, folder / "result.json"))
-    safetensors.torch.save_file({"logits": answer(made.file)}, made.answer)
+    made.answer.write_bytes(safetensors.torch.save({"logits": answer(made.file)}))
     (made.file.parent / "README.md").write_text(readme(zoo), encoding="utf-8")
     return made
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from bnnbench.records.speeds import timings_of
+from bnnbench.records.speeds import newest, timings_of
 from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.rows import Result, lookup
 
@@ -28,6 +30,16 @@ class Bench(NamedTuple):
 
     name: str
     speeds: Speeds
+
+
+def bench_of(results_dir: Path) -> Bench | None:
+    """The bench file under results/ that was measured last; None where there is no whole one."""
+    try:
+        found = newest(results_dir / "bench")
+    except ValueError as error:  # whatever is wrong with it, tables stand without times
+        print(f"no times: {error}", file=sys.stderr)
+        return None
+    return found and Bench(f"{results_dir.name}/bench/{found[0].name}", found[1])
 
 
 class Times(NamedTuple):

@@ -61,15 +61,20 @@ def render(
     )
     if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
         table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    texts = {f"{stem}.md": table.markdown(), f"{stem}.csv": table.csv()}
-    texts |= {f"{stem}.tex": table.latex()}
-    texts |= {runs_name(stem): runs_csv(manifest, found, quoted, hashes)}
-    for name, text in texts.items():
-        (out_dir / name).write_text(text, encoding="utf-8")
+    write_table(out_dir / stem, table)
+    runs = runs_csv(manifest, found, quoted, hashes)
+    (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     asked = list(names or manifest.get("figures") or ["curves"])
     draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked)
     return table
+
+
+def write_table(stem: Path, table: Table) -> None:
+    """Write `<stem>.md`, `.csv` and `.tex`."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    texts = {"md": table.markdown(), "csv": table.csv(), "tex": table.latex()}
+    for suffix, text in texts.items():
+        stem.with_name(f"{stem.name}.{suffix}").write_text(text, encoding="utf-8")
 
 
 def draw(

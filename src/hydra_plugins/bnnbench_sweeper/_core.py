@@ -165,11 +165,13 @@ def _launched(sweep: Sweep, pending: list[Planned], launch: Launch) -> Outcome:
 
 
 def _show_table(sweep: Sweep) -> None:
+    from bnnbench.report.efficiency import bench_of
     from bnnbench.report.render import render
 
-    published = Path(sweep.config.paths.results_dir) / "published"
+    results, folder = Path(sweep.config.paths.results_dir), sweep.folder
+    where = folder / "sweep.json", [sweep.runs_dir], folder, results / "published"
     with clear_errors():
-        table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
+        table = render(*where, bench=bench_of(results))
     print(table.markdown())
     figures = sorted(file.name for file in sweep.folder.glob("*.png"))
     written = ", ".join(["table.md", "table.csv", "table.tex", "runs.csv", *figures])
