@@ -94,7 +94,8 @@ def rows(times: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     floats = [way for way in (EAGER, COMPILED) if way in times]
     best = min(floats, key=lambda way: float(np.median(times[way])), default=None)
     for way, ms in times.items():
-        kind, _, method = way.partition(" ") if way not in (EAGER, COMPILED, INT8) else (way, "", "")
+        plain = way in (EAGER, COMPILED, INT8)
+        kind, _, method = (way, "", "") if plain else way.partition(" ")
         row = {
             "method": method or "fp32",
             "way": kind,

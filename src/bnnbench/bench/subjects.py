@@ -85,6 +85,8 @@ def settled(net: nn.Module, image: tuple[int, int, int]) -> nn.Module:
     norms = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.1)  # without it sums of ±1 lie on thresholds: ties
     net.train()(torch.randn(CALIBRATION, *image))
     return net.eval()
 

@@ -98,8 +98,10 @@ def _number(key: str, value: str, kind: type) -> Any:
     except ValueError:
         number = 0
     if not 0 < number < 1e6:
-        raise ValueError(f"{key}={value}: give {'a whole number from 1 on' * (kind is int)}"
-                         f"{'seconds above 0' * (kind is float)}")
+        raise ValueError(
+            f"{key}={value}: give {'a whole number from 1 on' * (kind is int)}"
+            f"{'seconds above 0' * (kind is float)}"
+        )
     return number
 
 

@@ -28,7 +28,9 @@ def record_export(file: Path, checkpoint: Path, fingerprint: str, work: str, hal
     Returns:
         Whether there is such a run; what lies in a folder of another one gets no record.
     """
-    folder = next((f for f in checkpoint.absolute().parents[:ABOVE] if (f / RESULT).is_file()), None)
+    folder = next(
+        (f for f in checkpoint.absolute().parents[:ABOVE] if (f / RESULT).is_file()), None
+    )
     if folder is None or read_result_file(folder / RESULT)["fingerprint"] != fingerprint:
         return False
     content = file.read_bytes()

@@ -95,7 +95,9 @@ def checked(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where} is no bench file ({place}: {first['msg']}): bench again") from None
+        raise ValueError(
+            f"{where} is no bench file ({place}: {first['msg']}): bench again"
+        ) from None
     return dict(content)
 
 

@@ -131,8 +131,8 @@ def notes_of(
     notes += _legend(rows, header, texts)
     if "counted MB" in header:
         notes.append(
-            "packed MB: of the exported file; counted MB: binarized weights at one bit, the rest in "
-            "4 bytes, without scales"
+            "packed MB: of the exported file; counted MB: binarized weights at one bit, the rest "
+            "in 4 bytes, without scales"
         )
     if bench is not None and set(header) & TIMES.keys():
         notes.append(note_of(bench))
