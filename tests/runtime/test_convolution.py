@@ -197,3 +197,10 @@ def test_copies_and_new_weights(path: str, layer_of, place) -> None:
         assert copied.handle != layer.handle
     layer.load_state_dict(other.state_dict())
     assert torch.equal(layer(x), other(x))
+
+
+def test_a_map_too_large_for_the_kernel_is_refused(kernel_path: str, layer_of) -> None:
+    layer = layer_of(kernel_path, 8, 64)
+    kernel, _ = layer.engine
+    with pytest.raises(ValueError, match="more than 2 GiB"):
+        layer.encoding(kernel).room((1, 64, 20000, 20000))

@@ -2,10 +2,11 @@
 // layers are held against. Each function returns how many its `n` rounds are.
 #include "kernel.c"
 #define SUMS 8
+// The compiler may think that the value has changed, and that it is used.
 #ifdef __aarch64__
-#define USE(v) __asm__ volatile("" : : "w"(v))
+#define USE(v) __asm__ volatile("" : "+w"(v))
 #else
-#define USE(v) __asm__ volatile("" : : "v"(v))
+#define USE(v) __asm__ volatile("" : "+v"(v))
 #endif
 #define ALL(k) _Pragma("GCC unroll 8") for (int k = 0; k < SUMS; k++)
 
@@ -15,8 +16,8 @@ double look_ups(long n) {
   for (int i = 0; i < 2; i++) row[i] = LOAD_ROW(table + i * VL);
   for (int i = 0; i < 4; i++) index[i] = LOAD(table + i * VL);
   for (long i = 0; i < n; i++) {
-    KEEP(row[0]);
-    KEEP(row[1]);
+    USE(row[0]);
+    USE(row[1]);
     ALL(k) sum[k] = ADD8(sum[k], SHUFFLE(row[k / 4], index[k % 4]));
   }
   ALL(k) USE(sum[k]);
@@ -27,7 +28,7 @@ double floats(long n) {
   F sum[SUMS], x = F_ALL(0.5f), w = F_ALL(0.25f);
   ALL(k) sum[k] = F_ALL((float)k);
   for (long i = 0; i < n; i++) {
-    KEEP(x);
+    USE(x);
     ALL(k) sum[k] = F_FMA(x, w, sum[k]);
   }
   ALL(k) USE(sum[k]);
@@ -46,10 +47,10 @@ double bytes(long n) {
   ALL(k) sum[k] = ZERO();
   for (int i = 0; i < 2; i++) x[i] = LOAD(table + i * VL);
   for (long i = 0; i < n; i++) {
-    KEEP(w);
+    USE(w);
     ALL(k) {
       V at = x[k % 2];
-      KEEP(at);
+      USE(at);
       sum[k] = STEP(sum[k], at, w);
     }
   }

@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnnbench.runtime.convolution import Codes, Derived, PackedConv2d, is_traced, pair
+from bnnbench.runtime.convolution import Codes, PackedConv2d
+from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Activation, channels
 from bnnbench.runtime.kernel import CStem, Kernel, active, pointer
 from bnnbench.runtime.layout import Encoding, activation
+from bnnbench.runtime.shapes import is_traced, pair
 
 MOST_INPUTS = 8  # channels; with more of them torch's own convolution is as fast
 
