@@ -46,7 +46,7 @@ def pareto(
     with rc_context(STYLE):
         size = (2 * _PANEL[0] + 1.8, _PANEL[1] * len(sets))
         figure = Figure(size, layout="constrained")
-        axes = figure.subplots(len(sets), 2, squeeze=False)
+        axes = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
         for line, ((dataset, metric, epochs), found) in zip(axes, sets.items(), strict=True):
             of = f"{dataset}, {epochs} epoch{'s' * (epochs != 1)}"
             line[0].set_title(literal(of), loc="left", fontweight="bold")
@@ -103,6 +103,8 @@ def front(found: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _draw(panel: Any, found: Sequence[Point], cost: str, colours: Any, metric: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     markers = dict(zip(sorted({p.backbone for p in found}), _MARKERS, strict=False))
     scale = 1.0 if cost == "ms" else 1e-6
     pairs = [(scale * getattr(point, cost), point.score) for point in found]
@@ -118,9 +120,13 @@ def _draw(panel: Any, found: Sequence[Point], cost: str, colours: Any, metric: s
             alpha=0.85,
         )
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
     words = "ms an image (batch 1, one thread)" if cost == "ms" else "MB (packed)"
     panel.set_xlabel(words)
-    panel.set_ylabel(_METRICS.get(metric, metric))
+    if cost == "ms":  # the other panel shares the axis
+        panel.set_ylabel(_METRICS.get(metric, metric))
 
 
 def _legend(figure: Any, colours: dict[str, Any], sets: Iterable[Sequence[Point]]) -> None:
@@ -132,6 +138,6 @@ def _legend(figure: Any, colours: dict[str, Any], sets: Iterable[Sequence[Point]
     lines = [line(name, marker="o", color=colour) for name, colour in colours.items()]
     backbones = sorted({point.backbone for found in sets for point in found})
     marks = zip(backbones, _MARKERS, strict=False)
-    lines += [line(name, marker=mark, color="#808080") for name, mark in marks]
+    lines += [line(name, marker=mark, color="black", markerfacecolor="none") for name, mark in marks]
     lines.append(Line2D([], [], color="#b0b0b0", label="best at its cost"))
     figure.legend(handles=lines, loc="outside right upper", ncols=1 + (len(lines) > 16))
