@@ -24,7 +24,7 @@ permute pixel_shuffle pixel_unshuffle pow.Scalar pow.Tensor_Scalar pow.Tensor_Te
 reciprocal relu relu6 repeat repeat_interleave.self_int reshape rms_norm roll round rsqrt rsub.Scalar
 scaled_dot_product_attention select.int selu sigmoid sign silu sin slice.Tensor softmax.int softplus split.Tensor
 split_with_sizes sqrt square squeeze squeeze.dim squeeze.dims stack std_mean.correction std.correction std.dim
-sub.Tensor sub.Scalar sum sum.dim_IntList sym_size.int tan tanh transpose.int unbind.int unflatten.int
+sub.Tensor sub.Scalar sum sum.dim_IntList sym_size.int tan tanh to.dtype transpose.int unbind.int unflatten.int
 unfold unsqueeze upsample_bicubic2d.vec upsample_bilinear2d.vec upsample_nearest2d.vec var.correction var.dim
 var_mean.correction view where.self zeros zeros_like
 """
