@@ -33,6 +33,8 @@ SLOW: dict[str, tuple[str, ...]] = {
         "ssd300_resnet18-*",
     ),
     "backbones/test_ssd.py::test_every_quantizer_gives_every_parameter_a_finite_gradient": METHODS,
+    "bench/test_subjects.py::test_equal_work_has_one_name_and_other_work_another": (),
+    "bench/test_subjects.py::test_the_compiled_way_computes_the_same": (),
     "data/test_check.py::test_the_door": (),
     "losses/test_class_weights.py::test_a_run_trains_with_them_and_goes_on": ("balanced",),
     "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),

@@ -20,9 +20,7 @@ def test_the_front_is_what_nothing_cheaper_beats() -> None:
     assert front(found) == [(1.0, 72.0), (2.0, 80.0), (5.0, 81.0)]
 
 
-def test_seeds_are_one_point_and_sizes_those_of_files_where_known(
-    make_result, make_speeds
-) -> None:
+def test_seeds_are_one_point_and_sizes_those_of_files_where_known(make_result, make_speeds) -> None:
     export = {"work": "0123456789abcdef", "bytes": 61256}
     seeds = [timed(make_result, acc, more={"seed": i}) for i, acc in enumerate((0.8, 0.9))]
     others = [timed(make_result, 0.7, more={"recipe": {"name": "x"}}, export=export)]

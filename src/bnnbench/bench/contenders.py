@@ -51,6 +51,11 @@ def compiled(net: nn.Module, x: Tensor) -> Call:
 
 
 def int8(net: nn.Module, x: Tensor) -> Call:
+    """In int8, as ``quantized`` makes it."""
+    return eager(quantized(net, x), x)
+
+
+def quantized(net: nn.Module, x: Tensor) -> nn.Module:
     """By torch's FX graph mode: batch norms and ReLUs fused into int8 layers, weights by channel.
 
     Of a torchvision ResNet-18 that gives the same layers as torchvision's quantized one.
@@ -63,8 +68,7 @@ def int8(net: nn.Module, x: Tensor) -> Call:
         warnings.simplefilter("ignore")  # it is deprecated in favour of a package of its own
         observed = prepare_fx(Alone(net), get_default_qconfig_mapping(ENGINE), (x,))
         observed(x)
-        quantized = convert_fx(observed)
-    return eager(quantized, x)
+        return convert_fx(observed)
 
 
 class Alone(nn.Module):

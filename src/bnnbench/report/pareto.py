@@ -138,6 +138,8 @@ def _legend(figure: Any, colours: dict[str, Any], sets: Iterable[Sequence[Point]
     lines = [line(name, marker="o", color=colour) for name, colour in colours.items()]
     backbones = sorted({point.backbone for found in sets for point in found})
     marks = zip(backbones, _MARKERS, strict=False)
-    lines += [line(name, marker=mark, color="black", markerfacecolor="none") for name, mark in marks]
+    lines += [
+        line(name, marker=mark, color="black", markerfacecolor="none") for name, mark in marks
+    ]
     lines.append(Line2D([], [], color="#b0b0b0", label="best at its cost"))
     figure.legend(handles=lines, loc="outside right upper", ncols=1 + (len(lines) > 16))
