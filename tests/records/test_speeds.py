@@ -13,7 +13,7 @@ from bnnbench.records.speeds import checked, newest, read_speeds
 
 def speeds(**entries: Any) -> dict[str, Any]:
     machine = {"cpu": "A", "flags": [], "cores": 1, "kernel": "avx2", "load": None}
-    lists = dict.fromkeys(("subjects", "timings", "left_out", "layers"), [])
+    lists = {key: [] for key in ("subjects", "timings", "left_out", "layers")}
     content = {"schema": 1, "command": "bnnbench bench", "date": "2026-01-01", "machine": machine}
     return {**content, "versions": {}, "git": {}, "limits": {}, **lists, **entries}
 

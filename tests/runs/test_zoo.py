@@ -1,4 +1,4 @@
-"""The packed networks that come with the package: each is what its result says, here as anywhere."""
+"""The packed networks that come with the package are what their results say."""
 
 from __future__ import annotations
 
