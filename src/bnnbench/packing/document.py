@@ -5,20 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bnnbench.layers import binary_layers
 from bnnbench.packing.ir import Graph, Node, Weight
 from bnnbench.packing.passes import simplified
-from bnnbench.packing.sides import NotPackable
 from bnnbench.packing.trace import trace
 from bnnbench.packing.writing import Writer
-from bnnbench.layers import binary_layers
-from bnnbench.runtime import format
-from bnnbench.runtime.graph import PACKED, PackedNetwork, built
+from bnnbench.runtime.graph import PACKED
 
 
 @dataclass(frozen=True)

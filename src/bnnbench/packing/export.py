@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bnnbench import __version__
 from bnnbench.packing.document import Facts, packed
 from bnnbench.packing.proof import OUTPUTS, prove
-from bnnbench.records.provenance import git_state
+from bnnbench.records.provenance import git_state, versions
+from bnnbench.runs.trained import Trained
 from bnnbench.runtime import format
 from bnnbench.runtime.check import check_images, flat, kept
 from bnnbench.runtime.graph import built
-from bnnbench.runs.trained import Trained
 
 # Groups of a run's config that an evaluation of the packed file needs.
 _GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "channels_last", "seed")
@@ -86,7 +85,7 @@ def facts_of(trained: Trained) -> Facts:
 def content_of(net: nn.Module, size: tuple[int, ...], facts: Facts, half: bool) -> bytes:
     """The file of ``net``. Raises NotPackable where it would compute something else."""
     net = copy.deepcopy(net).cpu().float().eval()
-    made = {"by": f"bnnbench {__version__}", **git_state()}
+    made = versions() | git_state()
     more = {**facts.more, "made": made, "half": half}
     if hasattr(net, "anchor_generator"):
         more["boxes"] = _boxes(net)
@@ -115,5 +114,3 @@ def _boxes(net: Any) -> dict[str, Any]:
         "size": net.image_shape[0],
         "rules": {key: getattr(net, key) for key in RULES},
     }
-
-

@@ -128,6 +128,4 @@ def _needed(name: str):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(
-            f"format=onnx needs {name}: pip install bnnbench[onnx]"
-        ) from error
+        raise ValueError(f"format=onnx needs {name}: pip install bnnbench[onnx]") from error

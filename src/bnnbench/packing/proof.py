@@ -25,7 +25,9 @@ LARGE = 1e30
 
 
 @torch.no_grad()
-def prove(net: nn.Module, network: PackedNetwork, images: Tensor, tolerance: float = OUTPUTS):
+def prove(
+    net: nn.Module, network: PackedNetwork, images: Tensor, tolerance: float = OUTPUTS
+) -> None:
     """Raises NotPackable, naming the layer, where ``network`` is not ``net``."""
     known: dict[str, list[Tensor]] = defaultdict(list)
     hooks = []
@@ -56,7 +58,7 @@ def _forced(network: PackedNetwork, images: Tensor, known: dict[str, list[Tensor
     for key, layer in network.layers.items():
         name = network.layer_names[key]
 
-        def force(module: nn.Module, args: tuple[Tensor], name: str = name) -> Tensor:
+        def force(module: Any, args: tuple[Tensor], name: str = name) -> Tensor:
             own = module.convolution if isinstance(module, PackedLinear) else module
             x, side = args[0], own.activation
             maps = x.reshape(-1, x.shape[-1], 1, 1) if isinstance(module, PackedLinear) else x

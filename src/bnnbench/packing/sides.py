@@ -14,8 +14,8 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from bnnbench.packing.ir import Weight
 from bnnbench.layers import BinaryLayer
+from bnnbench.packing.ir import Weight
 from bnnbench.quantizers.abcnet import ABCNetActivation
 from bnnbench.quantizers.adabin import EPS, AdaBinActivation
 from bnnbench.quantizers.base import Side
@@ -147,7 +147,9 @@ def grid(edge: Tensor) -> Tensor:
     near = [middle, torch.nextafter(middle, infinity), torch.nextafter(middle, -infinity)]
     steps = torch.tensor([1e-6, 1e-3, 0.1, 0.5, 1.0, 2.0, 10.0])
     far = middle + torch.cat([-steps, steps]).view(-1, 1)
-    return torch.cat([torch.stack(near), far, torch.linspace(-3, 3, 61).view(-1, 1).expand(-1, len(edge))])
+    return torch.cat(
+        [torch.stack(near), far, torch.linspace(-3, 3, 61).view(-1, 1).expand(-1, len(edge))]
+    )
 
 
 def value(found: Cut, x: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ def whole_thresholds(graph: Graph) -> None:
         if folded is not None:
             bare = made[source] if source in made else _bare(graph, source)
             made[source] = bare
-            for pool in [node for node in graph.nodes if node in region and node.op == "max_pool2d"]:
+            for pool in [
+                node for node in graph.nodes if node in region and node.op == "max_pool2d"
+            ]:
                 bare = graph.insert_after(
                     pool, Node(pool.op, [bare, *pool.args[1:]], dict(pool.kwargs), pool.shape)
                 )
@@ -60,10 +62,8 @@ def _rewrite(cut: Node, source: Node, edge: Tensor, flip: Tensor) -> None:
     cut.args = [source, edge, flip if bool(flip.any()) else None, *cut.args[3:]]
 
 
-def _region(
-    graph: Graph, cut: Node, more: tuple[str, ...]
-) -> tuple[Node | None, set[Node]]:
-    """Where the channel-wise operations before ``cut`` begin, and these, if nothing else reads them."""
+def _region(graph: Graph, cut: Node, more: tuple[str, ...]) -> tuple[Node | None, set[Node]]:
+    """Where the channel-wise operations before ``cut`` begin, and these, if read by none else."""
     region: set[Node] = set()
     sources: set[Node] = set()
     waiting = [cut.args[0]]
@@ -83,9 +83,9 @@ def _region(
     if len(sources) != 1 or read_elsewhere or region & set(graph.outputs) or cut.args[5] != 1:
         return None, set()
     source = sources.pop()
-    if source.op == "conv2d" and source.args[1].__class__ is Weight:
-        if any(u not in region and u.op != "binarize" for u in users[source]):
-            return None, set()
+    is_binary = source.op == "conv2d" and isinstance(source.args[1], Weight)
+    if is_binary and any(u not in region and u.op != "binarize" for u in users[source]):
+        return None, set()
     return source, region
 
 
@@ -155,7 +155,8 @@ def _of_sums(conv: Node, region: set[Node], cut: Node) -> tuple[Tensor, Tensor] 
 
 def _bisected(source: Node, region: set[Node], cut: Node) -> tuple[Tensor, Tensor]:
     """The cut of each channel among the numbers of float32, each operation being monotone."""
-    assert source.shape is not None and source.shape[1] is not None
+    assert source.shape is not None
+    assert source.shape[1] is not None
     order = _in_order(region, source)
 
     def high(x: Tensor) -> Tensor:

@@ -17,13 +17,22 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.packing.ir import Graph, Node, Shape, Weight, mapped
 from bnnbench.packing.sides import Cut, NotPackable, checked_cut, weight_of
-from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.runtime.ops import OPS
 
 # What changes nothing in evaluation, or says only where numbers lie.
-_PASSED = ("dropout", "feature_dropout", "contiguous", "clone", "detach", "alias", "detach_", "lift_fresh_copy")
+_PASSED = (
+    "dropout",
+    "feature_dropout",
+    "contiguous",
+    "clone",
+    "detach",
+    "alias",
+    "detach_",
+    "lift_fresh_copy",
+)
 _DROPPED = ("memory_format", "layout", "device", "pin_memory")
 _NUMBERS = {
     operator.getitem: "getitem",
@@ -131,13 +140,15 @@ class _Reader:
             if node.op == "placeholder":
                 self.values[node] = given[node.name]
             elif node.op == "output":
-                outputs = [self.values[each] for each in node.args[0]]
+                results: Any = node.args[0]
+                outputs = [self.values[each] for each in results]
             elif node.op == "call_function":
                 self.values[node] = self._read(node)
         return Graph(self.nodes, outputs)
 
     def _given(self) -> dict[str, Any]:
-        program, found = self.program, {}
+        program: Any = self.program  # its targets are typed as what they may be in other kinds
+        found: dict[str, Any] = {}
         for spec in program.graph_signature.input_specs:
             name, target = spec.arg.name, spec.target
             if spec.kind == InputKind.USER_INPUT:
@@ -158,7 +169,9 @@ class _Reader:
         if name == "bnnbench.binarize":
             return self._binarize(args, node)
         if node.target.__module__ != "torch._ops.aten":
-            raise NotPackable(f"{self._where(node)}: {node.target} is no operation of a packed file")
+            raise NotPackable(
+                f"{self._where(node)}: {node.target} is no operation of a packed file"
+            )
         packet, _, overload = name.partition(".")
         if packet == "_assert_tensor_metadata":
             return None

@@ -68,7 +68,9 @@ class Writer:
 
     def _constant(self, value: Tensor | Weight, halved: bool) -> int:
         if id(value) not in self._known:
-            entry = self._weight(value) if isinstance(value, Weight) else self._tensor(value, halved)
+            entry = (
+                self._weight(value) if isinstance(value, Weight) else self._tensor(value, halved)
+            )
             self._known[id(value)] = len(self.constants)
             self._kept.append(value)
             self.constants.append(entry)

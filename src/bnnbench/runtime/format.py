@@ -1,9 +1,9 @@
 """The packed file: one safetensors file whose every bit is under a checksum.
 
-It holds up to four flat tensors (``bits``: eight signs a byte, ``floats``, ``halves``, ``integers``)
-and a document, JSON in the header: the operations of the network and where each of their constants
-lies, class names, normalisation, check values, provenance. The document has a SHA-256 of each
-tensor, and the header one of itself, computed with zeros in its place.
+It holds up to four flat tensors (``bits``: eight signs a byte, ``floats``, ``halves`` and
+``integers``) and a document, JSON in the header: the operations of the network and where each of
+their constants lies, class names, normalisation, check values, provenance. The document has a
+SHA-256 of each tensor, and the header one of itself, computed with zeros in its place.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def header_bytes(path: Path | str) -> int:
 
 
 def _metadata(data: bytes, name: str) -> dict[str, str]:
-    foreign = BadPackedFile(f"{name} is no packed network, or a damaged one: its header is unreadable")
+    foreign = BadPackedFile(
+        f"{name} is no packed network, or a damaged one: its header is unreadable"
+    )
     if len(data) < 8:
         raise foreign
     (length,) = struct.unpack("<Q", data[:8])

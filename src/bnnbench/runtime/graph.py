@@ -149,8 +149,7 @@ class PackedNetwork(nn.Module):
             if operation.op in PACKED:
                 self.layers[str(number)] = self._layer(operation)
         self.layer_names = {
-            str(n): str(name)
-            for n, name in zip(self.layers, document["layers"], strict=True)
+            str(n): str(name) for n, name in zip(self.layers, document["layers"], strict=True)
         }
         self.steps = [self._step(n, op) for n, op in enumerate(self.operations, start=1)]
         self._free_early()
