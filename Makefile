@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test test-all test-python chaos lint format bench reproduce-tables report docs \
-	clean
+.PHONY: help install test test-all test-python chaos lint format bench bench-runtime \
+	reproduce-tables report docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 22
@@ -45,6 +45,9 @@ format: install ## rewrite the code in the project's format
 
 bench: install ## print speed and memory as ratios of one run: PARTS="floor loop", all by default
 	$(BIN)/python tests/bench.py $(if $(PARTS),--parts $(PARTS))
+
+bench-runtime: install ## print packed layers against the best float and int8, as ratios of one run
+	$(BIN)/python tests/bench_runtime.py
 
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \

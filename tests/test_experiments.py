@@ -17,7 +17,7 @@ from bnnbench.commands.help import titles
 from bnnbench.config import conf_dir, options
 from bnnbench.data.shapes import Shapes
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 
 Compose = Callable[..., DictConfig]
 STEP = ["trainer.max_epochs=1", "logger=none", "trainer.accelerator=cpu"]
@@ -114,7 +114,7 @@ def test_an_experiment_trains_a_step_as_it_is_typed(
 
 def test_adabins_twin_has_its_structure(compose: Compose) -> None:
     own, twin = (
-        run.build_task(
+        build.build_task(
             compose("experiment=adabin_and_twin", f"quantizer={name}")
         ).net.structure.as_dict()
         for name in ("adabin", "fp32")
@@ -125,5 +125,5 @@ def test_adabins_twin_has_its_structure(compose: Compose) -> None:
 def test_bonns_losses_are_those_that_are_switched_on(compose: Compose) -> None:
     for kernel, feature in ((0, 0), (1e-4, 0), (0, 1e-3), (1e-4, 1e-3)):
         weights = f"loss.lambda={kernel}", f"loss.theta={feature}"
-        task = run.build_task(compose("experiment=bonn_losses", *weights))
+        task = build.build_task(compose("experiment=bonn_losses", *weights))
         assert len(task.regularizers) == (kernel > 0) + (feature > 0)

@@ -16,7 +16,7 @@ from bnnbench.data.shapes import CLASSES, Shapes
 from bnnbench.layers import binary_layers
 from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.loggers import build_loggers
 from bnnbench.runs.preflight import preflight
 from bnnbench.runs.run_log import About
@@ -102,7 +102,7 @@ def test_every_pair_composes(compose: Compose, quantizer: str, backbone: str) ->
         needs = [*needs, "quantizer.norm=batch"]  # the others do not exist without norms
     data = DETECTION if backbone.startswith("ssd") else ["dataset=cifar100"]
     cfg = compose(f"quantizer={quantizer}", f"backbone={backbone}", *data, *needs)
-    net = run.build_task(cfg).net
+    net = build.build_task(cfg).net
     assert net.structure.as_dict()["nonlinearity"] == cfg.quantizer.nonlinearity
 
 
@@ -113,7 +113,7 @@ def test_a_detector_and_a_classification_set_are_refused(
     compose: Compose, choices: list[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"ssd300_\* go with shapes, voc0712 and voc_folder"):
-        run.build_task(compose(*choices))
+        build.build_task(compose(*choices))
 
 
 @pytest.mark.parametrize(
@@ -126,17 +126,17 @@ def test_a_detector_and_a_classification_set_are_refused(
 )
 def test_a_loss_of_another_task_is_refused(compose: Compose, loss: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        run.build_task(compose(*SSD, *loss.split()))
+        build.build_task(compose(*SSD, *loss.split()))
 
 
 def test_bidets_loss_is_for_detection(compose: Compose) -> None:
     with pytest.raises(ValueError, match="InformationBottleneck is a loss term of detection"):
-        run.build_task(compose("backbone=resnet20", "loss=multibox_bidet"))
+        build.build_task(compose("backbone=resnet20", "loss=multibox_bidet"))
 
 
 def test_bonns_losses_give_a_detector_the_kernel_loss(compose: Compose) -> None:
     cfg = compose(*ONE_STEP, *SSD, "loss=bonn", "loss.nu=0.2")
-    assert list(run.build_task(cfg).terms) == ["kernel"]
+    assert list(build.build_task(cfg).terms) == ["kernel"]
     train_one_step(cfg)
     result = read_result(Path(cfg.paths.output_dir))
     assert result is not None
@@ -150,8 +150,8 @@ def test_ssd_recipes_count_in_iterations(compose: Compose) -> None:
         ("ssd300_bnn", 300000, {30000: 0.1, 80000: 0.01, 200000: 0.001}),
     ):
         cfg = compose(*SSD, f"recipe={name}")
-        recipe = run.build_task(cfg).recipe
-        trainer = run.build_trainer(cfg, Path("."), quiet=True)
+        recipe = build.build_task(cfg).recipe
+        trainer = build.build_trainer(cfg, Path("."), quiet=True)
         assert (trainer.max_steps, trainer.max_epochs, recipe.lr) == (total, -1, 1e-3)
         assert trainer.gradient_clip_val == {"ssd300_fp32": None, "ssd300_bnn": 5.0}[name]
         for step, factor in drops.items():
@@ -163,7 +163,7 @@ def test_ssd_recipes_count_in_iterations(compose: Compose) -> None:
 @pytest.mark.parametrize("choice", ["quantizer=bayesbinn", "recipe=bayesbinn"])
 def test_a_method_that_is_an_optimizer_needs_its_recipe(compose: Compose, choice: str) -> None:
     with pytest.raises(ValueError, match="need each other"):
-        run.build_task(compose("backbone=resnet20", choice))
+        build.build_task(compose("backbone=resnet20", choice))
 
 
 BAYESIAN = ["quantizer=bayesbinn", "recipe=bayesbinn"]
@@ -181,14 +181,14 @@ BAYESIAN = ["quantizer=bayesbinn", "recipe=bayesbinn"]
 def test_natural_parameters_have_no_loss_of_values(compose: Compose, loss: str) -> None:
     cfg = compose("backbone=resnet20", *BAYESIAN, "trainer.max_epochs=0", loss)
     with pytest.raises(ValueError, match=r"recipe=bayesbinn are natural parameters"):
-        run.build_task(cfg)
+        build.build_task(cfg)
     with pytest.raises(ValueError, match=r"choose loss=task"):
         preflight([cfg])
 
 
 @pytest.mark.parametrize("loss", ["loss=task", "loss=sse", "loss=bonn loss.lambda=0"])
 def test_other_losses_train_natural_parameters(compose: Compose, loss: str) -> None:
-    run.build_task(compose("backbone=resnet20", *BAYESIAN, *loss.split()))
+    build.build_task(compose("backbone=resnet20", *BAYESIAN, *loss.split()))
 
 
 @pytest.mark.parametrize("name", ["voc_folder", "mine"])
@@ -279,7 +279,7 @@ def test_every_logger(
     cfg = compose("backbone=resnet20", f"logger={name}")
     built = build_loggers(cfg, About("a_run"))
     assert list(built) == ([] if name == "none" else [name])
-    trainer = run.build_trainer(cfg, tmp_path, quiet=True, loggers=built.values())
+    trainer = build.build_trainer(cfg, tmp_path, quiet=True, loggers=built.values())
     if name == "none":
         assert trainer.logger is None
     else:
@@ -292,7 +292,7 @@ def test_every_logger(
 def test_bars_can_be_switched_off(compose: Compose, tmp_path: Path) -> None:
     bar = "+callbacks.bar={_target_: lightning.pytorch.callbacks.RichProgressBar}"
     cfg = compose("backbone=resnet20", bar, "trainer.enable_progress_bar=false", "logger=none")
-    assert run.build_trainer(cfg, tmp_path, quiet=False).progress_bar_callback is None
+    assert build.build_trainer(cfg, tmp_path, quiet=False).progress_bar_callback is None
 
 
 @pytest.mark.parametrize("choice", choices("debug", "experiment", "trainer", "paths"))
@@ -317,7 +317,7 @@ def test_native_recipe_is_the_authors(compose: Compose, method: str) -> None:
 def test_native_recipe_of_bonn_on_cifar(compose: Compose, dataset: str, backbone: str) -> None:
     """arXiv 1908.06314, Sec. 3.1: 200 epochs at 0.01, times 0.2 every 60; w at a tenth."""
     cfg = compose("quantizer=bonn", f"dataset={dataset}", f"backbone={backbone}", "recipe=native")
-    task = run.build_task(cfg)
+    task = build.build_task(cfg)
     rates = [task.recipe.lr * task.recipe.factor(epoch, 200) for epoch in (0, 59, 60, 120, 180)]
     assert rates == pytest.approx([0.01, 0.01, 0.002, 0.0004, 0.00008])
     assert (cfg.trainer.max_epochs, cfg.dataset.batch_size) == (200, 128)
@@ -329,7 +329,7 @@ def test_native_recipe_of_bonn_on_cifar(compose: Compose, dataset: str, backbone
 
 def test_native_recipe_of_bonn_on_imagenet(compose: Compose) -> None:
     cfg = compose("quantizer=bonn", "dataset=imagenet", "backbone=resnet18", "recipe=native")
-    task = run.build_task(cfg)
+    task = build.build_task(cfg)
     rates = [task.recipe.lr * task.recipe.factor(epoch, 70) for epoch in (0, 29, 30, 60, 69)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
     assert (cfg.trainer.max_epochs, cfg.recipe.weight_decay) == (70, 1e-4)

@@ -18,6 +18,7 @@ PACKAGE = SOURCE / "bnnbench"
 # `__init__` the package itself, the front door.
 ORDER = (
     "paths",
+    "runtime",
     "quantizers",
     "layers",
     "config",
@@ -33,6 +34,7 @@ ORDER = (
     "callbacks",
     "tasks",
     "runs",
+    "packing",
     "report",
     "sweep",
     "__init__",
@@ -42,6 +44,7 @@ ORDER = (
     "train",
     "report.py",
     "data.py",
+    "export.py",
 )
 MOST_LOOSE_FILES = 8
 # Imports that go up all the same.
@@ -56,7 +59,7 @@ def room_of(file: Path) -> str:
     """The room that a file of src stands in."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     if parts[0] != "bnnbench":
-        return f"{parts[0]}.py" if parts in (("report",), ("data",)) else parts[0]
+        return f"{parts[0]}.py" if parts in (("report",), ("data",), ("export",)) else parts[0]
     return parts[1]
 
 

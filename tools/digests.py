@@ -18,7 +18,7 @@ def _bits(tensor: Tensor | None) -> str:
     if tensor is None:
         return "none"
     plain = tensor.detach().cpu().contiguous()
-    raw = plain.view(torch.uint8) if plain.dim() else plain.reshape(1).view(torch.uint8)
+    raw = plain.reshape(-1).view(torch.uint8)  # an axis of length 1 may have any stride
     shape = f"{tuple(plain.shape)} {plain.dtype}".encode()
     return hashlib.sha256(shape + raw.numpy().tobytes()).hexdigest()
 

@@ -27,6 +27,7 @@ from bnnbench.tasks.classification import Classification
 from digests import digest, random
 
 STEPS = 3
+IMAGES, BOXED = 16, 2  # of a batch; convolutions of fewer than 16 images add up in another order
 
 
 def module(*places: str) -> Any:
@@ -131,22 +132,31 @@ def teacher_of(cfg: DictConfig, earlier: Mapping[str, nn.Module]) -> Any:
 def batches_of(cfg: DictConfig) -> DataLoader:
     """Random images with labels, or with a box each: as many batches as steps."""
     size, classes = cfg.dataset.image_size, cfg.dataset.num_classes
-    images = 2 if "interpolation" in cfg.dataset else 8
+    detects = "interpolation" in cfg.dataset
+    images = BOXED if detects else min(IMAGES, cfg.dataset.batch_size)
     x = random(STEPS * images, cfg.dataset.in_channels, size, size, seed=5)
     labels = torch.arange(len(x)) % classes
-    if images == 8:
-        pairs: Any = list(zip(x, labels, strict=True))
-        return DataLoader(pairs, batch_size=images)
+    if not detects:
+        parts = laid_out(x, cfg).split(images), labels.split(images)
+        batches: Any = list(zip(*parts, strict=True))
+        return DataLoader(batches, batch_size=None)
     box = torch.tensor([[0.2, 0.3, 0.6, 0.8]]) * size
     boxed: Any = [
         (image, {"boxes": box, "labels": 1 + label[None]})
         for image, label in zip(x, labels, strict=True)
     ]
-    return DataLoader(boxed, batch_size=images, collate_fn=_stacked)
+    return DataLoader(boxed, batch_size=images, collate_fn=lambda batch: _stacked(batch, cfg))
 
 
-def _stacked(batch: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, list[Any]]:
-    return torch.stack([image for image, _ in batch]), [target for _, target in batch]
+def _stacked(batch: list[tuple[Tensor, dict[str, Tensor]]], cfg: DictConfig) -> tuple[Any, ...]:
+    images = torch.stack([image for image, _ in batch])
+    return laid_out(images, cfg), [target for _, target in batch]
+
+
+def laid_out(x: Any, cfg: DictConfig) -> Any:
+    """A tensor or a module in the run's memory format; a result without the key has the default."""
+    last = cfg.get("channels_last", True)
+    return x.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 class Watch(L.Callback):
@@ -205,6 +215,6 @@ def networks(config: Mapping[str, Any], precision: str) -> dict[str, str]:
             before, own = list(earlier.values())[-1].state_dict(), net.state_dict()
             same = {k: v for k, v in before.items() if k in own and own[k].shape == v.shape}
             net.load_state_dict(same, strict=False)
-        found[name] = trained(cfg, task_of(cfg, net, teacher), precision)
+        found[name] = trained(cfg, laid_out(task_of(cfg, net, teacher), cfg), precision)
         earlier[name] = net
     return found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bnnbench.data.array_survey import name_of, survey_of
-from bnnbench.data.known import DatasetDamaged, check_there, data_folder
+from bnnbench.data.known import DatasetDamaged, check_there, data_folder, set_name
 from bnnbench.data.sizing import batch_size_for, effective_size_for, epochs_for
 from bnnbench.data.survey import TEST_FRACTION, Survey, survey
 from bnnbench.paths import checkout, conf_dir
@@ -66,7 +64,8 @@ def _by_dataset(key: str, _root_: DictConfig) -> Any:
 def _class_folders(what: str, _parent_: DictConfig) -> Any:
     """What the folder of a set of class folders says of the set."""
     if what == "name":
-        return _name_of(data_folder(_parent_.folder, _parent_.data_dir), _parent_.folder)
+        root = data_folder(_parent_.folder, _parent_.data_dir)
+        return _own_name(set_name(root.name, f"dataset.folder={_parent_.folder}"), "folder")
     found = _surveyed(_parent_)
     if what == "classes":
         return len(found.layout.classes)
@@ -76,8 +75,7 @@ def _class_folders(what: str, _parent_: DictConfig) -> Any:
 def _of_arrays(what: str, _parent_: DictConfig) -> Any:
     """What arrays, or a set of torchvision's, say of themselves."""
     if what == "name":
-        name = name_of(_parent_)
-        return f"{name}_arrays" if name in _known_sets() else name
+        return _own_name(name_of(_parent_), "arrays")
     if what == "pad":
         return round(_parent_.image_size / 16)
     found = survey_of(_parent_)
@@ -101,12 +99,9 @@ def _surveyed(dataset: DictConfig) -> Survey:
     return survey(data_folder(dataset.folder, dataset.data_dir))
 
 
-def _name_of(root: Path, typed: object) -> str:
-    """A folder's name as one word; not that of a set which the suite knows."""
-    name = re.sub(r"[^\w-]+", "_", root.name).strip("_-")
-    if not name:
-        raise ValueError(f"dataset.folder={typed} gives the set no name: add dataset.name=<name>")
-    return f"{name}_folder" if name in _known_sets() else name
+def _own_name(name: str, kind: str) -> str:
+    """A name that is not that of a set which the suite knows."""
+    return f"{name}_{kind}" if name in _known_sets() else name
 
 
 @cache

@@ -18,7 +18,7 @@ from bnnbench.checks.values import check_config
 from bnnbench.data.base import ClassificationData
 from bnnbench.losses import task_loss
 from bnnbench.losses.class_weights import ClassWeighted, balanced_weights
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]
@@ -104,7 +104,7 @@ def test_nothing_of_it_is_in_a_checkpoint() -> None:
 def test_what_makes_no_sense_is_told(compose: Compose, words: str, message: str) -> None:
     cfg = compose("backbone=resnet20", *words.split())
     with pytest.raises(ValueError, match=message):
-        _ = check_config(cfg), run.build_task(cfg)
+        _ = check_config(cfg), build.build_task(cfg)
 
 
 def test_an_empty_class_is_told_before_the_first_run(compose: Compose, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_run_trains_with_them_and_goes_on(
     run.execute(other, Path(other.paths.output_dir), quiet=True)
     whole = json.loads((Path(other.paths.output_dir) / "result.json").read_text())
     assert whole["history"]["train/loss"] == cut["history"]["train/loss"]
-    data = run.build_datamodule(cfg)
+    data = build.build_datamodule(cfg)
     assert isinstance(data, ClassificationData)
     data.setup("fit")
     counts = data.class_counts()

@@ -18,7 +18,7 @@ import bnnbench
 from bnnbench.losses import task_loss
 from bnnbench.losses.distribution import Distribution, distribution_loss
 from bnnbench.optim.recipe import Recipe
-from bnnbench.runs import run
+from bnnbench.runs import build
 from bnnbench.tasks.classification import Classification
 
 Compose = Callable[..., DictConfig]
@@ -203,7 +203,7 @@ def test_bad_options_are_named(arguments: tuple[float, float]) -> None:
 
 def test_detectors_have_it_as_well(compose: Compose) -> None:
     arguments = ["backbone=ssd300_resnet18", "dataset=shapes", "dataset.image_size=64"]
-    module = run.build_task(compose(*arguments, "quantizer=rad", "loss=rad"))
+    module = build.build_task(compose(*arguments, "quantizer=rad", "loss=rad"))
     (term,) = module.regularizers
     assert isinstance(term, Distribution)
     term.on = True

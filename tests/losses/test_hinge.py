@@ -5,7 +5,7 @@ import torch
 
 from bnnbench.losses import task_loss
 from bnnbench.losses.hinge import SquaredHinge
-from bnnbench.runs import run
+from bnnbench.runs import build
 
 LOGITS = torch.tensor([[2.0, -0.5, -3.0], [0.25, 0.0, -1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 2])
@@ -38,7 +38,7 @@ def test_of_shares_is_the_mean_over_their_labels() -> None:
 
 
 def test_replaces_cross_entropy(compose) -> None:
-    task = run.build_task(compose("backbone=resnet20", "loss=squared_hinge"))
+    task = build.build_task(compose("backbone=resnet20", "loss=squared_hinge"))
     assert isinstance(task.loss, SquaredHinge)
     assert isinstance(task_loss("classification", kind="squared_hinge"), SquaredHinge)
 
@@ -46,7 +46,7 @@ def test_replaces_cross_entropy(compose) -> None:
 def test_a_detector_is_refused(compose) -> None:
     ssd = ["backbone=ssd300_resnet18", "dataset=shapes", "dataset.image_size=64"]
     with pytest.raises(ValueError, match="squared_hinge is a loss of classification"):
-        run.build_task(compose(*ssd, "loss=squared_hinge"))
+        build.build_task(compose(*ssd, "loss=squared_hinge"))
 
 
 def test_bad_options_are_refused(compose) -> None:

@@ -14,7 +14,7 @@ from bnnbench.layers import binary_layers
 from bnnbench.losses import task_loss
 from bnnbench.losses.periodic import Periodic
 from bnnbench.optim.recipe import Recipe
-from bnnbench.runs import run
+from bnnbench.runs import build
 from bnnbench.tasks.classification import Classification
 
 Compose = Callable[..., DictConfig]
@@ -54,7 +54,7 @@ def test_the_frequency_is_the_quantizers(compose: Compose) -> None:
         (["quantizer=biper", "quantizer.frequency=30"], 30.0),
         (["quantizer=xnor"], 20.0),
     ):
-        (term,) = run.build_task(
+        (term,) = build.build_task(
             compose("backbone=resnet20", "loss=biper", *overrides)
         ).regularizers
         assert isinstance(term, Periodic)

@@ -93,10 +93,10 @@ def test_gradients_are_clipped_to_a_share_of_the_norm_of_their_filter(factor, we
 
 def test_clipping_runs_in_training(compose, short):
     """Without a hook that is called, the gradient norms of a step would exceed their limit."""
-    from bnnbench.runs import run
+    from bnnbench.runs import build
 
-    task = run.build_task(compose(*short, "quantizer=abbnn"))
-    trainer = run.build_trainer(compose(*short, "quantizer=abbnn"), ".", quiet=True)
+    task = build.build_task(compose(*short, "quantizer=abbnn"))
+    trainer = build.build_trainer(compose(*short, "quantizer=abbnn"), ".", quiet=True)
     seen = []
 
     def record(weight):
@@ -106,7 +106,7 @@ def test_clipping_runs_in_training(compose, short):
     original = side.after_backward
     side.after_backward = lambda weight: (record(weight), original(weight), record(weight))
     trainer.fit_loop.max_epochs = 1
-    trainer.fit(task, run.build_datamodule(compose(*short, "quantizer=abbnn")))
+    trainer.fit(task, build.build_datamodule(compose(*short, "quantizer=abbnn")))
     assert len(seen) == 2 * 3
     assert all(after <= before for before, after in zip(seen[::2], seen[1::2], strict=True))
     assert any(after < 0.5 * before for before, after in zip(seen[::2], seen[1::2], strict=True))

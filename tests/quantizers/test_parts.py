@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from bnnbench import load_quantizer, set_progress
+from bnnbench.layers import binary_layers
+from bnnbench.losses.regularizer import binarized_layers
 from bnnbench.quantizers import parts
 from bnnbench.quantizers.base import Side
 from bnnbench.quantizers.surrogate import sign
@@ -60,6 +62,33 @@ def test_values_and_gradients_are_those_of_the_plain_formula_bit_for_bit(
     (value, grad), (plain, wanted) = both(side_of(method, SHAPES[shape]), weight)
     assert torch.equal(value, plain)
     assert torch.equal(grad, wanted)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_term_over_the_latent_weight_adds_to_the_gradients_in_the_same_order(
+    method: str, shape: str
+) -> None:
+    side = side_of(method, SHAPES[shape])
+    side.has_readers = True
+    grads = []
+    for function in (side, side._plain):
+        weight = latent(SHAPES[shape], torch.float32)  # a leaf, at which the gradients are added
+        value = function(weight)
+        term = (weight.flatten(1).abs() - 0.3).square().sum()  # read after it was quantized
+        cotangent = torch.randn(value.shape, generator=torch.Generator().manual_seed(7))
+        cotangent = torch.empty_like(value).copy_(cotangent)
+        ((value * cotangent).sum() + 0.37 * term).backward()
+        grads.append(weight.grad)
+    assert torch.equal(*grads)
+
+
+def test_terms_over_latent_weights_tell_the_weight_sides() -> None:
+    spec = load_quantizer("adabin")
+    net = torch.nn.Sequential(spec.conv2d(4, 4, 3), spec.conv2d(4, 4, 3))
+    assert not any(layer.weight_quantizer.has_readers for _, layer in binary_layers(net))
+    binarized_layers(net, "loss=kurtosis", "loss=task")
+    assert all(layer.weight_quantizer.has_readers for _, layer in binary_layers(net))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])

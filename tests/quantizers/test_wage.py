@@ -17,7 +17,7 @@ from bnnbench.losses.squared import SumOfSquares
 from bnnbench.optim.recipe import Recipe
 from bnnbench.optim.wage import WAGE
 from bnnbench.quantizers.wage import normalised, on_grid, quantized_error
-from bnnbench.runs.build import check_optimizer
+from bnnbench.runs.refusals import check_optimizer
 
 
 def _grid(x, bits: int) -> np.ndarray:

@@ -70,7 +70,7 @@ DAMAGES: list[tuple[Callable[[Path], Any], str]] = [
 
 def test_a_whole_one_is_gone_on_from_without_a_word(folder: Path) -> None:
     last = folder / "checkpoints" / "last.ckpt"
-    assert start_of(folder, OWN) == (Start(last, 50), [])
+    assert start_of(folder, OWN) == (Start(last, 50, 5), [])
     assert start_of(folder / "nothing", OWN) == (Start(), [])
 
 
@@ -81,13 +81,13 @@ def test_a_damaged_one_gives_way_to_the_one_before(
     last = folder / "checkpoints" / "last.ckpt"
     damage(last)
     start, (line,) = start_of(folder, OWN)
-    assert start == Start(last, 40)
+    assert start == Start(last, 40, 4)
     pattern = rf"{last}.*({reason}).*: the checkpoint before it is taken"
     assert "\n" not in line
     with pytest.raises(ValueError, match=pattern):
         raise ValueError(line)
     assert files(folder).keys() == {"last.ckpt", "damaged_last.ckpt"}
-    assert start_of(folder, OWN) == (Start(last, 40), [])
+    assert start_of(folder, OWN) == (Start(last, 40, 4), [])
 
 
 def test_two_damaged_ones_give_way_to_the_beginning(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_two_damaged_ones_give_way_to_the_beginning(folder: Path) -> None:
 def test_a_death_before_the_new_one_was_in_place_is_none(folder: Path) -> None:
     last = folder / "checkpoints" / "last.ckpt"
     last.unlink()
-    assert start_of(folder, OWN) == (Start(last, 40), [])
+    assert start_of(folder, OWN) == (Start(last, 40, 4), [])
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_disk_or_a_memory_that_fails_is_no_damage(
 def test_the_last_that_is_known_to_be_good_is_kept(folder: Path, steps: int, kept: int) -> None:
     assert keep_good(folder / "checkpoints", steps) == kept
     last = folder / "checkpoints" / "last.ckpt"
-    assert start_of(folder, OWN)[0] == Start(last, 10 * (kept + 1))
+    assert start_of(folder, OWN)[0] == Start(last, 10 * (kept + 1), kept + 1)
 
 
 def test_of_a_first_one_that_is_not_good_nothing_is_kept(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records import durable
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 
 Compose = Callable[..., DictConfig]
@@ -146,7 +146,7 @@ def test_files_that_a_user_names_are_refused(
 ) -> None:
     file, folder = tmp_path / "weights.ckpt", tmp_path / "other"
     folder.mkdir()
-    task = run.build_task(compose(*short))
+    task = build.build_task(compose(*short))
     state = task.net.state_dict()
     if damage == "nan":
         state["stages.0.0.conv1.weight"][0, 0, 0, 0] = torch.nan

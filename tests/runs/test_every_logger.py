@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig
 
 from bnnbench.records.store import logged_by, read_result
-from bnnbench.runs import run, signals
+from bnnbench.runs import run, signals, training
 from bnnbench.runs.loggers import build_loggers, replay
 from bnnbench.runs.mlflow import client_of
 from bnnbench.runs.reuse import Run, needs_replay
@@ -373,7 +373,7 @@ def test_a_missing_package_names_its_extra_before_anything_is_read(
     def never(*_: Any) -> None:
         raise AssertionError("data are read")
 
-    monkeypatch.setattr(run, "build_datamodule", never)
+    monkeypatch.setattr(training, "build_datamodule", never)
     with pytest.raises(ValueError, match=rf"logger={missing} needs .*bnnbench\[{missing}\]"):
         execute(cfg)
     assert not (Path(cfg.paths.output_dir) / "checkpoints").exists()

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.signature import BadCheckpoint, read_checkpoint, signature_of
 from bnnbench.records.store import read_result, write_json
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.reuse import Run, settle
 from bnnbench.runs.teacher import check_classes
 
@@ -217,7 +217,7 @@ def test_rot_in_a_checkpoint_is_neither_evaluated_nor_gone_on_from(
     with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
         run.execute(compose("train=false", f"ckpt_path={last}"), tmp_path, quiet=True)
     with pytest.raises(BadCheckpoint, match=r"net\.conv1\.weight"):
-        run.build_task(tiny(7, f"init_from={last}"))
+        build.build_task(tiny(7, f"init_from={last}"))
     result = Path(cfg.paths.output_dir) / "result.json"
     before = json.loads(result.read_text())["metrics"]
     result.unlink()

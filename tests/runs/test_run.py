@@ -17,7 +17,7 @@ from bnnbench.layers import binary_layers
 from bnnbench.records.checkpoints import BadCheckpoint
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.preflight import preflight
 
 Compose = Callable[..., DictConfig]
@@ -201,7 +201,7 @@ def test_a_binary_run_starts_from_full_precision(
     full = compose("quantizer=fp32", *short, "trainer.max_epochs=1")
     execute(full)
     start = Path(full.paths.output_dir) / "checkpoints" / "last.ckpt"
-    task = run.build_task(compose("quantizer=adabin", *short, f"init_from={start}"))
+    task = build.build_task(compose("quantizer=adabin", *short, f"init_from={start}"))
     own = task.net.state_dict()["stages.1.0.conv1.weight"]
     assert torch.equal(own, last_weights(full)["net.stages.1.0.conv1.weight"])
 
@@ -271,12 +271,12 @@ def test_no_epochs_only_count(compose: Compose) -> None:
 
 
 def test_kernels_start_where_the_recipe_says(compose: Compose) -> None:
-    task = run.build_task(compose("quantizer=bonn", "backbone=wrn22", "recipe.init_std=0.01"))
+    task = build.build_task(compose("quantizer=bonn", "backbone=wrn22", "recipe.init_std=0.01"))
     for _, layer in binary_layers(task.net):
         assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
     assert float(task.net.conv1.weight.detach().std()) > 0.05  # the stem is Kaiming's
     with pytest.raises(ValueError, match=r"recipe\.init_std=0"):
-        run.build_task(compose("recipe.init_std=0"))
+        build.build_task(compose("recipe.init_std=0"))
 
 
 def test_loss_bonn_needs_binarized_layers(compose: Compose) -> None:
@@ -368,4 +368,4 @@ def test_mixed_images_and_a_loss_of_one_class_are_refused(
     compose: Compose, words: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"dataset\..*gives images shares in two.*{message}"):
-        run.build_task(compose("backbone=resnet20", *words.split()))
+        build.build_task(compose("backbone=resnet20", *words.split()))

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import run, training
 from bnnbench.runs.preflight import preflight
 from bnnbench.runs.stages import stages
 
@@ -67,7 +67,7 @@ def test_one_result_with_every_stage_inside(
     compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict[str, torch.Tensor]] = []
-    original = run.build_trainer
+    original = training.build_trainer
 
     def spy(*given: Any) -> Any:
         trainer = original(*given)
@@ -80,7 +80,7 @@ def test_one_result_with_every_stage_inside(
         trainer.fit = recorded
         return trainer
 
-    monkeypatch.setattr(run, "build_trainer", spy)
+    monkeypatch.setattr(training, "build_trainer", spy)
     cfg = compose(*short, *ARGUMENTS)
     result, folder = execute(cfg), Path(cfg.paths.output_dir)
     assert [(stage["name"], stage["epochs"]) for stage in result["stages"]] == [

@@ -16,7 +16,7 @@ from bnnbench.optim.roles import parameters_by_role
 from bnnbench.records.checkpoints import BadCheckpoint
 from bnnbench.records.fingerprint import fingerprint
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import run, training
 from bnnbench.runs.preflight import preflight
 from bnnbench.runs.stages import stages
 from bnnbench.runs.teacher import FrozenTeacher, JointTeacher, build_teacher
@@ -57,7 +57,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         teachers.append(build_teacher(*arguments))
         return teachers[-1]
 
-    monkeypatch.setattr(run, "build_teacher", spy)
+    monkeypatch.setattr(training, "build_teacher", spy)
     return teachers
 
 
@@ -85,7 +85,7 @@ def test_the_loss_is_the_teachers_alone_where_labels_have_no_weight(
     cfg = compose("backbone=resnet20", *arguments)
     teacher = build_teacher(cfg, {})
     assert isinstance(teacher, FrozenTeacher)
-    task = run.build_task(cfg, teacher=teacher)
+    task = training.build_task(cfg, teacher=teacher)
     task.log = lambda *_, **__: None  # pyright: ignore[reportAttributeAccessIssue]
     images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
     loss = task.training_step((images, labels), 0)
@@ -117,7 +117,7 @@ def test_the_student_starts_as_it_does_alone(compose: Compose) -> None:
         cfg = compose("backbone=resnet20", *arguments)
         torch.manual_seed(0)
         teacher = build_teacher(cfg, {})
-        task = run.build_task(cfg, teacher=teacher)
+        task = training.build_task(cfg, teacher=teacher)
         if teacher is not None:
             assert not torch.equal(teacher.net.conv1.weight, task.net.conv1.weight)
         return task.net.state_dict()
@@ -142,7 +142,7 @@ def test_a_run_in_stages_is_counted_and_evaluated_as_its_last_one(
 
 def test_a_joint_teachers_parameters_have_their_roles(compose: Compose) -> None:
     cfg = compose("backbone=resnet20", "loss=kd", "teacher=joint")
-    task = run.build_task(cfg, teacher=build_teacher(cfg, {}))
+    task = training.build_task(cfg, teacher=build_teacher(cfg, {}))
     roles = parameters_by_role(task)
     counted = {id(parameter) for parameters in roles.values() for parameter in parameters}
     assert {id(parameter) for parameter in task.parameters()} == counted
@@ -215,7 +215,7 @@ def test_what_makes_no_sense_is_refused_before_any_training(
 
 def test_an_evaluation_keeps_the_maps_of_one_batch(compose: Compose) -> None:
     cfg = compose("backbone=resnet20", "loss=attention", "teacher=joint")
-    task = run.build_task(cfg, teacher=build_teacher(cfg, {})).eval()
+    task = training.build_task(cfg, teacher=build_teacher(cfg, {})).eval()
     (term,) = (term for term in task.regularizers if term.name == "attention")
     for _ in range(3):
         task.validation_step((torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)), 0)
@@ -302,7 +302,7 @@ def test_counting_and_evaluating_need_no_teacher(
     def unasked(*_: Any, **__: Any) -> None:
         raise AssertionError("a teacher was built")
 
-    monkeypatch.setattr(run, "build_teacher", unasked)
+    monkeypatch.setattr(training, "build_teacher", unasked)
     cfg = compose("backbone=resnet20", "loss=attention", "teacher=joint", "trainer.max_epochs=0")
     assert execute(cfg)["choices"]["teacher"] == "joint"
 
@@ -349,7 +349,7 @@ def test_the_fingerprint_knows_what_the_teacher_knows(
 def test_two_steps_are_binary_activations_and_then_both(compose: Compose, short: list[str]) -> None:
     cfg = compose(*short, "quantizer=adabin", "recipe=two_step", "trainer.max_epochs=4")
     first, second = stages(cfg)
-    nets = [run.build_task(stage.cfg).net for stage in (first, second)]
+    nets = [training.build_task(stage.cfg).net for stage in (first, second)]
     sides = [next(m for m in net.modules() if hasattr(m, "weight_quantizer")) for net in nets]
     bits = [(s.weight_quantizer.bits, s.activation_quantizer.bits) for s in sides]
     assert bits == [(32, 1), (1, 1)]

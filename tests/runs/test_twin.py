@@ -14,7 +14,7 @@ from torch import Tensor
 from bnnbench.callbacks.history import History
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.store import last_weights, read_result
-from bnnbench.runs import run
+from bnnbench.runs import run, training
 from bnnbench.runs.preflight import check_settings, preflight
 from bnnbench.runs.twin import twin_of
 
@@ -27,7 +27,7 @@ STRUCTURE = ["backbone.shortcut=conv", "backbone.nonlinearity=hardtanh", "backbo
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Tensor]]]:
     """Name and weights of the network of each training, as it begins."""
     found: list[tuple[str, dict[str, Tensor]]] = []
-    original = run.build_trainer
+    original = training.build_trainer
 
     def spy(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> Any:
         trainer = original(cfg, folder, quiet, name)
@@ -40,7 +40,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Tensor
         trainer.fit = recorded
         return trainer
 
-    monkeypatch.setattr(run, "build_trainer", spy)
+    monkeypatch.setattr(training, "build_trainer", spy)
     return found
 
 

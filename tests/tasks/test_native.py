@@ -19,7 +19,7 @@ from bnnbench.optim.roles import parameters_by_role
 from bnnbench.quantizers.biper import BiPerWeight
 from bnnbench.records.fingerprint import run_name
 from bnnbench.records.store import read_result
-from bnnbench.runs import run
+from bnnbench.runs import build, run
 from bnnbench.runs.stages import stages
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.teacher import FrozenTeacher
@@ -228,7 +228,7 @@ def test_is_the_published(compose: Compose, monkeypatch: pytest.MonkeyPatch, nam
     without_values(monkeypatch)
     cfg = stages(compose(*choices(name)))[0].cfg
     assert cfg.recipe.name == "native"
-    task = run.build_task(cfg)
+    task = build.build_task(cfg)
     check_training(task, cfg, TABLE[name])
     check_structure(task.net, TABLE[name])
 
@@ -240,7 +240,7 @@ def test_bipers_second_stage(compose: Compose, monkeypatch: pytest.MonkeyPatch) 
     published = TABLE["biper_cifar10_resnet18"]._replace(lr=0.0037, decay=1.6e-4, epochs=300)
     assert (first.continues, second.continues) == (False, True)
     for stage, number, tau in ((first, 1, 0.037), (second, 2, 0.0468)):
-        task = run.build_task(stage.cfg)
+        task = build.build_task(stage.cfg)
         assert [term.weight for term in task.regularizers] == [tau]
         sides = [layer.weight_quantizer for _, layer in binary_layers(task.net)]
         assert all(isinstance(side, BiPerWeight) and side.stage == number for side in sides)
@@ -264,7 +264,7 @@ def test_reactnets_two_steps(
     for stage, decay, bits in ((first, 1e-5, 32), (second, 0.0, 1)):
         asked = stage.cfg.teacher
         assert (asked.name, asked.model, asked.pretrained) == ("timm", "resnet34", True)
-        task = run.build_task(stage.cfg, teacher=FrozenTeacher(nn.Identity()))
+        task = build.build_task(stage.cfg, teacher=FrozenTeacher(nn.Identity()))
         assert task.task_weight == 0
         _, layer = next(binary_layers(task.net))
         assert (layer.weight_quantizer.bits, layer.activation_quantizer.bits) == (bits, 1)
@@ -296,7 +296,7 @@ def test_reactnets_family_is_trained_in_its_two_steps(
         settings = cfg.recipe.name, cfg.recipe.lr, cfg.recipe.weight_decay, cfg.trainer.max_epochs
         assert settings == ("native", rate, decay, length)
         assert (cfg.loss.name, cfg.teacher.model) == ("distributional", "resnet34")
-        net = run.build_task(cfg, teacher=FrozenTeacher(nn.Identity())).net
+        net = build.build_task(cfg, teacher=FrozenTeacher(nn.Identity())).net
         check_structure(net, REACTNET)
     other = compose(*choices(f"{quantizer}_cifar10_resnet18"))
     assert (other.recipe.name, other.backbone.stem_nonlinearity) == ("unified", "same")

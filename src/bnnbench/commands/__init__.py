@@ -9,21 +9,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from typing import NamedTuple
 
 from bnnbench import __version__
 
-# What each does, and the arguments that it puts before those that are typed.
+
+class Command(NamedTuple):
+    """What a command does, the arguments that it puts before those that are typed, its module."""
+
+    line: str
+    module: str
+    first: tuple[str, ...] = ()
+
+
 COMMANDS = {
-    "train": ("train a run, or a sweep that ends in its comparison table", ()),
-    "evaluate": ("evaluate a checkpoint: ckpt_path=<file>", ("train=false",)),
-    "predict": ("say what images show: ckpt_path=<file> input=<image, folder or pattern>", ()),
-    "data": ("say what a folder of images holds: data check <folder>", ()),
-    "report": ("render every table and figure again, promote results", ()),
-    "completion": ('complete words with Tab: eval "$(bnnbench completion bash)"', ()),
+    "train": Command("train a run, or a sweep that ends in its comparison table", "train"),
+    "evaluate": Command("evaluate a checkpoint: ckpt_path=<file>", "train", ("train=false",)),
+    "predict": Command(
+        "say what images show: ckpt_path=<file> input=<image, folder or pattern>", "predict"
+    ),
+    "export": Command("write a packed 1-bit file, or ONNX: ckpt_path=<file>", "export"),
+    "data": Command("say what a folder of images holds: data check <folder>", "data"),
+    "report": Command("render every table and figure again, promote results", "report"),
+    "completion": Command(
+        'complete words with Tab: eval "$(bnnbench completion bash)"', "completion"
+    ),
 }
 HYDRAS_COMPLETION = ("-sc", "--shell-completion", "--shell_completion")
 UNREAD = 128 + signal.SIGPIPE  # the exit code that shells have of it
-MODULES = {"evaluate": "train"}  # where a command is no module of its own
 
 
 def main(typed: Sequence[str] | None = None) -> None:
@@ -38,7 +51,7 @@ def main(typed: Sequence[str] | None = None) -> None:
             print(overview())
     elif words[0] in COMMANDS:
         command, *arguments = words
-        sys.argv = [f"bnnbench {command}", *COMMANDS[command][1], *arguments]
+        sys.argv = [f"bnnbench {command}", *COMMANDS[command].first, *arguments]
         run(command)
     else:
         raise SystemExit(_refusal(words[0]))
@@ -51,7 +64,7 @@ def run(command: str) -> None:
     if any(word in HYDRAS_COMPLETION for word in sys.argv[1:-1]) and "install" in sys.argv[-1]:
         command, sys.argv = "completion", [sys.argv[0], sys.argv[-1].partition("=")[2]]
     with _for_a_reader():
-        import_module(f"{__name__}.{MODULES.get(command, command)}").run()
+        import_module(f"{__name__}.{COMMANDS[command].module}").run()
 
 
 @contextmanager

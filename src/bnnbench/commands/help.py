@@ -41,7 +41,7 @@ It writes evaluation.json into a folder of its own. Further groups: bnnbench tra
 
 def overview() -> str:
     """What to type, and the commands."""
-    commands = [f"  {name:12}{line}" for name, (line, _) in COMMANDS.items()]
+    commands = [f"  {name:12}{line}" for name, (line, *_) in COMMANDS.items()]
     return "\n".join(
         [
             "bnnbench: binary neural networks, composed, trained and compared",

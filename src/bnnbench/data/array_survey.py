@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from bnnbench.data import array_files
 from bnnbench.data.array_files import Array
 from bnnbench.data.array_sets import known_set
-from bnnbench.data.known import DatasetDamaged, DatasetMissing, data_folder, folder_places
+from bnnbench.data.known import (
+    DatasetDamaged,
+    DatasetMissing,
+    data_folder,
+    folder_places,
+    set_name,
+)
 from bnnbench.data.survey import TEST, TEST_FRACTION, TRAIN, held_out
 
 if TYPE_CHECKING:
@@ -94,10 +100,7 @@ def name_of(dataset: Mapping[str, Any]) -> str:
         return str(name).replace("/", "_")
     file = data_folder(dataset.get("file") or dataset.get("images"), dataset["data_dir"])
     plain = re.sub(r"train|[^a-z]", "", file.stem.lower()) in (*WORDS["images"], "")
-    place = file.parent.name if plain else file.stem
-    if name := re.sub(r"[^\w-]+", "_", place).strip("_-"):
-        return name
-    raise ValueError(f"{file} gives the set no name: add dataset.name=<name>")
+    return set_name(file.parent.name if plain else file.stem, str(file))
 
 
 def check_keys(dataset: Mapping[str, Any]) -> None:

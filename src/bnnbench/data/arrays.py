@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +28,7 @@ from bnnbench.data.images import ImageDataModule
 from bnnbench.data.known import DatasetDamaged, DatasetMissing
 from bnnbench.data.pixels import as_bytes
 from bnnbench.data.sources import Arrays
-from bnnbench.data.spec import AUTO
+from bnnbench.data.spec import until_measured
 from bnnbench.data.survey import TEST_FRACTION
 
 log = logging.getLogger(__name__)
@@ -71,10 +70,7 @@ class ArraysDataModule(ImageDataModule):
         test_fraction: float | None = None,
         **options: Any,
     ) -> None:
-        given = {"mean": mean, "std": std}
-        self._unmeasured = [key for key, value in given.items() if value == AUTO]
-        plain = {"mean": [0.0] * in_channels, "std": [1.0] * in_channels}
-        given |= {key: plain[key] for key in self._unmeasured}
+        self._unmeasured, given = until_measured(in_channels, mean, std)
         places = (file, images, labels, test_images, test_labels)
         self.source: dict[str, Any] = {"torchvision": torchvision, "data_dir": data_dir}
         self.source |= dict(zip(FILES, places, strict=True))
@@ -124,10 +120,7 @@ class ArraysDataModule(ImageDataModule):
 
     def _measure(self, images: Tensor) -> None:
         found = statistics.of_batches(part / 255 for part in images.split(CHUNK))
-        own = {key: found[key] for key in self._unmeasured}
-        self.spec = replace(self.spec, **own)
-        own = {key: tuple(values) for key, values in own.items()}
-        self.augmentation = replace(self.augmentation, **own)
+        self.normalise(found, self._unmeasured)
         name, count = self.spec.name, len(images)
         rank_zero_only(log.info)(f"{name}: {found}, measured on {count} training images")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.data import resizing
+from bnnbench.data.augmentation import Augmentation
 from bnnbench.data.sources import stratified_split
 from bnnbench.data.spec import ImageSpec
 
@@ -99,6 +102,14 @@ class ClassificationData(ImageData):
 
     task = "classification"
     parts: dict[str, tuple[Any, Tensor]]
+    augmentation: Augmentation
+
+    def normalise(self, found: Mapping[str, Sequence[float]], keys: Sequence[str]) -> None:
+        """Take the mean or standard deviation that was measured for those ``keys``."""
+        own = {key: found[key] for key in keys}
+        self.spec = replace(self.spec, **own)
+        own = {key: tuple(values) for key, values in own.items()}
+        self.augmentation = replace(self.augmentation, **own)
 
     def class_counts(self) -> Tensor:
         """Number of images of each class that are trained on, (classes,); known after ``setup``."""

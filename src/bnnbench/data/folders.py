@@ -33,12 +33,11 @@ from bnnbench.data.known import (
     data_folder,
     folder_places,
 )
-from bnnbench.data.spec import AUTO, FileSpec
+from bnnbench.data.spec import CHANNELS, FileSpec, plain, until_measured
 from bnnbench.data.survey import check_classes
 from bnnbench.data.usable import BAD_IMAGES, sound_parts
 
 log = logging.getLogger(__name__)
-PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}  # with these a loader gives pixels as they are
 
 
 class FolderDataModule(FileData, ClassificationData):
@@ -75,9 +74,8 @@ class FolderDataModule(FileData, ClassificationData):
         bad_images: str = "error",
         **spec: Any,
     ) -> None:
-        given = {"mean": mean, "std": std}
-        self._unmeasured = [key for key, value in given.items() if value == AUTO]
-        super().__init__(FileSpec(**given | {k: PLAIN[k] for k in self._unmeasured}, **spec))
+        self._unmeasured, given = until_measured(CHANNELS, mean, std)
+        super().__init__(FileSpec(**given, **spec))
         normalisation = tuple(self.spec.mean), tuple(self.spec.std)
         self.augmentation = Augmentation(
             *normalisation, flip=flip, kind=augmentation, erasing=erasing
@@ -107,10 +105,7 @@ class FolderDataModule(FileData, ClassificationData):
         self.prepare_data()
         self.parts = sound_parts(self.listed(), self.root, self.bad_images, self.keep)
         if self._unmeasured:
-            found = self._statistics()
-            self.spec = replace(self.spec, **{key: found[key] for key in self._unmeasured})
-            mean, std = tuple(self.spec.mean), tuple(self.spec.std)
-            self.augmentation = replace(self.augmentation, mean=mean, std=std)
+            self.normalise(self._statistics(), self._unmeasured)
 
     def listed(self) -> dict[str, tuple[np.ndarray, Tensor]]:
         """The parts of the set; names the classes."""
@@ -148,7 +143,8 @@ class FolderDataModule(FileData, ClassificationData):
             return known
         seen = evaluation_transform(self.spec.image_size)
         images = ImageFiles(files[chosen.numpy()], labels[chosen], seen, self.spec.seed)
-        loader = FileLoader(images, replace(self.spec, **PLAIN), train=False, trainer=None)
+        spec = replace(self.spec, **plain(CHANNELS))
+        loader = FileLoader(images, spec, train=False, trainer=None)
         try:
             found = statistics.of_batches(images for images, _ in loader)
         finally:

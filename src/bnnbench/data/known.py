@@ -123,6 +123,13 @@ def files_of(name: str, data_dir: Path) -> list[Path]:
     return sorted(path for path in (data_dir / source.folder).rglob("*") if path.is_file())
 
 
+def set_name(text: str, where: str) -> str:
+    """``text`` as one word. Raises ValueError, which says ``where`` it is from, if none is left."""
+    if name := re.sub(r"[^\w-]+", "_", text).strip("_-"):
+        return name
+    raise ValueError(f"{where} gives the set no name: add dataset.name=<name>")
+
+
 def data_folder(folder: object, data_dir: str | Path) -> Path:
     """Where the folder of a set lies: an absolute path, in the data folder, or in the working one.
 

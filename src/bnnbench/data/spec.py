@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bnnbench.data import resizing
 from bnnbench.data.known import check_whole
 
+CHANNELS = 3  # of image files, which are read as RGB
 AUTO = "auto"  # a mean or standard deviation that a data module measures itself
+
+Given = Sequence[float] | str  # a mean or standard deviation as it is typed
+
+
+def plain(channels: int) -> dict[str, list[float]]:
+    """The mean and standard deviation that leave pixels as they are."""
+    return {"mean": [0.0] * channels, "std": [1.0] * channels}
+
+
+def until_measured(channels: int, mean: Given, std: Given) -> tuple[list[str], dict[str, Any]]:
+    """Which of the two are ``auto``, and both with what leaves pixels as they are in its place."""
+    given = {"mean": mean, "std": std}
+    unmeasured = [key for key, value in given.items() if value == AUTO]
+    return unmeasured, given | {key: plain(channels)[key] for key in unmeasured}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +102,9 @@ class FileSpec(ImageSpec):
     workers: int | str = "auto"
 
     def __post_init__(self) -> None:
-        if self.in_channels != 3:
+        if self.in_channels != CHANNELS:
             raise ValueError(
-                f"dataset.in_channels={self.in_channels}: image files are read as RGB, 3"
+                f"dataset.in_channels={self.in_channels}: image files are read as RGB, {CHANNELS}"
             )
         super().__post_init__()
         if self.workers != "auto" and (isinstance(self.workers, str) or self.workers < 0):

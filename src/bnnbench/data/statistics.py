@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.data import kept
+from bnnbench.data.spec import CHANNELS
 
 SAMPLE = 2000  # images that are looked at, of a set that has more
 FORM = 1  # version of what is measured: raise it where that changes
@@ -58,23 +56,18 @@ def key_of(**told: Any) -> str:
 def read(data_dir: Path, key: str) -> Statistics | None:
     """What was measured before; None where nothing was, or the file is damaged."""
     try:
-        found = json.loads(_file(data_dir, key).read_text())
-        kept = {name: [float(value) for value in found[name]] for name in ("mean", "std")}
+        told = json.loads(_file(data_dir, key).read_text(encoding="utf-8"))
+        found = {name: [float(value) for value in told[name]] for name in ("mean", "std")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    values = [*kept["mean"], *kept["std"]]
-    whole = len(kept["mean"]) == len(kept["std"]) == 3 and all(0 <= value <= 1 for value in values)
-    return kept if whole and min(kept["std"]) > 0 else None
+    values = [*found["mean"], *found["std"]]
+    whole = len(found["mean"]) == len(found["std"]) == CHANNELS
+    return found if whole and all(0 <= x <= 1 for x in values) and min(found["std"]) > 0 else None
 
 
 def keep(data_dir: Path, key: str, found: Mapping[str, Sequence[float]]) -> None:
-    """Write what was measured, in one step; where that cannot be, it is measured again."""
-    file = _file(data_dir, key)
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=file.parent, prefix=".part-", delete=False) as part:
-            json.dump(dict(found), part)
-        os.replace(part.name, file)
+    """Write what was measured; where that cannot be, it is measured again."""
+    kept.write_new(_file(data_dir, key), json.dumps(dict(found)))
 
 
 def _file(data_dir: Path, key: str) -> Path:

@@ -64,13 +64,19 @@ class Regularizer(L.Callback):
 
 
 def binarized_layers(pl_module: Any, loss: str, instead: str) -> list[BinaryLayer]:
-    """The layers with quantized weights; raises ValueError, naming ``loss``, if there is none."""
+    """The layers with quantized weights, whose latent weights ``loss`` reads.
+
+    Raises:
+        ValueError: there is none; the message names ``loss``.
+    """
     layers = [layer for _, layer in binary_layers(pl_module) if layer.weight_quantizer.bits < 32]
     if not layers:
         raise ValueError(
             f"{loss} needs binarized layers and this network has none: choose another quantizer, "
             f"or {instead}"
         )
+    for layer in layers:
+        layer.weight_quantizer.has_readers = True
     return layers
 
 

@@ -25,10 +25,13 @@ CENTERS = ("paper", "reference")
 
 
 class _TwoValues(torch.autograd.Function):
-    """``AdaBinWeight._plain`` in parts: its value and, operation by operation, its gradient."""
+    """``AdaBinWeight._plain`` in parts: its value and, operation by operation, its gradient.
+
+    ``again`` is None, or the weight once more: that input gets what comes through the statistics.
+    """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, k: Tensor, t: Tensor) -> Tensor:
+    def forward(ctx, weight: Tensor, again: Tensor | None, k: Tensor, t: Tensor) -> Tensor:
         value, alpha, beta = torch.empty_like(weight), column(weight), column(weight)
         for w, out, a, b in parts(weight, value, alpha, beta):
             variance, mean = moments(w)
@@ -42,12 +45,14 @@ class _TwoValues(torch.autograd.Function):
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         weight, alpha, beta, k, t = ctx.saved_tensors
         grad_weight, axes, count = torch.empty_like(weight), per_filter(weight), weight[0].numel()
+        grad_again = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         slope = k * t
 
         def total(x: Tensor) -> Tensor:
             return x.sum(dim=axes, keepdim=True)
 
-        for w, g, out, a, b in parts(weight, grad, grad_weight, alpha, beta):
+        rest = grad_weight if grad_again is None else grad_again
+        for w, g, out, more, a, b in parts(weight, grad, grad_weight, rest, alpha, beta):
             u = (w - b).div_(a)
             through = torch.mul(u, t, out=out).tanh_().square_().neg_().add_(1)
             other = to_signs(u.clone()).mul_(g)
@@ -56,8 +61,9 @@ class _TwoValues(torch.autograd.Function):
             grad_alpha = grad_alpha - total(u.div_(a).mul_(through))
             grad_beta = total(g) - total(through.div_(a))
             centred = torch.sub(w, w.mean(dim=axes, keepdim=True), out=other)
-            through.add_(centred.mul_(2 / count * (grad_alpha / (2 * a))).add_(grad_beta / count))
-        return grad_weight, None, None
+            centred.mul_(2 / count * (grad_alpha / (2 * a))).add_(grad_beta / count)
+            through.add_(centred) if grad_again is None else more.copy_(centred)
+        return grad_weight, grad_again, None, None
 
 
 class AdaBinWeight(Side):
@@ -75,7 +81,10 @@ class AdaBinWeight(Side):
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
         if in_parts(weight):
-            return _TwoValues.apply(weight, self.schedule.k, self.schedule.t)  # pyright: ignore
+            again = weight if self.has_readers else None
+            return _TwoValues.apply(  # pyright: ignore[reportReturnType]
+                weight, again, self.schedule.k, self.schedule.t
+            )
         return self._plain(weight)
 
     def _plain(self, weight: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ class Side(nn.Module):
         optimizer: of a weight side, ``recipe.optimizer`` of the only one that trains it; None
             where any does.
         frequency: of a weight side, f where it quantizes ``sin(f w)``; else 0.
+        has_readers: of a weight side, terms of the loss read the latent weight with gradient as
+            well: a sum of several gradients depends in its last bit on the order of its parts.
     """
 
     bits: int = 1
@@ -55,6 +57,7 @@ class Side(nn.Module):
     error_bits: int = 32
     optimizer: str | None = None
     frequency: float = 0.0
+    has_readers: bool = False
 
     def decompose(self, x: Tensor) -> Decomposition:
         """Scale, code and offset of ``self(x)``, without gradient. 1-bit sides only."""

@@ -32,10 +32,13 @@ def power_of_two_scale(v: Tensor) -> Tensor:
 
 
 class _Libra(torch.autograd.Function):
-    """``IRNetWeight._plain`` in parts: its value and, operation by operation, its gradient."""
+    """``IRNetWeight._plain`` in parts: its value and, operation by operation, its gradient.
+
+    ``again`` is None, or the weight once more: that input gets what comes through the mean.
+    """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, k: Tensor, t: Tensor) -> Tensor:
+    def forward(ctx, weight: Tensor, again: Tensor | None, k: Tensor, t: Tensor) -> Tensor:
         value, std, scale = torch.empty_like(weight), column(weight), column(weight)
         for w, out, s, a in parts(weight, value, std, scale):
             centred = w - w.mean(dim=per_filter(w), keepdim=True)
@@ -49,12 +52,14 @@ class _Libra(torch.autograd.Function):
     def backward(ctx, grad: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         weight, std, scale, k, t = ctx.saved_tensors
         grad_weight, axes, count = torch.empty_like(weight), per_filter(weight), weight[0].numel()
+        grad_again = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         slope = k * t
 
         def total(x: Tensor) -> Tensor:
             return x.sum(dim=axes, keepdim=True)
 
-        for w, g, out, s, a in parts(weight, grad, grad_weight, std, scale):
+        rest = grad_weight if grad_again is None else grad_again
+        for w, g, out, more, s, a in parts(weight, grad, grad_weight, rest, std, scale):
             centred, divisor = w - w.mean(dim=axes, keepdim=True), s + EPS
             v = centred / divisor
             through = torch.mul(v, t, out=out).tanh_().square_().neg_().add_(1)
@@ -63,8 +68,9 @@ class _Libra(torch.autograd.Function):
             factor = (grad_std / (s * 2)).masked_fill_(s == 0, 0).mul_(2 / (count - 1))
             centred.sub_(centred.mean(dim=axes, keepdim=True)).mul_(factor)
             through.div_(divisor).add_(centred)
-            through.add_(total(through).neg_().div_(count))
-        return grad_weight, None, None
+            mean = total(through).neg_().div_(count)
+            through.add_(mean) if grad_again is None else more.copy_(mean.expand_as(more))
+        return grad_weight, grad_again, None, None
 
 
 class IRNetWeight(Side):
@@ -77,7 +83,10 @@ class IRNetWeight(Side):
     def forward(self, weight: Tensor) -> Tensor:
         """Binary weights, same shape as ``weight``."""
         if in_parts(weight):
-            return _Libra.apply(weight, self.schedule.k, self.schedule.t)  # pyright: ignore
+            again = weight if self.has_readers else None
+            return _Libra.apply(  # pyright: ignore[reportReturnType]
+                weight, again, self.schedule.k, self.schedule.t
+            )
         return self._plain(weight)
 
     def _plain(self, weight: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,18 +29,14 @@ from bnnbench.checks.signatures import check_arguments
 from bnnbench.config import backbone_from_config, quantizer_from_config, target, to_dict
 from bnnbench.data.base import ImageData
 from bnnbench.layers import binary_layers
-from bnnbench.losses.bayesian_feature import BayesianFeature
-from bnnbench.losses.bayesian_kernel import BayesianKernel
-from bnnbench.losses.kurtosis import Kurtosis
-from bnnbench.losses.mcn import Compactness
-from bnnbench.losses.periodic import Periodic
-from bnnbench.optim.recipe import LATENT, Recipe
+from bnnbench.optim.recipe import Recipe
 from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import run_name
 from bnnbench.records.identity_keys import is_neutral
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.metrics_file import EpochRow
+from bnnbench.runs.refusals import check_mixing, check_optimizer, check_terms
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
 from bnnbench.tasks.rebuilt import loss_of, recipe_of, terms_of
@@ -48,9 +44,7 @@ from bnnbench.tasks.teacher import Teacher
 
 T = TypeVar("T")
 WRITERS = (ModelCheckpoint, OnExceptionCheckpoint)  # callbacks that write checkpoints
-OVER_WEIGHTS = (BayesianKernel, Kurtosis, Periodic)  # terms of latent weights as real numbers
 LACKING = re.compile(r"__init__\(\) missing \d+ required \S+ arguments?: (.+)")  # as Python says it
-OVER_CLASSES = (BayesianFeature, Compactness)  # terms of the one class that an image has
 
 
 def build_datamodule(cfg: DictConfig) -> ImageData:
@@ -170,60 +164,6 @@ def _class_of_task(cfg: DictConfig, usual: type[T]) -> Callable[..., T]:
     """What ``cfg.task`` names, or the usual one. Raises ValueError where it cannot be built."""
     node = to_dict(cfg.task) if cfg.get("task") else {}
     return _own("task", node, usual) if node.get("_target_") else usual
-
-
-def check_optimizer(net: nn.Module, recipe: Recipe) -> None:
-    """Refuse methods that are an optimizer together with another one, and the reverse.
-
-    Raises:
-        ValueError: the message says which recipe and quantizer belong together.
-    """
-    sides = [layer.weight_quantizer for _, layer in binary_layers(net)]
-    needed = {side.optimizer for side in sides if side.optimizer is not None}
-    own = {recipe.optimizer} & set(LATENT)
-    if needed != own:
-        method = next(iter(needed or own))
-        raise ValueError(
-            f"recipe.optimizer={recipe.optimizer} does not train this quantizer: "
-            f"quantizer={method} and recipe={LATENT[method].recipe} need each other"
-        )
-
-
-def check_terms(terms: Mapping[str, Any], recipe: Recipe, loss: str) -> None:
-    """Refuse losses over latent weights that are natural parameters.
-
-    Raises:
-        ValueError: the message names the term.
-    """
-    if "effective_size" not in recipe.groups.get("latent", {}):
-        return  # no optimizer of a posterior over them
-    for name, term in terms.items():
-        if isinstance(term, OVER_WEIGHTS) and term.weight:
-            raise ValueError(
-                f"loss.terms.{name} of loss={loss} takes latent weights for values, and those of "
-                f"recipe={LATENT[recipe.optimizer].recipe} are natural parameters of a "
-                "distribution over -1 and +1: choose loss=task, or another quantizer and recipe"
-            )
-
-
-def check_mixing(cfg: DictConfig, terms: Mapping[str, Any]) -> None:
-    """Refuse mixed images with a loss that wants one class an image.
-
-    Raises:
-        ValueError: the message names the loss, or its term.
-    """
-    keys = [key for key in ("mixup", "cutmix") if cfg.dataset.get(key)]
-    if not keys:
-        return
-    of_one = [f".terms.{n}" for n, t in terms.items() if isinstance(t, OVER_CLASSES) and t.weight]
-    if cfg.loss.get("kind") == "sse":
-        of_one.insert(0, ".kind=sse")
-    if of_one:
-        raise ValueError(
-            f"dataset.{keys[0]}={cfg.dataset[keys[0]]} gives images shares in two classes, and "
-            f"loss{of_one[0]} of loss={cfg.loss.name} wants one class an image: set dataset."
-            f"{'=0 dataset.'.join(keys)}=0, or choose loss=task"
-        )
 
 
 def start_small(net: nn.Module, std: float) -> None:

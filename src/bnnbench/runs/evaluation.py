@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
 
+from bnnbench import runtime
+from bnnbench.backbones.ssd import HeadOutputs
 from bnnbench.checks.keys import arguments
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
-from bnnbench.records.checkpoints import load_weights, warn_of_normalisation
+from bnnbench.records.checkpoints import Normalisation, load_weights, warn_of_normalisation
 from bnnbench.records.fingerprint import choice, run_name
 from bnnbench.records.foreign import taken, trusted_packages
 from bnnbench.records.schema import finite
@@ -31,6 +35,9 @@ from bnnbench.runs.evaluated import write_down
 from bnnbench.runs.loggers import as_tags, opened, tell
 from bnnbench.runs.run_log import About, Outcome, pictures_in
 from bnnbench.runs.stages import stages
+from bnnbench.runs.trained import packed_signature
+from bnnbench.runtime.format import is_packed
+from bnnbench.runtime.graph import PackedNetwork
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.rebuilt import building
 
@@ -60,7 +67,11 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     if read_identity(folder) is not None:
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
-    signature = signature_of(read_checkpoint(cfg.ckpt_path))
+    packed = runtime.load(cfg.ckpt_path) if is_packed(cfg.ckpt_path) else None
+    if packed is None:
+        signature = signature_of(read_checkpoint(cfg.ckpt_path))
+    else:
+        signature = packed_signature(packed, cfg.ckpt_path)
     if signature is not None:
         keys, source = (*_STORED, "channels_last", "seed"), f"ckpt_path={cfg.ckpt_path}"
         known = taken(signature.config, keys, source, trusted_packages(cfg))
@@ -70,7 +81,7 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         data = build_datamodule(cfg)
         task = last_task(cfg)
     with _named(cfg, signature):
-        seen = load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+        seen = _with_weights(task, cfg, packed)
     with _found(cfg, signature):
         data.prepare_data()
         data.setup("test")
@@ -93,6 +104,27 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     score = metrics[f"test/{task.headline}"]
     write_down(cfg, signature, task, data, trainer, metrics, folder)
     return score
+
+
+def _with_weights(
+    task: Task, cfg: DictConfig, packed: PackedNetwork | None
+) -> Normalisation | None:
+    """Give ``task`` what ``cfg.ckpt_path`` holds; the normalisation that others' weights want."""
+    if packed is None:
+        return load_weights(task.net, cfg.ckpt_path, named=cfg.get("checkpoint_map"))
+    compute_packed(task.net, packed)
+    return None
+
+
+def compute_packed(net: nn.Module, packed: PackedNetwork) -> None:
+    """Let ``net`` say what the packed network does, wherever a task calls it."""
+    outputs = HeadOutputs if packed.task == "detection" else None
+
+    def forward(images: Tensor) -> Any:
+        found = packed(images.cpu())
+        return found if outputs is None else outputs(*found)
+
+    net.forward = forward
 
 
 @contextmanager

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnnbench import runtime
 from bnnbench.records.checkpoints import load_weights
-from bnnbench.records.signature import BadCheckpoint
+from bnnbench.records.signature import BadCheckpoint, Signature
+from bnnbench.runtime.format import is_packed
+from bnnbench.runtime.graph import PackedNetwork
 from bnnbench.tasks.rebuilt import NETWORK, Described, building, described, network_of
 
 
@@ -35,7 +38,7 @@ class Trained(nn.Module):
 
     def __init__(self, net: nn.Module, found: Described) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.signature = net, found.signature
         signature, dataset = found.signature, found.config["dataset"]
         self.name, self.class_names, self.task = signature.name, found.class_names, found.task
         self.in_channels, self.image_size = dataset["in_channels"], dataset["image_size"]
@@ -66,13 +69,17 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
     """The network of a checkpoint of this suite, with its normalisation and class names.
 
     Args:
-        path: a checkpoint that a run has written.
+        path: a checkpoint that a run has written, or the packed file of one.
         trust: packages whose classes the checkpoint may name beside this one.
 
     Raises:
         BadCheckpoint: no such file, a damaged one, or one that does not say what network it is.
         Untrusted: it names code of packages that ``trust`` does not.
     """
+    if is_packed(path):
+        net = runtime.load(path)
+        signature = packed_signature(net, path)
+        return Trained(net, Described({}, signature, signature.config))
     found = described(path, NETWORK, trust)
     if not isinstance(found, Described):
         raise BadCheckpoint(
@@ -84,3 +91,19 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
         net = network_of(found.config)
         load_weights(net, path)
         return Trained(net, found)
+
+
+def packed_signature(net: PackedNetwork, path: Path | str) -> Signature:
+    """Whose packed file it is.
+
+    Raises:
+        BadCheckpoint: it was exported from a network, not from a run's checkpoint.
+    """
+    run = net.document.get("run")
+    if not isinstance(run, dict):
+        raise BadCheckpoint(
+            f"{path} does not say on what it was trained: use bnnbench.runtime.load, or export "
+            "the checkpoint of a run"
+        )
+    parts = net.name, run["fingerprint"], run["stage"], run["config"], run["data_stamp"]
+    return Signature(*parts, net.class_names, net.mean, net.std)

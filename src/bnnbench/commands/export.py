@@ -1,0 +1,119 @@
+"""A trained network as a file of one bit a weight, or for other runtimes.
+
+bnnbench export ckpt_path=<checkpoint> [...]
+  output=<file>     where to write it; beside the checkpoint unless given
+  format=packed     packed (one safetensors file, for bnnbench.runtime) or onnx
+  half=false        true: weights of layers in full precision are stored in 16 bits
+  trust=[mypkg]     packages whose classes the checkpoint may name beside this one
+
+The network that was written is compared with the trained one before the file is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from bnnbench.checks.errors import full_error, is_told, message
+
+KEYS = ("ckpt_path", "output", "format", "half", "trust")
+FORMATS = {"packed": ".safetensors", "onnx": ".onnx"}
+WORDS = {"true": True, "false": False}
+
+
+@dataclass
+class Options:
+    """What was typed."""
+
+    ckpt_path: str = ""
+    output: str = ""
+    format: str = "packed"
+    half: bool = False
+    trust: list[str] = field(default_factory=list)
+
+
+def run() -> None:
+    """The command with the arguments of ``sys.argv``."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print((__doc__ or "").strip())
+        return
+    try:
+        exported(parsed(words))
+    except Exception as error:
+        if full_error() or not is_told(error):
+            raise
+        raise SystemExit(f"error: {message(error)}") from None
+
+
+def parsed(words: Sequence[str]) -> Options:
+    """The options that ``key=value`` words give. Raises ValueError."""
+    found = Options()
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in KEYS:
+            close = get_close_matches(key, KEYS, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"{word}: no such key; {meant}There are {', '.join(KEYS)}")
+        if key == "trust":
+            found.trust = [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+        elif key == "half":
+            if value.lower() not in WORDS:
+                raise ValueError(f"half={value}: choose true or false")
+            found.half = WORDS[value.lower()]
+        else:
+            setattr(found, key, value)
+    if not found.ckpt_path:
+        raise ValueError("give ckpt_path=<checkpoint of a run>")
+    if found.format not in FORMATS:
+        raise ValueError(f"format={found.format}: choose one of {', '.join(FORMATS)}")
+    if found.half and found.format != "packed":
+        raise ValueError(f"half=true is for format=packed, not {found.format}")
+    return found
+
+
+def place_of(options: Options) -> Path:
+    """The file to write. Raises ValueError for a folder, or the checkpoint itself."""
+    source = Path(options.ckpt_path).expanduser()
+    if not options.output:
+        return source.with_suffix(FORMATS[options.format])
+    file = Path(options.output).expanduser()
+    if file.is_dir():
+        raise ValueError(f"output={options.output} is a folder: give a file in it")
+    if file.exists() and source.exists() and file.samefile(source):
+        raise ValueError(f"output={options.output} is the checkpoint itself: give another file")
+    return file
+
+
+def exported(options: Options) -> None:
+    """Load, export, and say what was written."""
+    file = place_of(options)
+    from bnnbench.packing.export import export
+    from bnnbench.packing.onnx import export_onnx
+    from bnnbench.runs.trained import load
+    from bnnbench.runtime.graph import PackedNetwork
+
+    trained = load(options.ckpt_path, options.trust)
+    if isinstance(trained.net, PackedNetwork):
+        raise ValueError(f"{options.ckpt_path} is packed already: give the run's checkpoint")
+    if options.format == "onnx":
+        export_onnx(trained, file)
+        print(f"Written to {file}: {file.stat().st_size / 1e6:.3f} MB, ONNX")
+        return
+    export(trained, file, half=options.half)
+    print(told(file, trained.name))
+
+
+def told(file: Path, name: str) -> str:
+    """What was written, its size and what its layers are."""
+    from bnnbench import runtime
+
+    net = runtime.load(file)
+    paths = [layer.path for layer in runtime.report(net)]
+    packed = f"{len(net.layers)} layers of 1-bit weights and activations"
+    others = len(paths) - len(net.layers)
+    rest = f", {others} of 1-bit weights alone" if others else ""
+    return f"Written to {file}: {name}, {file.stat().st_size / 1e6:.3f} MB, {packed}{rest}"

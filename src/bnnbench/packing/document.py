@@ -1,0 +1,91 @@
+"""A trained network as a packed file, compared with itself before anything is written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnnbench.layers import binary_layers
+from bnnbench.packing.ir import Graph, Node, Weight
+from bnnbench.packing.passes import simplified
+from bnnbench.packing.trace import trace
+from bnnbench.packing.writing import Writer
+from bnnbench.runtime.graph import PACKED
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a packed file says beside its network.
+
+    Attributes:
+        name: of the network.
+        task: ``classification`` or ``detection``.
+        classes: names in the order of the logits.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        more: further plain values: provenance, config, default boxes.
+    """
+
+    name: str = "network"
+    task: str = "classification"
+    classes: Sequence[str] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def packed(
+    net: nn.Module, size: Sequence[int], facts: Facts | None = None, half: bool = False
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The document and the tensors of ``net``.
+
+    Args:
+        net: a network, left as it is.
+        size: of one input, (C, H, W) of images.
+        facts: what the file says of it.
+        half: weights of float layers in half precision.
+
+    Raises:
+        NotPackable: it cannot be packed; the message names the layer.
+    """
+    facts = facts or Facts()
+    net = copy.deepcopy(net).cpu().float().eval()
+    graph = simplified(trace(net, size))
+    writer = Writer(half)
+    nodes, outputs = writer.nodes(graph)
+    layers = [node.args[5].name for node in graph.nodes if node.op in PACKED]
+    document = {
+        "name": facts.name,
+        "task": facts.task,
+        "classes": list(facts.classes),
+        "mean": list(facts.mean),
+        "std": list(facts.std),
+        "image": list(size),
+        "nodes": nodes,
+        "constants": writer.constants,
+        "outputs": outputs,
+        "layers": layers,
+        "float_layers": _float_layers(graph, net),
+        **facts.more,
+    }
+    return document, writer.tensors()
+
+
+def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
+    """Names of layers whose weights are packed and which are computed in floats, and why."""
+    sides = {name: layer.activation_quantizer for name, layer in binary_layers(net)}
+    found = []
+    for node in graph.nodes:
+        names = [each.name for each in node.inputs() if isinstance(each, Weight)]
+        if names and node.op not in PACKED:
+            side = sides[names[0]]
+            why = f"activations of {type(side).__name__}"
+            if any(isinstance(p, Node) and p.op == "binarize" for p in node.parents()):
+                why = "the weight's scale is no number of a channel"
+            found.append([names[0], why])
+    return found

@@ -1,0 +1,146 @@
+"""A packed network computes what the trained one does, and its file is as small as counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import bnnbench
+from bnnbench.config import options
+from bnnbench.metrics import count_operations
+from bnnbench.packing.proof import prove
+from bnnbench.packing.sides import NotPackable, checked_cut, cut, grid, value
+from bnnbench.runtime.check import check_images
+from bnnbench.runtime.format import header_bytes
+
+SEVERAL = {"twn": "2 bits", "wage": "2 bits", "zhuang": "2 bits", "abcnet": "5 bases"}
+PACKED = [name for name in options("quantizer") if name not in SEVERAL]
+SIZE = (3, 16, 16)
+STRUCTURES = [
+    ("adabin", {"q_activation_center": "reference", "padding_value": -1}),
+    ("xnor", {"first": "binary", "last": "binary", "downsample": "binary_conv"}),
+    ("xnor", {"q_input_scale": True, "head_norm": True}),
+    ("reactnet", {"shortcut": "block", "downsample": "avgpool_pad", "nonlinearity": "maxout"}),
+    ("bonn", {"backbone": "wrn22"}),
+    ("xnor", {"backbone": "wrn22"}),
+    ("adabin", {"backbone": "vgg_small"}),
+    ("xnor", {"backbone": "vgg_small"}),
+    ("abbnn", {"backbone": "vgg7"}),
+]
+
+
+def exported(net, file: Path, size=SIZE):
+    return bnnbench.runtime.load(bnnbench.export(net, file, size))
+
+
+@pytest.mark.parametrize("method", PACKED)
+def test_every_one_bit_method(method, network, tmp_path):
+    """``export`` proves itself; this compares the file that it wrote once more, on other images."""
+    net = network(method)
+    packed = exported(net, tmp_path / "net.safetensors")
+    prove(net, packed, check_images(SIZE, 8, seed=3))
+    cost = count_operations(net, SIZE)
+    counted = cost.packed_bytes + sum(layer.scale_bytes for layer in cost.layers)
+    header = header_bytes(tmp_path / "net.safetensors")
+    assert header <= 32768
+    assert (tmp_path / "net.safetensors").stat().st_size - header <= 1.05 * counted
+
+
+@pytest.mark.parametrize(("method", "structure"), STRUCTURES)
+def test_structures(method, structure, network, tmp_path):
+    net = network(method, **structure)
+    packed = exported(net, tmp_path / "net.safetensors")
+    prove(net, packed, check_images(SIZE, 8, seed=3))
+    assert packed.verify() < 1e-3
+
+
+@pytest.mark.parametrize(("method", "what"), SEVERAL.items())
+def test_several_bits_or_bases_are_refused_by_the_layers_name(method, what, network, tmp_path):
+    backbone = "vgg7" if method == "wage" else "resnet20"
+    with pytest.raises(NotPackable, match=rf"\w+ \(\w+\) has weights of {what}"):
+        exported(network(method, backbone), tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_network_is_no_proof(network, tmp_path):
+    net = network("adabin")
+    packed = exported(net, tmp_path / "net.safetensors")
+    with torch.no_grad():
+        net.stages[1][0].conv2.activation_quantizer.beta.add_(0.5)
+    with pytest.raises(NotPackable, match=r"stages.1.0.conv2: .*codes are others"):
+        prove(net, packed, check_images(SIZE, 4))
+
+
+@pytest.mark.parametrize("method", [name for name in PACKED if name not in ("bbb", "fp32")])
+def test_cuts_are_the_sides_own_at_every_edge(method):
+    torch.manual_seed(0)
+    side = bnnbench.load_quantizer(method).activation(7).eval()
+    for parameter in side.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    found = cut(side)
+    if found is None or found.compared is not None:
+        return
+    assert checked_cut(side, 7) is not None
+    x = grid(found.edge.expand(7))
+    torch.testing.assert_close(value(found, x), side(x).detach())
+
+
+def test_a_negative_slope_turns_the_code_round():
+    side = bnnbench.load_quantizer("sibnn").activation(3).eval()
+    side.threshold.data = torch.tensor([0.5, 0.5, 0.5])
+    side.slope.data = torch.tensor([2.0, -2.0, 0.0])
+    found = checked_cut(side, 3)
+    assert found is not None
+    x = torch.tensor([[0.5], [0.4999], [0.5001]]).expand(3, 3)
+    assert value(found, x).tolist() == [[1, 1, 1], [0, 1, 1], [1, 0, 1]]
+
+
+def test_batch_norm_and_slope_between_two_layers_become_whole_numbers(network, tmp_path):
+    packed = exported(network("bnn", "vgg_small"), tmp_path / "net.safetensors")
+    edges = [layer.activation.threshold for layer in packed.layers.values()]
+    assert all(torch.equal(edge, edge.round()) for edge in edges[1:])
+    assert [op.op for op in packed.operations].count("affine") == 1  # the stem's alone
+
+
+def test_the_runtime_needs_no_code_of_training(network, tmp_path):
+    file = bnnbench.export(network("adabin"), tmp_path / "net.safetensors", SIZE)
+    code = (
+        "import sys, torch; from bnnbench import runtime;"
+        f"net = runtime.load({str(file)!r}); net(torch.zeros(1, 3, 16, 16));"
+        "names = ('bnnbench.quantizers', 'bnnbench.layers', 'lightning', 'hydra', 'torchvision');"
+        "print([name for name in names if name in sys.modules])"
+    )
+    env = {"PYTHONPATH": str(Path(bnnbench.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_images_of_another_size_are_refused(network, tmp_path):
+    packed = exported(network("xnor"), tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"takes inputs \(N, 3, 16, 16\), not \(1, 3, 8, 8\)"):
+        packed(torch.zeros(1, 3, 8, 8))
+
+
+def test_half_precision_stores_the_float_layers_in_half_the_bytes(network, tmp_path):
+    net = network("xnor")
+    whole = bnnbench.export(net, tmp_path / "whole.safetensors", SIZE)
+    half = bnnbench.export(net, tmp_path / "half.safetensors", SIZE, half=True)
+    floats = net.conv1.weight.numel() + net.fc.weight.numel()
+    saved = (whole.stat().st_size - header_bytes(whole)) - (
+        half.stat().st_size - header_bytes(half)
+    )
+    assert saved == 2 * floats
+
+
+def test_detectors(network, tmp_path):
+    net = network("adabin", "ssd300_resnet18", image_size=96)
+    packed = exported(net, tmp_path / "net.safetensors", (3, 96, 96))
+    assert torch.equal(packed.anchors, net.anchors)
+    with torch.no_grad():
+        outputs = net(check_images((3, 96, 96), 2))
+        for own, theirs in zip(net.detect(outputs), packed.detect(outputs), strict=True):
+            assert all(torch.equal(own[key], theirs[key]) for key in own)
