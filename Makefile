@@ -46,8 +46,8 @@ format: install ## rewrite the code in the project's format
 bench: install ## print speed and memory as ratios of one run: PARTS="floor loop", all by default
 	$(BIN)/python tests/bench.py $(if $(PARTS),--parts $(PARTS))
 
-bench-runtime: install ## print packed layers against the best float and int8, as ratios of one run
-	$(BIN)/python tests/bench_runtime.py
+bench-runtime: install ## time packed networks beside float and int8 ones: 10 idle minutes
+	$(BIN)/bnnbench bench out=results/bench
 
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \

@@ -37,6 +37,8 @@ SLOW: dict[str, tuple[str, ...]] = {
         "adabin",
         "watched",
     ),
+    "bench/test_subjects.py::test_equal_work_has_one_name_and_other_work_another": (),
+    "bench/test_subjects.py::test_the_compiled_way_computes_the_same": (),
     "data/test_check.py::test_the_door": (),
     "docs/test_lightning.py::test_the_command_of_the_page_ends_in_its_table": (),
     "docs/test_lightning.py::test_python_of_the_page_runs": (),

@@ -35,6 +35,7 @@ ORDER = (
     "tasks",
     "runs",
     "packing",
+    "bench",
     "report",
     "sweep",
     "__init__",

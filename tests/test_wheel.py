@@ -20,6 +20,12 @@ net = bnnbench.build_backbone("resnet20", quantizer="irnet", num_classes=7)
 assert net.fc.out_features == 7
 print(len(bnnbench.config.options("quantizer")))
 """
+PREDICTION = """
+import bnnbench, torch
+net = bnnbench.load_pretrained("resnet20_adabin_digits")
+logits = net(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+print(logits.shape, bnnbench.runtime.report(net.net)[0].path)
+"""
 RUN = "quantizer=xnor backbone=resnet20 trainer.max_epochs=1 +trainer.limit_train_batches=2"
 
 
@@ -62,6 +68,14 @@ def test_the_wheel_holds_the_configs_once(site: Path) -> None:
     assert (site.glob("*.dist-info/entry_points.txt").__next__()).read_text() == (
         "[console_scripts]\nbnnbench = bnnbench.commands:main\n"
     )
+
+
+def test_the_wheel_holds_the_zoo(site: Path, tmp_path: Path) -> None:
+    own = {file.name: file.read_bytes() for file in (ROOT / "zoo").iterdir()}
+    assert {file.name: file.read_bytes() for file in (site / "bnnbench" / "zoo").iterdir()} == own
+    done = run(site, tmp_path, "-c", PREDICTION)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("torch.Size([2, 10]) kernel: ", "torch.Size([2, 10]) float: "))
 
 
 def test_the_installed_command_trains_in_an_empty_folder(site: Path, tmp_path: Path) -> None:

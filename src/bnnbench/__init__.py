@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bnnbench.layers import set_progress
     from bnnbench.packing.export import export
     from bnnbench.runs.trained import load
+    from bnnbench.runs.zoo import load_pretrained
 
 # Imported on first use: the sweeper's plugin runs at every start and must not load torch.
 _PUBLIC = {
@@ -19,6 +20,7 @@ _PUBLIC = {
     "binarize": "bnnbench.backbones.convert",
     "export": "bnnbench.packing.export",
     "load": "bnnbench.runs.trained",
+    "load_pretrained": "bnnbench.runs.zoo",
     "set_progress": "bnnbench.layers",
     "losses": "bnnbench.losses",
     "metrics": "bnnbench.metrics",
@@ -31,6 +33,7 @@ __all__ = [
     "build_backbone",
     "export",
     "load",
+    "load_pretrained",
     "load_quantizer",
     "set_progress",
 ]

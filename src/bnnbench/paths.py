@@ -14,6 +14,11 @@ def conf_dir() -> Path:
     return _TOP / "conf" if _in_checkout() else PACKAGE / "conf"
 
 
+def zoo_dir() -> Path:
+    """The folder of packed files that come with the package, likewise."""
+    return _TOP / "zoo" if _in_checkout() else PACKAGE / "zoo"
+
+
 def checkout() -> Path:
     """The checkout's top, or the working folder where the package is installed without one."""
     return _TOP if _in_checkout() else Path.cwd()

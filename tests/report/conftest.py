@@ -207,3 +207,61 @@ def column() -> Callable[..., list[str]]:
         return [row[index] for row in table.rows]
 
     return cells
+
+
+@pytest.fixture
+def make_speeds() -> Callable[..., dict[str, Any]]:
+    """A bench file of ResNet-20: fp32, int8 and AdaBin; keyword arguments replace its entries."""
+
+    def subject(method: str, **entries: Any) -> dict[str, Any]:
+        return {
+            "network": "resnet20",
+            "method": method,
+            "backbone": "resnet20",
+            "image": [3, 32, 32],
+            "quantizer": {"name": method, "t_max": 10.0},
+            "structure": _RESULT["structure"],
+            "bits": {"w": 1, "a": 1},
+            "operations": {},
+            "bytes": 61256,
+            "work": "0123456789abcdef",
+        } | entries
+
+    def timing(method: str, way: str, ms: float, **ratios: float) -> dict[str, Any]:
+        entry = {"network": "resnet20", "method": method, "way": way, "batch": 1, "threads": 1}
+        entry |= {"rounds": 9, "ms": [ms - 0.1, ms, ms + 0.1], "best_float": "float, compiled"}
+        keys = ("x_float", "x_int8", "x_simulation")
+        known = {key: [value - 1, value, value + 1] for key, value in ratios.items()}
+        return entry | dict.fromkeys(keys) | known
+
+    def make(**entries: Any) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "command": "bnnbench bench",
+            "date": "2026-01-01T00:00:00+00:00",
+            "machine": {
+                "cpu": "A CPU",
+                "flags": ["avx2"],
+                "cores": 2,
+                "kernel": "avx2",
+                "load": 0.5,
+            },
+            "versions": {"torch": "2.12"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "subjects": [
+                subject("fp32", bits={"w": 32, "a": 32}, bytes=1085048, work=None),
+                subject("adabin"),
+            ],
+            "timings": [
+                timing("fp32", "float, eager", 3.0, x_float=2.0, x_int8=0.5),
+                timing("fp32", "float, compiled", 1.5, x_float=1.0, x_int8=0.75),
+                timing("fp32", "int8", 1.0, x_float=1.5, x_int8=1.0),
+                timing("adabin", "packed", 0.5, x_float=3.0, x_int8=2.0, x_simulation=12.0),
+                timing("adabin", "simulated", 6.0, x_float=0.25, x_int8=0.125, x_simulation=1.0),
+            ],
+            "left_out": [],
+            "limits": {},
+            "layers": [],
+        } | entries
+
+    return make

@@ -160,3 +160,12 @@ def test_a_manifest_without_settings_has_to_be_written_anew(folders, finish, wri
     write(path, json.loads(path.read_text()) | {"schema": 1})
     with pytest.raises(ValueError, match=r"is of version 1: python tools/rekey\.py"):
         promote("a_sweep", **folders)
+
+
+def test_a_promoted_result_says_what_was_exported(folders, finish, write, hexed) -> None:
+    source = finish("quantizer=bnn", commit="abc", dirty=False)
+    export = {"bytes": 9, "header_bytes": 8, "sha256": "0" * 64, "work": "a", "half": False}
+    record = {"fingerprint": hexed("quantizer=bnn"), "export": export}
+    write(source.with_name("packed.json"), record)
+    _, result = promote("a_sweep", **folders)
+    assert json.loads(result.read_text()) == json.loads(source.read_text()) | {"export": export}

@@ -6,8 +6,10 @@ import shutil
 
 import lightning as L
 import torch
+from torch._functorch import config as functorch
 
 CHOICES = ("auto", True, False)
+SHARED = "autograd_cache_allow_custom_autograd_functions"  # not in every torch
 CPU_STEPS = 2000  # on CPU a compilation costs about a minute: shorter runs do not earn it back
 
 
@@ -36,6 +38,17 @@ class Compilation(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.pays(pl_module.device, trainer.estimated_stepping_batches):
+            share_compiled()
             teacher = getattr(pl_module, "teacher", None)
             for module in (pl_module, *([teacher] if teacher else [])):
                 module.net.compile(**self.options)  # pyright: ignore
+
+
+def share_compiled() -> None:
+    """Let later processes have networks with surrogates from torch's cache on disk as a whole.
+
+    By itself torch keeps only the kernels of such networks, and traces their backward again. Its
+    key holds the traced forward and backward of every function.
+    """
+    if hasattr(functorch, SHARED):
+        setattr(functorch, SHARED, True)

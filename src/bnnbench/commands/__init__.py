@@ -29,6 +29,7 @@ COMMANDS = {
         "say what images show: ckpt_path=<file> input=<image, folder or pattern>", "predict"
     ),
     "export": Command("write a packed 1-bit file, or ONNX: ckpt_path=<file>", "export"),
+    "bench": Command("time packed networks beside float and int8 ones on this CPU", "bench"),
     "data": Command("say what a folder of images holds: data check <folder>", "data"),
     "report": Command("render every table and figure again, promote results", "report"),
     "completion": Command(

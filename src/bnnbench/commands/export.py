@@ -93,7 +93,10 @@ def exported(options: Options) -> None:
     file = place_of(options)
     from bnnbench.packing.export import export
     from bnnbench.packing.onnx import export_onnx
+    from bnnbench.packing.work import work_of
+    from bnnbench.records.exports import record_export
     from bnnbench.runs.trained import load
+    from bnnbench.runtime.format import read
     from bnnbench.runtime.graph import PackedNetwork
 
     trained = load(options.ckpt_path, options.trust)
@@ -105,6 +108,10 @@ def exported(options: Options) -> None:
         return
     export(trained, file, half=options.half)
     print(told(file, trained.name))
+    checkpoint, fingerprint = Path(options.ckpt_path).expanduser(), trained.signature.fingerprint
+    work = work_of(read(file)[0])
+    if record_export(file, checkpoint, fingerprint, work, options.half):
+        print("Its run's tables show this size")
 
 
 def told(file: Path, name: str) -> str:

@@ -4,6 +4,9 @@ bnnbench report                          # logs/sweeps/*, results/sweeps/*
 bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ first
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
+
+Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
+figure are drawn of it: efficiency.
 """
 
 import sys
@@ -17,9 +20,12 @@ from omegaconf import DictConfig, ListConfig
 from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.paths import conf_dir
+from bnnbench.records.store import read_result_file
+from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
+from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import promote
-from bnnbench.report.render import render
+from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.sweep.cli import short_errors
 
@@ -40,7 +46,7 @@ def main(cfg: DictConfig) -> None:
         promote_all(cfg, sweeps, runs, results)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
             where = [runs], manifest.parent, results / "published"
-            if rendered(failed, manifest, *where, names=cfg.figures):
+            if rendered(failed, manifest, *where, names=cfg.figures, bench=bench_of(results)):
                 print(manifest.parent / "table.md")
         render_results(results, failed, cfg.figures)
     except Exception as error:
@@ -67,16 +73,34 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
 
 def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
     """Render every promoted sweep into results/tables and results/figures, with an index."""
-    tables, index = results / "tables", []
+    folder, index, bench = results / "tables", [], bench_of(results)
     for manifest in sorted((results / "sweeps").glob("*.json")):
         name = manifest.stem
-        where = [results / "runs"], tables, results / "published", name, results / "figures" / name
-        if table := rendered(failed, manifest, *where, formats=("png",), names=names):
-            title = markdown(table.title).replace("[", r"\[").replace("]", r"\]")
-            index.append(f"- [{title}]({quote(name)}.md)\n")
-            print(tables / f"{name}.md")
+        where = [results / "runs"], folder, results / "published", name, results / "figures" / name
+        how = {"formats": ("png",), "names": names, "bench": bench}
+        if table := rendered(failed, manifest, *where, **how):
+            index.append(_listed(table, name))
+            print(folder / f"{name}.md")
+    if bench is not None:
+        index += [_listed(table, name) for name, table in render_bench(results, bench)]
     if index:
-        (tables / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")
+        (folder / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")
+
+
+def _listed(table: Table, name: str) -> str:
+    title = markdown(table.title).replace("[", r"\[").replace("]", r"\]")
+    return f"- [{title}]({quote(name)}.md)\n"
+
+
+def render_bench(results: Path, bench: Bench) -> list[tuple[str, Table]]:
+    """Write the tables of a bench file, and accuracy against time and size of all results."""
+    made = tables(bench.speeds, bench.name)
+    for name, table in made:
+        write_table(results / "tables" / name, table)
+        print(results / "tables" / f"{name}.md")
+    found = (read_result_file(file) for file in sorted((results / "runs").glob("*.json")))
+    pareto(found, bench, results / "figures" / "efficiency")
+    return made
 
 
 def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:

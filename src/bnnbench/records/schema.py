@@ -72,6 +72,16 @@ class Git(_Part):
     dirty: bool | None = Field(description="whether files differed from it")
 
 
+class Export(_Part):
+    """The packed file of a run's network, as ``bnnbench export`` wrote it."""
+
+    bytes: int = Field(description="of the file", ge=1)
+    header_bytes: int = Field(description="of these before the first tensor", ge=1)
+    sha256: str = Field(description="of the file", pattern="^[0-9a-f]{64}$")
+    work: str = Field(description="name of what it computes, whatever its numbers are")
+    half: bool = Field(description="whether layers in full precision were stored in 16 bits")
+
+
 class StagePart(_Part):
     """One stage of a run in stages."""
 
@@ -162,6 +172,10 @@ class Result(_Part):
     git: Git = Field(description="the code's commit")
     stages: list[StagePart] | None = Field(
         description="of a run in stages, each; the rest is the last one's", default=None
+    )
+    export: Export | None = Field(
+        description="the packed file, where one was written; from `packed.json` beside the result",
+        default=None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bnnbench.records.identity_keys import is_neutral
+from bnnbench.report.efficiency import TIMES, Bench, note_of
 from bnnbench.report.markup import MISSING
 from bnnbench.report.matching import entry_dataset
 from bnnbench.report.rows import CHOICES, Result, Row, lookup
@@ -108,6 +109,7 @@ def notes_of(
     alike: list[str],
     shared: list[str],
     published: dict[str, Any] | None,
+    bench: Bench | None = None,
 ) -> list[str]:
     """All notes of a table, the most needed first.
 
@@ -127,6 +129,13 @@ def notes_of(
         notes.append(f"all measured rows: {', '.join(shared)}")
     notes += [str(note) for note in table.get("notes") or []]
     notes += _legend(rows, header, texts)
+    if "counted MB" in header:
+        notes.append(
+            "packed MB: of the exported file; counted MB: binarized weights at one bit, the rest "
+            "in 4 bytes, without scales"
+        )
+    if bench is not None and set(header) & TIMES.keys():
+        notes.append(note_of(bench))
     if published:
         notes += _published_notes(published, table.get("published"))
     notes += _without_native(rows)

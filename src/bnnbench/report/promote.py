@@ -69,6 +69,9 @@ def promote(
     for copy, source in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
+    for run, (_, result) in finished.items():
+        if result.get("export"):  # known from the file beside the result
+            write_json(results_dir / "runs" / f"{run}.json", result)
     return [target, *copies]
 
 

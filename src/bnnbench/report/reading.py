@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from bnnbench.records.exports import with_export
 from bnnbench.records.names import check_name
 from bnnbench.records.source import source_hash
 from bnnbench.records.store import read_result_file
@@ -82,7 +83,7 @@ def find_result(cell: dict[str, Any], run_folders: list[Path]) -> tuple[Path, Re
                 complaint = complaint or error
                 continue
             if result and result["fingerprint"] == cell["fingerprint"]:
-                return path, result
+                return path, with_export(result, path)
     if complaint:
         raise complaint
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnbench.records.names import check_name
+from bnnbench.report.efficiency import Bench
 from bnnbench.report.figures import curves
 from bnnbench.report.published import load_published
 from bnnbench.report.reading import code_hashes, collect, read_json
@@ -27,6 +28,7 @@ def render(
     figures: Path | None = None,
     formats: Sequence[str] = ("png", "svg"),
     names: Sequence[str] | None = None,
+    bench: Bench | None = None,
 ) -> Table:
     """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, its runs and its figures.
 
@@ -42,6 +44,7 @@ def render(
             to `<name>.<format>` in out_dir if None.
         formats: those of the figures, png or svg.
         names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for.
+        bench: the bench file that times are looked up in; None for a table without.
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
@@ -53,18 +56,25 @@ def render(
         load_published(published_dir / f"{published}.yaml") if published and not emptied else None
     )
     hashes = code_hashes(found.results)
-    table = comparison(manifest, found.results, found.failures, quoted, hashes, found.damaged)
+    table = comparison(
+        manifest, found.results, found.failures, quoted, hashes, found.damaged, bench
+    )
     if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
         table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    texts = {f"{stem}.md": table.markdown(), f"{stem}.csv": table.csv()}
-    texts |= {f"{stem}.tex": table.latex()}
-    texts |= {runs_name(stem): runs_csv(manifest, found, quoted, hashes)}
-    for name, text in texts.items():
-        (out_dir / name).write_text(text, encoding="utf-8")
+    write_table(out_dir / stem, table)
+    runs = runs_csv(manifest, found, quoted, hashes)
+    (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     asked = list(names or manifest.get("figures") or ["curves"])
     draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked)
     return table
+
+
+def write_table(stem: Path, table: Table) -> None:
+    """Write `<stem>.md`, `.csv` and `.tex`."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    texts = {"md": table.markdown(), "csv": table.csv(), "tex": table.latex()}
+    for suffix, text in texts.items():
+        stem.with_name(f"{stem.name}.{suffix}").write_text(text, encoding="utf-8")
 
 
 def draw(

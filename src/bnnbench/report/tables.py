@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from bnnbench.report.efficiency import TIMES, Bench, times_of
 from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.matching import entry_dataset, published_options, with_published
 from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
@@ -31,6 +32,7 @@ def comparison(
     published: dict[str, Any] | None = None,
     source_hashes: dict[str, str] | None = None,
     damaged: dict[str, str] | None = None,
+    bench: Bench | None = None,
 ) -> Table:
     """The comparison table of one sweep.
 
@@ -42,6 +44,7 @@ def comparison(
         source_hashes: hash of the code behind each result as it is now, by fingerprint; results
             of older code are marked.
         damaged: what is wrong with the files of a run, by run.
+        bench: the bench file that times are looked up in, or None.
     """
     hashes = source_hashes or {}
     rows, options = group_cells(manifest, results, failures, damaged), option_keys(manifest)
@@ -51,7 +54,8 @@ def comparison(
     naming, alike = _split_options(options, rows)
     different, shared = facts_of(rows, options)
     extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
-    columns = [*_score_columns(rows, manifest, published, hashes), *_COST_COLUMNS, *extra]
+    scores, costs = _score_columns(rows, manifest, published, hashes), _cost_columns(rows, bench)
+    columns = [*scores, *costs, *extra]
     columns = [_bits_column(rows), *_without_empty(columns, rows)]
     columns = [
         *naming,
@@ -60,7 +64,7 @@ def comparison(
     ]
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
-    notes = notes_of(manifest, rows, header, texts, alike, shared, published)
+    notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
     return Table(_title(manifest), header, texts, notes)
 
 
@@ -213,13 +217,37 @@ def _epochs(result: Result) -> Any:
     return f"{epochs} of {planned}" if short else epochs
 
 
-_COST_COLUMNS: list[Column] = [
-    _cost("params (M)", lambda n: f"{n / 1e6:.3f}", "operations", "params"),
-    _cost("OPs", scientific, "operations", "ops"),
-    _cost("packed MB", lambda n: significant(n / 1e6), "operations", "packed_bytes"),
-    _cost("train s", significant, "time", "train_s"),
-    ("epochs", lambda row: row.words(_epochs) or MISSING),
-]
+def _megabytes(count: float) -> str:
+    return significant(count / 1e6)
+
+
+def _cost_columns(rows: list[Row], bench: Bench | None) -> list[Column]:
+    """Size, operations and times; of packed files their own size, and the counted one beside it."""
+    sizes = [_cost("packed MB", _megabytes, "operations", "packed_bytes")]
+    if any(row.numbers("export", "bytes") for row in rows):
+        sizes = [
+            _cost("packed MB", _megabytes, "export", "bytes"),
+            _cost("counted MB", _megabytes, "operations", "packed_bytes"),
+        ]
+    times = [] if bench is None else [_time(name, key, bench) for name, key in TIMES.items()]
+    return [
+        _cost("params (M)", lambda n: f"{n / 1e6:.3f}", "operations", "params"),
+        _cost("OPs", scientific, "operations", "ops"),
+        *sizes,
+        *([column for column in times if any(column[1](row) != MISSING for row in rows)]),
+        _cost("train s", significant, "time", "train_s"),
+        ("epochs", lambda row: row.words(_epochs) or MISSING),
+    ]
+
+
+def _time(name: str, key: str, bench: Bench) -> Column:
+    def text(row: Row) -> str:
+        found = (times_of(result, bench) for result in row.results)
+        values = [getattr(times, key) for times in found if times is not None]
+        known = [value for value in values if value is not None]
+        return significant(mean(known)) if known else MISSING
+
+    return name, text
 
 
 def _compression(with_scales: bool) -> Column:

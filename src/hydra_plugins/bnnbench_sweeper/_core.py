@@ -206,11 +206,13 @@ def _epochs(planned: Planned) -> int | None:
 
 
 def _show_table(sweep: Sweep) -> None:
+    from bnnbench.report.efficiency import bench_of
     from bnnbench.report.render import render
 
-    published = Path(sweep.config.paths.results_dir) / "published"
+    results, folder = Path(sweep.config.paths.results_dir), sweep.folder
+    where = folder / "sweep.json", [sweep.runs_dir], folder, results / "published"
     with clear_errors():
-        table = render(sweep.folder / "sweep.json", [sweep.runs_dir], sweep.folder, published)
+        table = render(*where, bench=bench_of(results))
     if sys.stdout.isatty():
         from bnnbench.report.terminal import fitted
 

@@ -1,0 +1,1 @@
+"""How fast packed networks are on this CPU, beside float and int8 ones."""

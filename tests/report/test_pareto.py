@@ -1,0 +1,55 @@
+"""Accuracy against time and size: who is drawn, and where."""
+
+from pathlib import Path
+
+from bnnbench.report.efficiency import Bench
+from bnnbench.report.pareto import by_data, front, pareto, points
+
+
+def timed(make_result, acc: float, **entries) -> dict:
+    config = {
+        "quantizer": {"name": "adabin", "t_max": 10.0},
+        "backbone": {"name": "resnet20"},
+        "dataset": {"in_channels": 3, "image_size": 32},
+    }
+    return make_result(acc=acc, config=config | entries.pop("more", {}), **entries)
+
+
+def test_the_front_is_what_nothing_cheaper_beats() -> None:
+    found = [(2.0, 80.0), (1.0, 70.0), (3.0, 75.0), (1.0, 72.0), (4.0, 80.0), (5.0, 81.0)]
+    assert front(found) == [(1.0, 72.0), (2.0, 80.0), (5.0, 81.0)]
+
+
+def test_seeds_are_one_point_and_sizes_those_of_files_where_known(make_result, make_speeds) -> None:
+    export = {"work": "0123456789abcdef", "bytes": 61256}
+    seeds = [timed(make_result, acc, more={"seed": i}) for i, acc in enumerate((0.8, 0.9))]
+    others = [timed(make_result, 0.7, more={"recipe": {"name": "x"}}, export=export)]
+    found = points(seeds + others, Bench("a.json", make_speeds()))
+    assert [round(point.score, 6) for point in found] == [85.0, 70.0]
+    assert [point.ms for point in found] == [0.5, 0.5]
+    assert [point.bytes for point in found] == [48950, 61256]
+
+
+def test_only_full_runs_on_test_data_count(make_result) -> None:
+    results = [
+        make_result(),
+        make_result(ended="max_time"),
+        make_result(headline=None),
+        make_result(headline="val/acc"),
+    ]
+    assert [len(found) for found in by_data(results).values()] == [1]
+    assert list(by_data(results)) == [("cifar10", "acc", 2)]
+
+
+def test_a_picture_is_drawn_where_something_was_timed(
+    tmp_path: Path, make_result, make_speeds
+) -> None:
+    bench = Bench("a.json", make_speeds())
+    assert not pareto([make_result("xnor")], bench, tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+    results = [timed(make_result, 0.8), make_result("xnor", acc=0.6)]
+    assert pareto(results, bench, tmp_path / "efficiency")
+    content = (tmp_path / "efficiency.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    pareto(results, bench, tmp_path / "again")
+    assert (tmp_path / "again.png").read_bytes() == content

@@ -1,0 +1,89 @@
+"""The packed networks that come with the package are what their results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import bnnbench
+from bnnbench.data.known import SOURCES
+from bnnbench.data.sources import read
+from bnnbench.packing.work import work_of
+from bnnbench.paths import zoo_dir
+from bnnbench.records.schema import check_result
+from bnnbench.runs.zoo import KNOWN, entry, load_pretrained, pretrained
+from bnnbench.runtime import format, report
+from bnnbench.runtime.check import check_images
+from bnnbench.runtime.graph import PackedNetwork
+
+NAMES = pretrained()
+# Sums in another order move a few activations, and then an image, across a threshold.
+SAME, CLOSE = 95, 1e-3  # images at least, of their largest logit
+
+
+def test_there_are_entries_with_all_their_files() -> None:
+    assert {f"resnet20_{q}_digits" for q in ("adabin", "birealnet", "reactnet", "xnor")} <= {*NAMES}
+    files = {file.name for file in zoo_dir().iterdir()} - {"README.md"}
+    made = [entry(name) for name in NAMES]
+    assert files == {path.name for e in made for path in (e.file, e.record, e.answer)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_entry_is_the_file_that_its_result_speaks_of(name: str) -> None:
+    found = entry(name)
+    result = check_result(json.loads(found.record.read_text()), name)
+    document, _ = format.read(found.file)
+    assert result["export"]["bytes"] == found.file.stat().st_size
+    assert result["export"]["work"] == work_of(document)
+    assert document["run"]["fingerprint"] == result["fingerprint"]
+    assert result["git"]["dirty"] is False
+    assert result["ended"] is None
+    choices = (result["choices"][key] for key in ("backbone", "quantizer", "dataset"))
+    assert name == "_".join(choices)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_known_answer_of_a_hundred_images(name: str) -> None:
+    net = load_pretrained(name).net
+    assert isinstance(net, PackedNetwork)
+    logits = net(check_images(net.image, KNOWN))
+    known = safetensors.torch.load_file(entry(name).answer)["logits"]
+    assert known.shape == logits.shape == (KNOWN, len(net.class_names))
+    assert known.argmax(1).unique().numel() > 1
+    differences = (logits - known).abs().amax(1) / known.abs().amax(1)
+    assert int((differences < CLOSE).sum()) >= SAME
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_accuracy_is_that_of_its_result(name: str, request: pytest.FixtureRequest) -> None:
+    net, result = load_pretrained(name), entry(name).result
+    dataset = result["choices"]["dataset"]
+    embedded = not SOURCES[dataset].torchvision
+    folder = Path() if embedded else request.getfixturevalue("shared_data")
+    *_, images, labels = read(dataset, folder)
+    with torch.inference_mode():
+        found = torch.cat([net(part).argmax(1) for part in images.split(500)])
+    expected = round(result["metrics"]["last"]["test/acc"] * len(labels))
+    allowed = max(1, 2 * len(labels) // 10_000)  # 0.02 points; of a small set one image
+    assert abs(int((found == labels).sum()) - expected) <= allowed
+
+
+def test_a_name_that_does_not_exist_says_which_do() -> None:
+    with pytest.raises(ValueError, match="did you mean resnet20_adabin_digits") as told:
+        load_pretrained("resnet20_adabin_digit")
+    assert all(name in str(told.value) for name in NAMES)
+
+
+def test_it_is_public() -> None:
+    assert bnnbench.load_pretrained is load_pretrained
+    assert "load_pretrained" in bnnbench.__all__
+
+
+def test_its_layers_say_their_path() -> None:
+    paths = report(load_pretrained("resnet20_xnor_digits").net)
+    assert len(paths) == 18
+    assert all(each.path.startswith(("kernel: ", "float: ")) for each in paths)
