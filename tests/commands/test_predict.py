@@ -15,6 +15,7 @@ from bnnbench.commands import predict as command
 from bnnbench.commands.predict import Options, parsed, places, predicted
 from bnnbench.records.signature import Signature
 from bnnbench.runs.trained import Trained
+from bnnbench.tasks.rebuilt import Described
 
 
 class Net(nn.Module):
@@ -32,7 +33,7 @@ class Net(nn.Module):
 def task(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     known = {"in_channels": 3, "image_size": 8, "_target_": "x", "task": request.param}
     signature = Signature("run", "0" * 64, None, {}, None, ["ant", "[b]"], [0.0] * 3, [1.0] * 3)
-    trained = Trained(Net(), signature, known)
+    trained = Trained(Net(), Described({}, signature, {"dataset": known}))
     monkeypatch.setattr("bnnbench.runs.trained.load", lambda path, trust: trained)
     return request.param
 

@@ -17,6 +17,7 @@ from bnnbench.runs.build import build_datamodule
 from bnnbench.runs.prediction import find_images, fitted, predict
 from bnnbench.runs.run import execute
 from bnnbench.runs.trained import Trained
+from bnnbench.tasks.rebuilt import Described
 
 Compose = Callable[..., DictConfig]
 CLASSES = ["ant", "bee", "cow"]
@@ -25,7 +26,7 @@ CLASSES = ["ant", "bee", "cow"]
 def trained(net: nn.Module, **dataset: object) -> Trained:
     known = {"in_channels": 3, "image_size": 8, "_target_": "bnnbench.data.ImageDataModule"}
     signature = Signature("run", "0" * 64, None, {}, None, CLASSES, [0.0] * 3, [1.0] * 3)
-    return Trained(net, signature, known | dataset)
+    return Trained(net, Described({}, signature, {"dataset": known | dataset}))
 
 
 class Brightness(nn.Module):

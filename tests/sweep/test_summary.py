@@ -16,7 +16,7 @@ from PIL import Image
 
 from bnnbench.report.markup import Table
 from bnnbench.runs.wandb import link_of, remember_link
-from bnnbench.sweep.summary import log_summary, typed
+from bnnbench.sweep.summary import log_summary, shared_config, typed
 
 from ..reading import read_tensorboard, read_wandb
 
@@ -121,3 +121,22 @@ def test_other_loggers_have_the_table_and_the_figures(
     else:
         names = {file.name for file in (tmp_path / "logs" / "mlflow").glob("*/artifacts/*")}
         assert names == {"curves.png", "table.md"}
+
+
+def test_the_config_of_a_sweep_claims_no_one_value_of_what_is_swept(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    swept = ["quantizer", "recipe.lr", "quantizer.gradient"]
+    words = [("xnor", "0.1"), ("xnor", "0.2"), ("bnn", "0.1"), ("bnn", "0.2")]
+    cells = [
+        {"overrides": {"quantizer": q, "+quantizer.gradient": "lua", "recipe.lr": lr}}
+        for q, lr in words
+    ]
+    file = tmp_path / "sweep.json"
+    file.write_text(json.dumps({"swept": swept, "cells": cells}))
+    config = shared_config(compose("quantizer=adabin", "seed=3"), file)
+    assert config["quantizer"] == ["xnor", "bnn"]
+    assert config["quantizer.gradient"] == ["lua"]
+    assert config["recipe"]["lr"] == ["0.1", "0.2"]
+    assert config["recipe"]["optimizer"] == "adam"
+    assert (config["seed"], config["backbone"]["name"]) == (3, "resnet18")

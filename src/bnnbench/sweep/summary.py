@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from bnnbench.runs.mlflow import MlflowLog
 from bnnbench.runs.run_log import About, RunLog
 from bnnbench.runs.tensorboard import TensorBoardLog
 from bnnbench.runs.wandb import WandbLog, link_of
+from bnnbench.sweep.expand import bare
 
 if TYPE_CHECKING:
     from bnnbench.report.tables import Table
@@ -53,8 +55,7 @@ def log_summary(cfg: DictConfig, sweep_name: str, table: Table) -> None:
 
 
 def _log(logger: RunLog, cfg: DictConfig, folder: Path, table: Table) -> None:
-    config = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in GROUPS}
-    logger.log_hyperparams(config | {"seed": cfg.seed})
+    logger.log_hyperparams(shared_config(cfg, folder / "sweep.json"))
     figures = sorted(folder.glob("*.png"))
     if isinstance(logger, WandbLog):
         _to_wandb(logger, table, runs_of(folder, Path(cfg.paths.runs_dir)), figures)
@@ -64,6 +65,28 @@ def _log(logger: RunLog, cfg: DictConfig, folder: Path, table: Table) -> None:
     elif isinstance(logger, TensorBoardLog):
         logger.log_pictures({file.stem: file for file in figures}, 0)
         logger.experiment.add_text("comparison", table.markdown(), 0)
+
+
+def shared_config(cfg: DictConfig, manifest: Path) -> dict[str, Any]:
+    """What all cells of a sweep have; a key that is swept has the words that were typed for it.
+
+    A group of which a key is swept stands as composed, apart from that key.
+    """
+    config: Any = {key: OmegaConf.to_container(cfg[key], resolve=False) for key in GROUPS}
+    config["seed"] = cfg.seed
+    told = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+    typed = [{bare(k): v for k, v in cell["overrides"].items()} for cell in told.get("cells", ())]
+    for key in told.get("swept", ()):
+        values = list(dict.fromkeys(words[key] for words in typed if key in words))
+        *groups, last = key.split(".")
+        node = config
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if values and isinstance(node, dict):
+            node[last] = values
+        elif values:  # its group is swept as well
+            config[key] = values
+    return config
 
 
 def _to_wandb(logger: WandbLog, table: Table, runs: Columns, figures: list[Path]) -> None:
