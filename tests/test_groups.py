@@ -297,7 +297,8 @@ def test_bars_can_be_switched_off(compose: Compose, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("choice", choices("debug", "experiment", "trainer", "paths"))
 def test_composes(compose: Compose, choice: str) -> None:
-    cfg = compose(choice)
+    own = ["dataset.folder=images"] if choice == "experiment=own_folder" else []
+    cfg = compose(choice, *own)
     OmegaConf.to_container(cfg.trainer, resolve=True)
     assert cfg.trainer._target_ == "lightning.Trainer"
 
