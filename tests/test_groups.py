@@ -297,8 +297,9 @@ def test_bars_can_be_switched_off(compose: Compose, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("choice", choices("debug", "experiment", "trainer", "paths"))
 def test_composes(compose: Compose, choice: str) -> None:
-    own = ["dataset.folder=images"] if choice == "experiment=own_folder" else []
-    cfg = compose(choice, *own)
+    if choice == "experiment=own_folder":
+        pytest.skip("has to have a folder: tests/test_experiments.py trains it with one")
+    cfg = compose(choice)
     OmegaConf.to_container(cfg.trainer, resolve=True)
     assert cfg.trainer._target_ == "lightning.Trainer"
 
