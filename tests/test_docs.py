@@ -119,7 +119,10 @@ def test_the_design_page_lists_the_rooms_in_their_order() -> None:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ORDER"
     )
     package = ROOT / "src" / "bnnbench"
-    there = {path.stem for path in package.iterdir() if not path.name.startswith("__")} - {"conf", "zoo"}
+    there = {path.stem for path in package.iterdir() if not path.name.startswith("__")} - {
+        "conf",
+        "zoo",
+    }
     expected = [room for room in ast.literal_eval(order) if room in there]
     assert set(expected) == there
     table = (ROOT / "docs" / "design.md").read_text("utf-8").split("| room |")[1].split("\n\n")[0]

@@ -32,7 +32,8 @@ def pareto(
     """Draw a line of two panels a data set; returns whether there was anything to draw.
 
     Times are those of the bench file, sizes those of packed files where a run was exported and the
-    counted ones otherwise. Only full runs count, and data sets with several points of which one was timed.
+    counted ones otherwise. Only full runs count, and data sets with several points of which one
+    was timed.
     """
     sets = {name: points(found, bench) for name, found in by_data(results).items()}
     sets = {n: found for n, found in sets.items() if len(found) > 1 and any(p.ms for p in found)}
