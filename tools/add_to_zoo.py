@@ -24,6 +24,7 @@ from bnnbench.runs.zoo import KNOWN, Entry, entry, pretrained
 from bnnbench.runtime import format
 from bnnbench.runtime.check import check_images
 
+PACKED = "packed.safetensors"  # in a run's folder
 HEADER = """# Zoo
 
 Packed 1-bit networks that this suite has trained: `bnnbench.load_pretrained("<name>")`, or
@@ -39,26 +40,36 @@ def main() -> None:
     """Add the runs that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="of finished runs")
-    for folder in parser.parse_args().folders:
-        made = add(folder)
+    folders = parser.parse_args().folders
+    for folder in folders:  # all of them before any is written, which changes the checkout
+        export(folder)
+    for folder in folders:
+        made = enter(folder)
         print(f"{made.file}: {made.file.stat().st_size / 1e3:.1f} kB")
 
 
-def add(folder: Path, zoo: Path | None = None) -> Entry:
-    """Export a run into the zoo. Raises ValueError for one that does not belong there."""
+def export(folder: Path) -> None:
+    """Pack a run's network beside its result. Raises ValueError for one that does not belong here.
+
+    The file says which commit made it.
+    """
     result = read_result_file(folder / "result.json")
     check(result, folder)
-    choices = result["choices"]
-    name = "_".join(choices[group] for group in ("backbone", "quantizer", "dataset"))
-    made = entry(name.replace("/", "_"), zoo)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    packed = folder / "packed.safetensors"
+    checkpoint, packed = folder / "checkpoints" / "last.ckpt", folder / PACKED
     bnnbench.export(bnnbench.load(checkpoint), packed)
     work = work_of(format.read(packed)[0])
     record_export(packed, checkpoint, result["fingerprint"], work, half=False)
+
+
+def enter(folder: Path, zoo: Path | None = None) -> Entry:
+    """Put a run that was packed into the zoo."""
+    path = folder / "result.json"
+    result = with_export(read_result_file(path), path)
+    name = "_".join(result["choices"][group] for group in ("backbone", "quantizer", "dataset"))
+    made = entry(name.replace("/", "_"), zoo)
     made.file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(packed, made.file)
-    write_json(made.record, with_export(result, folder / "result.json"))
+    shutil.copyfile(folder / PACKED, made.file)
+    write_json(made.record, result)
     made.answer.write_bytes(safetensors.torch.save({"logits": answer(made.file)}))
     (made.file.parent / "README.md").write_text(readme(zoo), encoding="utf-8")
     return made

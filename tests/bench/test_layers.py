@@ -26,6 +26,8 @@ def test_a_row_a_layer_and_one_for_the_sum() -> None:
     for call in ("1 bit", "int8"):
         parts = [row["microseconds"][call] for row in (first, second, total)]
         assert max(parts[0][1], parts[1][1]) < parts[2][1]
+    best = [total["microseconds"][way] for way in layers.FLOATS]
+    assert best[0] == best[1]  # the better of each layer
     assert total["x float"][0] <= total["x float"][1] <= total["x float"][2]
     assert first["of the limit"][1] == pytest.approx(first["GMAC/s from codes"][1] / 100, rel=0.01)
 

@@ -32,7 +32,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_entry_is_written_with_its_result_and_a_known_answer(run: Path, tmp_path: Path) -> None:
-    made = add_to_zoo.add(run, tmp_path / "zoo")
+    add_to_zoo.export(run)
+    made = add_to_zoo.enter(run, tmp_path / "zoo")
     assert made == entry("resnet20_xnor_digits", tmp_path / "zoo")
     assert pretrained(tmp_path / "zoo") == ["resnet20_xnor_digits"]
     result = made.result
@@ -57,8 +58,8 @@ def test_what_cannot_be_traced_or_is_not_whole_is_refused(
     result = json.loads((run / "result.json").read_text()) | change
     (run / "result.json").write_text(json.dumps(result))
     with pytest.raises(ValueError, match=told):
-        add_to_zoo.add(run, tmp_path / "zoo")
-    assert not (tmp_path / "zoo").exists()
+        add_to_zoo.export(run)
+    assert not (run / "packed.safetensors").exists()
 
 
 def test_the_list_is_that_of_the_entries() -> None:

@@ -32,10 +32,11 @@ def pareto(
     """Draw a line of two panels a data set; returns whether there was anything to draw.
 
     Times are those of the bench file, sizes those of packed files where a run was exported and the
-    counted ones otherwise. Only full runs count, and data sets of which some network was timed.
+    counted ones otherwise. Only full runs count, and data sets with several points of which one
+    was timed.
     """
     sets = {name: points(found, bench) for name, found in by_data(results).items()}
-    sets = {name: found for name, found in sets.items() if any(p.ms for p in found)}
+    sets = {n: found for n, found in sets.items() if len(found) > 1 and any(p.ms for p in found)}
     if not sets:
         return False
     from matplotlib import rc_context  # imported where it draws: it takes half a second
