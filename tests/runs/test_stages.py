@@ -232,3 +232,14 @@ def test_what_some_stage_has_of_a_typed_loss_is_kept(compose: Compose, typed: li
     planned = stages(compose("quantizer=bonn", *typed))
     thetas = [stage.cfg.loss.get("theta", 0.0) for stage in planned]
     assert compose("quantizer=bonn", *typed).loss.theta in thetas
+
+
+def test_a_resolved_config_has_the_same_stages(compose: Compose) -> None:
+    """As a result or a checkpoint holds it, where loss.label_smoothing is a number."""
+    cfg = compose("quantizer=wage", "backbone=vgg7", "dataset=digits", "recipe=native")
+    named = [stage.name for stage in stages(cfg)]
+    cfg.loss.label_smoothing = 0.0
+    assert [stage.name for stage in stages(cfg)] == named != [""]
+    cfg.loss.label_smoothing = 0.1
+    with pytest.raises(ValueError, match=r"loss\.label_smoothing would be without effect"):
+        stages(cfg)

@@ -129,7 +129,9 @@ def preflight(cfgs: list[DictConfig], folders: list[Path], here: bool) -> None:
         raise FileNotFoundError("dataset absent: put it into data/")
 
 
-def render(manifest_path: Path, run_folders: list[Path], out_dir: Path, published: Path) -> object:
+def render(
+    manifest_path: Path, run_folders: list[Path], out_dir: Path, published: Path, bench: object
+) -> object:
     """A table of run states."""
     slow("render")
     manifest = json.loads(manifest_path.read_text())

@@ -9,7 +9,7 @@ folder of its own inside the run's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,10 +134,9 @@ def _typed(cfg: DictConfig, group: str) -> list[str]:
     name = cfg[group].get("name")
     if name not in options(group):  # a file of somebody's own
         return []
-    own, given = (
-        OmegaConf.to_container(node, resolve=False)
-        for node in (load_option(group, name, {}), cfg[group])
-    )
+    plain = copy(cfg)
+    plain[group] = load_option(group, name, {})  # whose keys may be those of another group
+    own, given = (OmegaConf.to_container(node[group], resolve=True) for node in (plain, cfg))
     assert isinstance(own, dict)
     assert isinstance(given, dict)
     return list(_differences(own, given, group))
