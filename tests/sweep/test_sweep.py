@@ -255,7 +255,6 @@ def test_a_forced_sweep_that_fails_says_what_runs_again(app: App) -> None:
         ("table=small dataset=absent", ["dataset absent: put it into data/"]),
         ("-m seed=1,2 init_from=nowhere.ckpt", ["init_from=nowhere.ckpt: there is no such file"]),
         ("-m train=false seed=1,2", ["leave out -m"]),
-        ("-m seed=1,2 ckpt_path=app.py", ["train=false", "init_from=<file>"]),
         (
             "-m seed=1,2 hydra.run.dir=out",
             ["hydra.run.dir=out: a sweep", "paths.runs_dir=<folder>"],
