@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test test-all chaos lint format bench reproduce-tables report docs clean
+.PHONY: help install test test-all chaos lint format bench bench-runtime reproduce-tables report docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -41,6 +41,9 @@ format: install ## rewrite the code in the project's format
 
 bench: install ## print speed and memory as ratios of one run
 	$(BIN)/python tests/bench.py
+
+bench-runtime: install ## print packed layers against the best float and int8, as ratios of one run
+	$(BIN)/python tests/bench_runtime.py
 
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \

@@ -124,6 +124,7 @@ def test_what_is_no_number_is_below_every_threshold(path: str, layer_of) -> None
         (torch.zeros(1, 7, 5, 5), "expected 8 channels"),
         (torch.zeros(8, 5, 5), r"expected 8 channels, \(N, 8, H, W\)"),
         (torch.zeros(1, 8, 2, 5), "smaller than the window of 3"),
+        (torch.zeros(1, 8, 5, 5, device="meta"), "a map on meta, but the layer is on cpu"),
     ],
 )
 def test_maps_of_another_shape_are_refused(path: str, x: Tensor, message: str, layer_of) -> None:
@@ -146,6 +147,9 @@ def test_shortcuts_codes_and_readers_of_another_shape_are_refused(path: str, lay
     [
         ({"padding_value": 0.5}, "choose -1, 0 or"),
         ({"groups": 4}, "in 4 groups"),
+        ({"stride": 0}, "stride and dilation are at least 1"),
+        ({"padding": -1}, "padding at least 0"),
+        ({"activation": Binarizer(0.0, torch.ones(3))}, "3 values for 8 channels"),
         ({"padding": "reflect"}, "'same' or 'valid'"),
         ({"scale": torch.ones(5)}, "5 values for 6 channels"),
         ({"activation": Binarizer(torch.zeros(3))}, "3 values for 8 channels"),
@@ -193,3 +197,10 @@ def test_copies_and_new_weights(path: str, layer_of, place) -> None:
         assert copied.handle != layer.handle
     layer.load_state_dict(other.state_dict())
     assert torch.equal(layer(x), other(x))
+
+
+def test_a_map_too_large_for_the_kernel_is_refused(kernel_path: str, layer_of) -> None:
+    layer = layer_of(kernel_path, 8, 64)
+    kernel, _ = layer.engine
+    with pytest.raises(ValueError, match="more than 2 GiB"):
+        layer.encoding(kernel).room((1, 64, 20000, 20000))

@@ -72,3 +72,5 @@ def test_the_path_says_why(place) -> None:
     assert Stem(torch.randn(8, 9, 3, 3)).path == "float: 9 input channels, more than 8"
     with pytest.raises(ValueError, match=r"expected \(N, 3, H, W\)"):
         place("float", Stem(torch.randn(8, 3, 3, 3)))(torch.zeros(1, 4, 9, 9))
+    with pytest.raises(ValueError, match="at most half of the window"):
+        Stem(torch.randn(8, 3, 3, 3), pool=(2, 2, 2))

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnnbench.runtime import layout
+from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Binarizer, Epilogue, channels, over_map
 from bnnbench.runtime.kernel import Kernel, active
-from bnnbench.runtime.operators import Handled, packed_conv2d
+from bnnbench.runtime.operators import packed_conv2d
+from bnnbench.runtime.shapes import check_shape, checked, is_traced, pair, resolved_padding
 
 
 @dataclass(frozen=True)
@@ -60,47 +61,6 @@ class Folded:
         if rows.shape[:2] != (1, 1):
             rows = rows[self.kinds[0].long()][:, self.kinds[1].long()]
         return rows.permute(2, 0, 1)[None]
-
-
-class Derived(Handled):
-    """A module that keeps what it makes of its buffers, until these change, and knows its path."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._derived: dict[Any, Any] = {}
-
-    @property
-    def path(self) -> str:
-        """Where the layer is computed: ``kernel: ...`` or ``float: ...`` and why."""
-        kernel, which = self.engine
-        return f"{'kernel' if kernel else 'float'}: {which}"
-
-    @property
-    def engine(self) -> tuple[Kernel | None, str]:
-        """The kernel that computes the layer, and its name; or None, and why."""
-        return self.derived("engine", self.choose)
-
-    def choose(self) -> tuple[Kernel | None, str]:
-        """The same, found out."""
-        raise NotImplementedError
-
-    def derived(self, key: Any, make: Any) -> Any:
-        """What ``make()`` gave the first time, kept until a buffer changes."""
-        found = self._derived.get(key)
-        if found is None:
-            found = self._derived[key] = make()
-        return found
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Derived:
-        self._derived.clear()
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._derived.clear()
-        super()._load_from_state_dict(*args)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_derived": {}}
 
 
 class PackedConv2d(Derived):
@@ -141,6 +101,8 @@ class PackedConv2d(Derived):
         self.shape = out, width, kh, kw = check_shape(bits, shape, groups)
         self.stride, self.dilation, self.groups = pair(stride), pair(dilation), int(groups)
         self.padding = resolved_padding(padding, (kh, kw), self.dilation)
+        if min(*self.stride, *self.dilation) < 1 or min(self.padding) < 0:
+            raise ValueError("stride and dilation are at least 1, padding at least 0")
         if padding_value not in (-1, 0, 1):
             raise ValueError(f"padding_value={padding_value}: choose -1, 0 or +1")
         self.padding_value, self.in_channels = float(padding_value), width * self.groups
@@ -150,7 +112,8 @@ class PackedConv2d(Derived):
         has_offset = offset is not None and bool(torch.as_tensor(offset).any())
         self.register_buffer("offset", channels(offset, out, 0.0) if has_offset else None)
         self.register_buffer("bias", None if bias is None else channels(bias, out, 0.0))
-        channels(activation.threshold, self.in_channels, 0.0)
+        for values in (activation.threshold, activation.flip):
+            channels(values, self.in_channels, 0.0)
 
     def choose(self) -> tuple[Kernel | None, str]:
         """The kernel, unless something stands in its way."""
@@ -185,7 +148,7 @@ class PackedConv2d(Derived):
         codes = x if isinstance(x, Codes) else self.encode(x)
         if codes.layer is not self:
             raise ValueError("these codes were made for another layer")
-        if torch.compiler.is_compiling():  # codes are maps then, see `encode`
+        if is_traced():  # codes are maps then, see `encode`
             handle = 0 if epilogue is None else epilogue.handle
             y = packed_conv2d(codes.data, self.handle, handle, add)
             return (y if keep else None), [layer.encode(y) for layer in next]
@@ -220,7 +183,7 @@ class PackedConv2d(Derived):
         else:
             y = torch.empty(threads * plan.chunk)
         if add is not None:
-            add = checked(add, shape, out)
+            add = checked(add, shape, out, self.bits.device)
         made = [Codes(layer, shape, encoder.room(shape)) for layer, encoder in plan.next]
         kernel.convolve(
             plan.address,
@@ -254,10 +217,10 @@ class PackedConv2d(Derived):
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of ``x`` (N, I, H, W), as this layer reads them."""
-        x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels)
+        x = checked(x, x.shape if x.dim() == 4 else (), self.in_channels, self.bits.device)
         n, c, h, w = x.shape
         shape = n, c, h, w
-        if torch.compiler.is_compiling():
+        if is_traced():
             return Codes(self, shape, x)
         kernel = self.engine[0]
         if kernel is None:
@@ -284,7 +247,7 @@ class PackedConv2d(Derived):
         if epilogue is not None and epilogue.before is not None:
             y = epilogue.before(y)
         if add is not None:
-            y = y + checked(add, y.shape, y.shape[1])
+            y = y + checked(add, y.shape, y.shape[1], y.device)
         if epilogue is not None and epilogue.after is not None:
             y = epilogue.after(y)
         return y.contiguous(memory_format=torch.channels_last)
@@ -383,50 +346,6 @@ class PackedConv2d(Derived):
         if count < 1:
             raise ValueError(f"a map of {length} pixels is smaller than the window of {reach}")
         return count
-
-
-def checked(x: Tensor, shape: Sequence[int], channels: int) -> Tensor:
-    """``x`` as float32 in channels-last order, once it has that shape and these channels."""
-    if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
-        expected = tuple(shape) or f"(N, {channels}, H, W)"
-        raise ValueError(
-            f"a map of shape {tuple(x.shape)}: expected {channels} channels, {expected}"
-        )
-    return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
-
-
-def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """A number for both axes, or one for each."""
-    first, second = (value, value) if isinstance(value, int) else value
-    return int(first), int(second)
-
-
-def check_shape(bits: Tensor, shape: Sequence[int], groups: int) -> tuple[int, int, int, int]:
-    """The weight's shape, once bits and groups fit it."""
-    out, width, kh, kw = (int(n) for n in shape)
-    if min(out, width, kh, kw, groups) < 1 or out % groups:
-        raise ValueError(f"no convolution of shape {tuple(shape)} in {groups} groups")
-    expected = (out, -(-width * kh * kw // 8))
-    if bits.dtype != torch.uint8 or tuple(bits.shape) != expected:
-        found = f"{bits.dtype} {tuple(bits.shape)}"
-        raise ValueError(f"bits of a weight {tuple(shape)}: expected uint8 {expected}, got {found}")
-    return out, width, kh, kw
-
-
-def resolved_padding(
-    padding: int | Sequence[int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    """Pixels on either side of each axis, of numbers or of the words of ``nn.Conv2d``."""
-    if padding == "valid":
-        return 0, 0
-    if padding == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        if any(t % 2 for t in total):
-            raise ValueError(f"padding='same' of a {kernel} window differs on both sides")
-        return total[0] // 2, total[1] // 2
-    if isinstance(padding, str):
-        raise ValueError(f"padding='{padding}': choose pixels, 'same' or 'valid'")
-    return pair(padding)
 
 
 def pack_bits(weight: Tensor) -> Tensor:

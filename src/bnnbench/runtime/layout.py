@@ -61,8 +61,10 @@ class Encoding:
     def room(self, shape: Sequence[int]) -> Tensor:
         """Room for the codes of maps (N, C, H, W)."""
         n, _, h, w = shape
-        pixels = n * (h + self.border[0]) * (w + self.border[1])
-        return torch.empty(pixels * self.bytes + 8, dtype=torch.uint8)
+        size = (h + self.border[0]) * (w + self.border[1]) * self.bytes
+        if size > MOST_BYTES:
+            raise ValueError(f"a map of {h} x {w} pixels: its codes take more than 2 GiB")
+        return torch.empty(n * size + 8, dtype=torch.uint8)
 
 
 def encoding(layer: PackedConv2d, kernel: Kernel) -> Encoding:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from bnnbench.runtime.convolution import Derived, PackedConv2d, pack_bits
+from bnnbench.runtime.convolution import PackedConv2d, pack_bits
+from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Activation, Binarizer, Epilogue
 from bnnbench.runtime.kernel import Kernel
 from bnnbench.runtime.stem import Stem

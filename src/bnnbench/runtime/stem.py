@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnnbench.runtime.convolution import Codes, Derived, PackedConv2d, pair
+from bnnbench.runtime.convolution import Codes, PackedConv2d
+from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Activation, channels
 from bnnbench.runtime.kernel import CStem, Kernel, active, pointer
 from bnnbench.runtime.layout import Encoding, activation
+from bnnbench.runtime.shapes import is_traced, pair
 
 MOST_INPUTS = 8  # channels; with more of them torch's own convolution is as fast
 
@@ -63,6 +65,10 @@ class Stem(Derived):
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self.stride, self.padding = pair(stride), pair(padding)
         self.activation, self.pool = activation, pool
+        if min(*self.stride, self.padding[0] + 1, self.padding[1] + 1) < 1:
+            raise ValueError("stride is at least 1, padding at least 0")
+        if pool and not (0 <= 2 * pool[2] <= pool[0] and pool[1] > 0):
+            raise ValueError(f"pool={pool}: the padding is at most half of the window")
 
     def choose(self) -> tuple[Kernel | None, str]:
         """The kernel that computes the stem, and its name; or None, and why."""
@@ -81,7 +87,7 @@ class Stem(Derived):
         if x.dim() != 4 or x.shape[1] != self.weight.shape[1]:
             expected = f"(N, {self.weight.shape[1]}, H, W)"
             raise ValueError(f"a map of shape {tuple(x.shape)}: expected {expected}")
-        kernel = None if torch.compiler.is_compiling() else self.engine[0]
+        kernel = None if is_traced() else self.engine[0]
         if kernel is None or x.dtype != torch.float32 or x.device.type != "cpu":
             y = self.in_torch(x)
             return y, [layer.encode(y) for layer in next]

@@ -1,0 +1,59 @@
+"""Shapes and options of layers, checked before anything reads memory by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device) -> Tensor:
+    """``x`` as float32 in channels-last order, once it has that shape and these channels."""
+    if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
+        expected = tuple(shape) or f"(N, {channels}, H, W)"
+        raise ValueError(
+            f"a map of shape {tuple(x.shape)}: expected {channels} channels, {expected}"
+        )
+    if x.device != device:
+        raise ValueError(f"a map on {x.device}, but the layer is on {device}: move one of them")
+    return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
+
+
+def is_traced() -> bool:
+    """Whether torch writes down what is computed: it sees operators, not calls of the kernel."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """A number for both axes, or one for each."""
+    first, second = (value, value) if isinstance(value, int) else value
+    return int(first), int(second)
+
+
+def check_shape(bits: Tensor, shape: Sequence[int], groups: int) -> tuple[int, int, int, int]:
+    """The weight's shape, once bits and groups fit it."""
+    out, width, kh, kw = (int(n) for n in shape)
+    if min(out, width, kh, kw, groups) < 1 or out % groups:
+        raise ValueError(f"no convolution of shape {tuple(shape)} in {groups} groups")
+    expected = (out, -(-width * kh * kw // 8))
+    if bits.dtype != torch.uint8 or tuple(bits.shape) != expected:
+        found = f"{bits.dtype} {tuple(bits.shape)}"
+        raise ValueError(f"bits of a weight {tuple(shape)}: expected uint8 {expected}, got {found}")
+    return out, width, kh, kw
+
+
+def resolved_padding(
+    padding: int | Sequence[int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int]:
+    """Pixels on either side of each axis, of numbers or of the words of ``nn.Conv2d``."""
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        if any(t % 2 for t in total):
+            raise ValueError(f"padding='same' of a {kernel} window differs on both sides")
+        return total[0] // 2, total[1] // 2
+    if isinstance(padding, str):
+        raise ValueError(f"padding='{padding}': choose pixels, 'same' or 'valid'")
+    return pair(padding)
