@@ -77,7 +77,7 @@ def _forced(network: PackedNetwork, images: Tensor, known: dict[str, list[Tensor
 
         hooks.append(layer.register_forward_pre_hook(force))
     try:
-        return network(images)
+        return network.interpreted(images)
     finally:
         for hook in hooks:
             hook.remove()

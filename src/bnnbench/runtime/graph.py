@@ -16,6 +16,7 @@ from bnnbench.runtime.convolution import PackedConv2d, pack_bits
 from bnnbench.runtime.detection import default_boxes, detect
 from bnnbench.runtime.epilogue import Binarizer
 from bnnbench.runtime.format import BadPackedFile
+from bnnbench.runtime.fusion import Plan
 from bnnbench.runtime.linear import PackedLinear
 from bnnbench.runtime.ops import DTYPES, OPS
 
@@ -151,9 +152,10 @@ class PackedNetwork(nn.Module):
         self.layer_names = {
             str(n): str(name) for n, name in zip(self.layers, document["layers"], strict=True)
         }
-        self.steps = [self._step(n, op) for n, op in enumerate(self.operations, start=1)]
+        self.steps = [self.step(n, op) for n, op in enumerate(self.operations, start=1)]
         self._free_early()
         self.eval()
+        self.plan = Plan(self, self._shapes())
 
     def forward(self, x: Tensor) -> Any:
         """Normalised images float (N, C, H, W) to what the trained network gives.
@@ -163,17 +165,49 @@ class PackedNetwork(nn.Module):
         Raises:
             ValueError: images of another shape.
         """
+        self._check(x)
+        with torch.no_grad():
+            values: list[Any] = [None] * self.plan.room
+            values[0] = x.float()
+            for run, frees in self.plan.steps:
+                run(values)
+                for number in frees:
+                    values[number] = None
+        return self._result(values)
+
+    def interpreted(self, x: Tensor) -> Any:
+        """``forward``, each operation by itself and in order: every layer's module is called."""
+        self._check(x)
+        return self._result(self._interpreted(x, self.frees))
+
+    @torch.no_grad()
+    def _interpreted(self, x: Tensor, frees: Sequence[Sequence[int]]) -> list[Any]:
+        values: list[Any] = [None] * (len(self.operations) + 1)
+        values[0] = x.float()
+        for run, unread in zip(self.steps, frees, strict=True):
+            run(values)
+            for number in unread:
+                values[number] = None
+        return values
+
+    def _shapes(self) -> list[tuple[int, ...] | None]:
+        """Of each result, for two images."""
+        nothing = [()] * len(self.operations)
+        found = self._interpreted(torch.zeros(2, *self.image), nothing)
+        return [tuple(each.shape) if isinstance(each, Tensor) else None for each in found]
+
+    def _check(self, x: Tensor) -> None:
         if x.dim() != len(self.image) + 1 or tuple(x.shape[1:]) != self.image:
             shape = ", ".join(map(str, self.image))
             raise ValueError(f"{self.name} takes inputs (N, {shape}), not {tuple(x.shape)}")
-        with torch.no_grad():
-            values: dict[int, Any] = {0: x.float()}
-            for run, frees in zip(self.steps, self.frees, strict=True):
-                run(values)
-                for number in frees:
-                    del values[number]
+
+    def _result(self, values: list[Any]) -> Any:
         found = tuple(values[number] for number in self.outputs)
         return found[0] if len(found) == 1 else found
+
+    def constant(self, value: Any) -> Any:
+        """A constant of an operation as a tensor; what is none as it is."""
+        return self._tensor(value)
 
     def verify(self) -> float:
         """How far the output of the file's check image is from what it was, over its largest value.
@@ -233,12 +267,12 @@ class PackedNetwork(nn.Module):
     def _tensor(self, value: Any) -> Any:
         return self.constants.number(value.number) if isinstance(value, Const) else value
 
-    def _step(self, number: int, operation: Operation) -> Callable[[dict[int, Any]], None]:
+    def step(self, number: int, operation: Operation) -> Callable[[list[Any]], None]:
         """What computes result ``number``."""
         if operation.op in PACKED:
             layer, source = self.layers[str(number)], operation.args[0].number
 
-            def run_layer(values: dict[int, Any]) -> None:
+            def run_layer(values: list[Any]) -> None:
                 values[number] = layer(values[source])
 
             return run_layer
@@ -246,7 +280,7 @@ class PackedNetwork(nn.Module):
         for each in _constants(operation):  # weights are unpacked now, not with the first image
             self.constants.number(each)
 
-        def run(values: dict[int, Any]) -> None:
+        def run(values: list[Any]) -> None:
             args = _filled(operation.args, values, self.constants.number)
             kwargs = {
                 key: _filled(value, values, self.constants.number)
@@ -271,7 +305,7 @@ def _constants(operation: Operation) -> list[int]:
     return found
 
 
-def _filled(value: Any, values: Mapping[int, Any], number: Callable[[int], Tensor]) -> Any:
+def _filled(value: Any, values: Sequence[Any], number: Callable[[int], Tensor]) -> Any:
     if isinstance(value, Ref):
         return values[value.number]
     if isinstance(value, Const):
@@ -279,6 +313,18 @@ def _filled(value: Any, values: Mapping[int, Any], number: Callable[[int], Tenso
     if isinstance(value, list):
         return [_filled(each, values, number) for each in value]
     return value
+
+
+def replaced(operation: Operation, numbers: Mapping[int, int]) -> Operation:
+    """``operation``, reading other results instead of some."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, list):
+            return [other(each) for each in value]
+        return Ref(numbers.get(value.number, value.number)) if isinstance(value, Ref) else value
+
+    kwargs = {key: other(value) for key, value in operation.kwargs.items()}
+    return Operation(operation.op, other(operation.args), kwargs)
 
 
 def _parsed(entry: Any) -> Operation:
