@@ -96,6 +96,8 @@ def _is_channelwise(node: Node) -> bool:
         return False
     if any(isinstance(each, Weight) for each in node.inputs()):
         return False
+    if node.op.endswith(".Tensor") and len(node.parents()) > 1:  # of two maps: a shortcut
+        return False
     constants = [each for each in node.inputs() if isinstance(each, Tensor)]
     rows = [each.numel() for each in constants]
     across = [each for each in constants if each.numel() > 1 and node.op.endswith(".Tensor")]
