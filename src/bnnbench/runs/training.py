@@ -78,6 +78,8 @@ def _trained(training: Training, number: int, before: tuple[int, int]) -> dict[s
     trainer = _trainer(training, number)
     check_evaluation(trainer, data)
     begin(training.loggers, *before, start.steps)
+    for logger in training.loggers.values():  # once they know whether they go on
+        logger.log_hyperparams(whole.config)
     device = provenance.device(trainer.strategy.root_device)
     rank_zero_only(print)(beginning(stage, whole, data, start.epochs, device), flush=True)
     trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
@@ -112,10 +114,7 @@ def _trainer(training: Training, number: int) -> L.Trainer:
     stage = training.stages[number]
     name = f"{training.run.name}/{stage.cfg.paths.stage}".rstrip("/")
     loggers, later = training.loggers.values(), later_epochs(training.stages[number + 1 :])
-    trainer = build_trainer(stage.cfg, stage.folder, training.quiet, name, loggers, later)
-    for logger in loggers:
-        logger.log_hyperparams(training.run.config)
-    return trainer
+    return build_trainer(stage.cfg, stage.folder, training.quiet, name, loggers, later)
 
 
 def _signature(stage: Stage, data: ImageData, whole: Run) -> Signature:

@@ -265,7 +265,8 @@ class Plan:
             chain = chain and self._extended(chain, number)
         assert chain is not None
         scale = None if chain.scale is None else chain.scale.view(-1, 1, 1, 1)
-        weight = times(weight, scale).contiguous(memory_format=torch.channels_last)
+        scaled = weight if scale is None else times(weight, scale)
+        weight = scaled.contiguous(memory_format=torch.channels_last)
         shift = None if chain.shift is None else chain.shift.expand(len(weight)).contiguous()
         result = group.numbers[-1]
 
@@ -351,7 +352,7 @@ def _subsampled(plan: Plan, numbers: Sequence[int]) -> Callable[[Tensor], Tensor
     shape = plan.shapes[numbers[-1]]
     if pad.kwargs or len(amounts) != 6 or any(amounts[:4]) or min(amounts) < 0 or shape is None:
         return None
-    if more and (more[0] != "constant" or len(more) > 1 and more[1] not in (None, 0)):
+    if more and (more[0] != "constant" or (len(more) > 1 and more[1] not in (None, 0))):
         return None
     first, size = amounts[4], shape[1:]
     last, (high, wide) = size[0] - amounts[5], steps
