@@ -29,12 +29,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Tensor
     found: list[tuple[str, dict[str, Tensor]]] = []
     original = training.build_trainer
 
-    def spy(cfg: DictConfig, folder: Path, quiet: bool, name: str | None = None) -> Any:
-        trainer = original(cfg, folder, quiet, name)
+    def spy(cfg: DictConfig, folder: Path, quiet: bool, name: str, *rest: Any) -> Any:
+        trainer = original(cfg, folder, quiet, name, *rest)
         fit = trainer.fit
 
         def recorded(task: Any, *arguments: Any, **options: Any) -> None:
-            found.append((str(name), {k: v.clone() for k, v in task.net.state_dict().items()}))
+            found.append((name, {k: v.clone() for k, v in task.net.state_dict().items()}))
             fit(task, *arguments, **options)
 
         trainer.fit = recorded

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnnbench.runtime.chain import Chain, epilogue, extended, times
+from bnnbench.runtime.chain import Chain, epilogue, extended
 from bnnbench.runtime.convolution import PackedConv2d
 from bnnbench.runtime.epilogue import Epilogue
 from bnnbench.runtime.stem import MOST_INPUTS, Stem
@@ -265,7 +265,7 @@ class Plan:
             chain = chain and self._extended(chain, number)
         assert chain is not None
         scale = None if chain.scale is None else chain.scale.view(-1, 1, 1, 1)
-        scaled = weight if scale is None else times(weight, scale)
+        scaled = weight if scale is None else weight * scale
         weight = scaled.contiguous(memory_format=torch.channels_last)
         shift = None if chain.shift is None else chain.shift.expand(len(weight)).contiguous()
         result = group.numbers[-1]
