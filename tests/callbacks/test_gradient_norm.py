@@ -37,9 +37,9 @@ def fit(folder: Path, batch: int = IMAGES, more: Any = (), **options: Any) -> li
     pairs: Any = list(zip(*data(), strict=True))
     recipe = Recipe("sgd", lr=RATE, momentum=0, weight_decay=0, schedule="constant")
     task = Classification(net, task_loss("classification"), recipe, CLASSES)
-    history = History(folder)
+    history = History()
     callbacks = [GradientNorm(), history, *more]
-    trainer = L.Trainer(**QUIET, **options, callbacks=callbacks)
+    trainer = L.Trainer(**QUIET, **options, callbacks=callbacks, default_root_dir=folder)
     trainer.fit(task, DataLoader(pairs, batch_size=batch), DataLoader(pairs, batch_size=batch))
     return history.columns()["grad_norm"]  # type: ignore[return-value]
 
