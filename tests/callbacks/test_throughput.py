@@ -38,7 +38,7 @@ class Clock(L.Callback):
 def test_an_epoch_has_its_seconds_and_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, measured, history = Clock(), Throughput(), History(tmp_path)
+    clock, measured, history = Clock(), Throughput(), History()
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     pairs: Any = [(torch.randn(3), torch.tensor(n % 3)) for n in range(18)]
     recipe = Recipe("sgd", lr=0.1, schedule="constant")
