@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from bnnbench.records import durable
 from bnnbench.records.store import read_result
-from bnnbench.runs import build, run
+from bnnbench.runs import build, run, training
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 
 Compose = Callable[..., DictConfig]
@@ -129,7 +129,9 @@ def test_a_run_whose_checkpoints_are_damaged_trains_what_is_missing(
         file.write_bytes(file.read_bytes()[:1000])
     run.execute(cfg, folder, quiet=True)
     again = read_result(folder) or {}
-    warnings = [r.getMessage() for r in caplog.records if r.name == run.__name__ and r.levelno > 20]
+    warnings = [
+        r.getMessage() for r in caplog.records if r.name == training.__name__ and r.levelno > 20
+    ]
     assert [f"{name}.ckpt" in line for name, line in zip(names, warnings, strict=True)] == [
         True for _ in names
     ]
