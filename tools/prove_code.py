@@ -124,6 +124,8 @@ def foreign_code(node: Any) -> Iterator[str]:
         if isinstance(value, Mapping | list):
             if key not in ("trainer", "callbacks"):  # a probe builds neither
                 yield from foreign_code(value)
+        elif key == "_target_" and value is None:  # a run's task, where it is the suite's own
+            continue
         elif "${" in str(value) or (key == "_target_" and not _is_ours(str(value))):
             yield str(value)
 
