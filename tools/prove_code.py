@@ -154,7 +154,7 @@ def run_probe(tree: Path, cases: list[dict[str, Any]]) -> dict[str, Any]:
 def moved(node: Any) -> Any:
     """A config whose classes stand where they are now."""
     if isinstance(node, Mapping):
-        return {k: _now(v) if k == "_target_" else moved(v) for k, v in node.items()}
+        return {k: _now(v) if k == "_target_" and v else moved(v) for k, v in node.items()}
     return [moved(entry) for entry in node] if isinstance(node, list) else node
 
 
