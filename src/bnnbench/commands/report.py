@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig
 
 from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
 from bnnbench.records.store import read_result_file
 from bnnbench.report.efficiency import Bench, bench_of, tables
@@ -115,5 +116,8 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(of_report())
+        return
     with short_errors():
         main()

@@ -59,12 +59,10 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     as the network that ``cfg`` describes.
 
     Raises:
-        ValueError: no ``ckpt_path``, an override that contradicts the checkpoint, or a checkpoint
+        ValueError: an override that contradicts the checkpoint, or a checkpoint
             that names code of packages which ``cfg.trust`` does not.
         BadCheckpoint: it cannot be read, or belongs to another network.
     """
-    if cfg.ckpt_path is None:
-        raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     if read_identity(folder) is not None:
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
     packed = runtime.load(cfg.ckpt_path) if is_packed(cfg.ckpt_path) else None
