@@ -26,7 +26,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(
         "train -m quantizer=adabin,xnor backbone=resnet20",
-        "trains, reuses what is finished, ends in a table",
+        "a comparison, which ends in its table",
         "train",
     ),
     "evaluate": Command(

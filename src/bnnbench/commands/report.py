@@ -25,7 +25,7 @@ from bnnbench.records.store import read_result_file
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.pareto import pareto
-from bnnbench.report.promote import promote
+from bnnbench.report.promote import continued, promote
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.sweep.cli import short_errors
@@ -70,6 +70,8 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
         copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
         results_of = sum(path.parent == results / "runs" for path in copied)
         print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
+        for line in continued(copied):
+            print(f"  {line}")
 
 
 def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
