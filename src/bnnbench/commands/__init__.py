@@ -15,7 +15,7 @@ from bnnbench import __version__
 
 
 class Command(NamedTuple):
-    """What is typed, what it does, its module, and the arguments put before those that are typed."""
+    """What is typed, what it does, its module, and the arguments that it puts before others."""
 
     words: str
     line: str
@@ -33,7 +33,9 @@ COMMANDS = {
         "evaluate ckpt_path=<file>", "a checkpoint on its test set", "train", ("train=false",)
     ),
     "predict": Command(
-        "predict ckpt_path=<file> input=<images>", "what an image, a folder, '*.jpg' show", "predict"
+        "predict ckpt_path=<file> input=<images>",
+        "what images, or a folder, show",
+        "predict",
     ),
     "export": Command("export ckpt_path=<file>", "a packed 1-bit file, or ONNX", "export"),
     "bench": Command("bench", "times of packed networks on this CPU", "bench"),

@@ -34,7 +34,7 @@ bnnbench evaluate ckpt_path=<file>   a checkpoint of a run on its test set: it s
 It writes evaluation.json into a folder of its own. Further groups: bnnbench train --help."""
 
 REPORT = """\
-bnnbench report                      renders the tables and figures of logs/sweeps and results/ again
+bnnbench report                      renders all tables and figures of logs/sweeps and results/
   promote=<sweep>                           copies a sweep of logs/sweeps into results/ first
   as=<name> title='<words>'                 under another name, with a title of its own
   allow_dirty=true, allow_partial=true      also what no commit, or no full run, stands behind

@@ -67,7 +67,7 @@ class WandbLog(RunLog, WandbLogger):
 
         if self._experiment is None:
             try:
-                self._experiment = wandb.init(**self._wandb_init, settings=_quiet())
+                self._experiment = wandb.init(**self._wandb_init, settings=terminal_settings())
             except Error as error:
                 raise ValueError(
                     f"logger=wandb: {error}; WANDB_MODE=offline logs without its server"
@@ -115,12 +115,12 @@ class WandbLog(RunLog, WandbLogger):
         except Exception:
             leave_broken()
             raise
-        if _quiet() == OFFLINE:
+        if terminal_settings() == OFFLINE:
             where = f"`wandb sync {run.settings.sync_dir}`"
             print(f"wandb: logged offline; upload it with {where}", file=sys.stderr, flush=True)
 
 
-def _quiet() -> dict[str, bool]:
+def terminal_settings() -> dict[str, bool]:
     """What wandb leaves out on the terminal, where the user has not chosen that: all but addresses.
 
     Offline there are none, and ``WandbLog.end`` says where the run lies.
