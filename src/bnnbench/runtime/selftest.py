@@ -28,12 +28,13 @@ CASES = (
     Case((64, 64, 3, 3), (6, 5), {"padding": 1}, fused=True),
     Case((150, 20, 3, 3), (7, 7), {"padding": 1, "stride": 2}, offsets=True, fused=True),
     Case((16, 16, 3, 3), (6, 6), {"padding": 1}, offsets=True),
-    Case((24, 8, 3, 3), (7, 6), {"padding": 2, "dilation": 2, "groups": 3}, fused=True),
+    Case((64, 36, 3, 3), (5, 6), {"padding": 1}, offsets=True),  # no lane is spare
+    Case((24, 8, 3, 3), (7, 6), {"padding": 2, "dilation": 2, "groups": 3}, True, True),
     Case((10, 100, 1, 1), (1, 1)),
     Case((32, 52, 3, 3), (5, 5), {"padding": 1, "padding_value": -1.0}, fused=True),
     Case((8, 12, 5, 3), (8, 9), {"padding": (2, 1), "padding_value": 1.0}, offsets=True),
     Case((4, 300, 5, 5), (5, 5), {"padding": 2}),
-    Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}),  # several chunks of pixels
+    Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}, offsets=True),  # several chunks
 )
 # Weight and options of float convolutions.
 STEMS = (
