@@ -15,7 +15,7 @@ from bnnbench.packing.ir import Graph, Node, Weight
 from bnnbench.packing.passes import simplified
 from bnnbench.packing.trace import trace
 from bnnbench.packing.writing import Writer
-from bnnbench.runtime.graph import PACKED
+from bnnbench.runtime.operation import PACKED
 
 
 @dataclass(frozen=True)

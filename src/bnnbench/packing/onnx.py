@@ -17,7 +17,8 @@ from bnnbench.packing.export import image_of
 from bnnbench.packing.sides import NotPackable
 from bnnbench.runs.trained import Trained
 from bnnbench.runtime.check import check_images
-from bnnbench.runtime.graph import Const, PackedNetwork, Ref, built
+from bnnbench.runtime.graph import PackedNetwork, built
+from bnnbench.runtime.operation import Const, Ref
 from bnnbench.runtime.ops import OPS, binarize
 
 
