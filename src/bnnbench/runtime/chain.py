@@ -33,6 +33,11 @@ class Chain:
         """Whether nothing but another clamp can follow."""
         return self.low > -math.inf or self.high < math.inf
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is nothing but a multiply-add."""
+        return self.positive is None and self.more is None and not self.is_clamped
+
     def affine(self, scale: Tensor | None, shift: Tensor | None) -> Chain | None:
         """The chain and a multiply-add behind it, or None where that is no chain."""
         if self.is_clamped:

@@ -33,6 +33,7 @@ CASES = (
     Case((10, 100, 1, 1), (1, 1)),
     Case((32, 52, 3, 3), (5, 5), {"padding": 1, "padding_value": -1.0}, fused=True),
     Case((8, 12, 5, 3), (8, 9), {"padding": (2, 1), "padding_value": 1.0}, offsets=True),
+    Case((16, 16, 2, 4), (6, 7), {"padding": (0, 1, 2, 1)}, offsets=True),
     Case((4, 300, 5, 5), (5, 5), {"padding": 2}),
     Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}, offsets=True),  # several chunks
 )

@@ -45,15 +45,17 @@ def check_shape(bits: Tensor, shape: Sequence[int], groups: int) -> tuple[int, i
 
 def resolved_padding(
     padding: int | Sequence[int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    """Pixels on either side of each axis, of numbers or of the words of ``nn.Conv2d``."""
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels before and behind on each axis, of numbers or of the words of ``nn.Conv2d``."""
     if padding == "valid":
-        return 0, 0
-    if padding == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        if any(t % 2 for t in total):
-            raise ValueError(f"padding='same' of a {kernel} window differs on both sides")
-        return total[0] // 2, total[1] // 2
+        return (0, 0), (0, 0)
+    if padding == "same":  # the odd pixel stands behind, as torch has it
+        high, wide = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return (high // 2, high - high // 2), (wide // 2, wide - wide // 2)
     if isinstance(padding, str):
         raise ValueError(f"padding='{padding}': choose pixels, 'same' or 'valid'")
-    return pair(padding)
+    if not isinstance(padding, int) and len(padding) == 4:
+        top, bottom, left, right = padding
+        return (top, bottom), (left, right)
+    high, wide = pair(padding)
+    return (high, high), (wide, wide)
