@@ -89,8 +89,11 @@ class Chain:
         return shift, Activation(positive, negative, self.more, self.low, self.high)
 
 
-def epilogue(before: Chain, after: Chain | None) -> Epilogue | None:
-    """Both chains, before and behind the shortcut's addition, if one epilogue can be both."""
+def epilogue(before: Chain, after: Chain | None, has_factor: bool = False) -> Epilogue | None:
+    """Both chains, before and behind the shortcut's addition, if one epilogue can be both.
+
+    Behind a factor the first one begins with its kink as well.
+    """
     last = None
     if after is not None:
         if (found := after.behind_sum()) is None:
@@ -100,6 +103,9 @@ def epilogue(before: Chain, after: Chain | None) -> Epilogue | None:
         if shifted is None:
             return None
         before = shifted
+    if has_factor:
+        shift, first = before.behind_sum() or (torch.zeros(1), None)
+        return Epilogue(before=first, after=last) if shift is None else None
     return Epilogue(before.scale, before.shift, before.activation(), last)
 
 

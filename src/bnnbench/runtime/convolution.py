@@ -44,6 +44,7 @@ class PackedConv2d(SignConv2d):
         *,
         epilogue: Epilogue | None = None,
         add: Tensor | None = None,
+        factor: Tensor | None = None,
         next: Sequence[PackedConv2d] = (),
         keep: bool = True,
     ) -> tuple[Tensor | None, list[Codes]]:
@@ -53,6 +54,7 @@ class PackedConv2d(SignConv2d):
             x: (N, I, H, W) float32, or codes that were made for this layer.
             epilogue: what follows the layer; None for nothing.
             add: (N, O, H', W'), the shortcut of the epilogue.
+            factor: (N, 1, H', W'), by which the layer is multiplied before ``before``.
             next: up to two layers whose codes are wanted.
             keep: whether the output itself is wanted.
 
@@ -64,13 +66,13 @@ class PackedConv2d(SignConv2d):
             raise ValueError("these codes were made for another layer")
         if is_traced():  # codes are maps then, see `encode`
             handle = 0 if epilogue is None else epilogue.handle
-            y = packed_conv2d(codes.data, self.handle, handle, add)
+            y = packed_conv2d(codes.data, self.handle, handle, add, factor)
             return (y if keep else None), [layer.encode(y) for layer in next]
         kernel = self.engine[0]
         if kernel is None:
-            y = self.in_floats(codes.data, epilogue, add)
+            y = self.in_floats(codes.data, epilogue, add, factor)
             return (y if keep else None), [layer.encode(y) for layer in next]
-        return self.in_kernel(kernel, codes, epilogue, add, tuple(next), keep)
+        return self.in_kernel(kernel, codes, epilogue, add, factor, tuple(next), keep)
 
     def in_kernel(
         self,
@@ -78,6 +80,7 @@ class PackedConv2d(SignConv2d):
         codes: Codes,
         epilogue: Epilogue | None,
         add: Tensor | None,
+        factor: Tensor | None,
         next: tuple[PackedConv2d, ...],
         keep: bool,
     ) -> tuple[Tensor | None, list[Codes]]:
@@ -86,7 +89,7 @@ class PackedConv2d(SignConv2d):
         if plan is None:
             plan = self._derived[key] = self.planned(kernel, epilogue, codes.shape[2:], next)
         if plan.next is None:
-            y, _ = self.in_kernel(kernel, codes, epilogue, add, (), True)
+            y, _ = self.in_kernel(kernel, codes, epilogue, add, factor, (), True)
             assert y is not None
             return (y if keep else None), [layer.encode(y) for layer in next]
         out, high, wide = plan.outputs
@@ -98,10 +101,13 @@ class PackedConv2d(SignConv2d):
             y = torch.empty(threads * plan.chunk)
         if add is not None:
             add = checked(add, shape, out, self.bits.device)
+        if factor is not None:
+            factor = checked(factor, (shape[0], 1, high, wide), 1, self.bits.device)
         made = [Codes(layer, shape, encoder.room(shape)) for layer, encoder in plan.next]
         kernel.convolve(
             plan.address,
             codes.data.data_ptr(),
+            None if factor is None else factor.data_ptr(),
             None if add is None else add.data_ptr(),
             y.data_ptr(),
             keep,

@@ -78,7 +78,7 @@ class Plan:
         if group.epilogue is not None:
             source = self.count + first if has_codes else reads[0]
             run = _layer_run(self._packed(first), group, source, layers, slots)
-            return run, [source] if group.add is None else [source, group.add]
+            return run, [source, *(n for n in (group.add, group.factor) if n is not None)]
         if group.stem is not None:
             return _stem_run(group, reads[0], layers, slots), reads
         if group.convolution is not None:
@@ -101,12 +101,14 @@ def _layer_run(
     slots: Sequence[int],
 ) -> Run:
     add, after, keep, next = group.add, group.epilogue, group.is_kept, tuple(layers)
+    times = group.factor
     result = group.numbers[-1]
 
     def run(values: Values) -> None:
         shortcut = None if add is None else values[add]
+        factor = None if times is None else values[times]
         values[result], codes = layer.fused(
-            values[source], epilogue=after, add=shortcut, next=next, keep=keep
+            values[source], epilogue=after, add=shortcut, factor=factor, next=next, keep=keep
         )
         for slot, made in zip(slots, codes, strict=True):
             values[slot] = made

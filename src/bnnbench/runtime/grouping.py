@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnnbench.runtime.chain import Chain, epilogue, extended
 from bnnbench.runtime.epilogue import Epilogue
+from bnnbench.runtime.mean import window_mean
 from bnnbench.runtime.operation import Operation, Ref
 from bnnbench.runtime.stem import MOST_INPUTS, Stem
 from bnnbench.runtime.subsampling import subsampled
@@ -35,6 +36,7 @@ class Group:
     Attributes:
         numbers: of the operations; the last one's result is the step's.
         add: the number of the shortcut.
+        factor: the number of what the packed layer is multiplied by, one number a pixel.
         epilogue: what follows a packed layer; None where the group is none.
         stem: the float convolution in front.
         convolution: another float convolution.
@@ -45,6 +47,7 @@ class Group:
 
     numbers: list[int]
     add: int | None = None
+    factor: int | None = None
     epilogue: Epilogue | None = None
     stem: Stem | None = None
     convolution: Convolution | None = None
@@ -96,12 +99,18 @@ class Grouping:
             return self._convolution(number)
         if op == "slice.Tensor":
             return self._subsampling(number)
+        if op == "abs":
+            return self._window_mean(number)
         return Group([number])
 
     def _layer(self, number: int) -> Group:
         """A packed layer and all that one epilogue can be."""
         group, before, after = Group([number], epilogue=Epilogue()), Chain(), None
         while (follower := self._follower(group.numbers[-1])) is not None:
+            if (other := self._factor(follower, group)) is not None:
+                group.factor = other
+                group.numbers.append(follower)
+                continue
             if (other := self._shortcut(follower, group)) is not None:
                 group.add, after = other, Chain()
                 group.numbers.append(follower)
@@ -109,10 +118,10 @@ class Grouping:
             chain = self._extended(before if after is None else after, follower)
             if chain is None:
                 break
-            found = epilogue(chain, None) if after is None else epilogue(before, chain)
-            if found is None:
+            chains = (chain, None) if after is None else (before, chain)
+            if (found := epilogue(*chains, has_factor=group.factor is not None)) is None:
                 break
-            before, after = (chain, None) if after is None else (before, chain)
+            before, after = chains
             group.epilogue = found
             group.numbers.append(follower)
         return group
@@ -123,6 +132,29 @@ class Grouping:
         if len(readers) != 1 or number in self.outputs or readers[0] in self.taken:
             return None
         return readers[0]
+
+    def _factor(self, number: int, group: Group) -> int | None:
+        """What operation ``number`` multiplies the group's first result by, one number a pixel."""
+        operation, own = self.operations[number], group.numbers[-1]
+        read, shape = operation.refs(), self.shapes[own]
+        if operation.op != "mul.Tensor" or operation.kwargs or len(group.numbers) > 1:
+            return None
+        if len(read) != 2 or len(operation.args) != 2 or shape is None:
+            return None
+        other = read[1] if read[0] == own else read[0]
+        return other if self.shapes[other] == (shape[0], 1, *shape[2:]) else None
+
+    def _window_mean(self, number: int) -> Group:
+        """Magnitudes, their mean over channels, and the same factor for a window of them."""
+        numbers = [number]
+        while len(numbers) < 3 and (follower := self._follower(numbers[-1])) is not None:
+            numbers.append(follower)
+        chosen = [self.operations[each] for each in numbers]
+        reads_map = self.shapes[number] is not None and all(len(c.refs()) == 1 for c in chosen)
+        if len(chosen) < 3 or not reads_map or not isinstance(chosen[2].args[0], Ref):
+            return Group([number])
+        function = window_mean(chosen, self._options(chosen[2]))
+        return Group([number]) if function is None else Group(numbers, function=function)
 
     def _shortcut(self, number: int, group: Group) -> int | None:
         """What operation ``number`` adds to the group's result, as large as that."""

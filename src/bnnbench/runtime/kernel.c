@@ -1,5 +1,5 @@
 // 1-bit convolution by table look-up; kernel_tile.h is its inner loop, kernel_float.h the float
-// convolution in front of a packed network.
+// convolution in front of a packed network, kernel_mean.h mean magnitudes of windows.
 //
 // A code is a byte that stands for the signs of CHANNELS neighbouring channels of one pixel. It
 // names a row of a table whose column w is the number of channels in which a weight code w differs
@@ -297,10 +297,12 @@ INLINE float activated(const Activation *a, int i, float v) {
   return v > a->high ? a->high : v;
 }
 
-// Where the pixels of a tile are: their windows' corners, and what is added there.
+// Where the pixels of a tile are: their windows' corners and sums, what is added there, and by which
+// factor the layer is multiplied.
 typedef struct {
   const uint8_t *corner[MOST_PIXELS];
-  const float *rows[MOST_PIXELS];
+  const float *rows[MOST_PIXELS], *windows;
+  float factor[MOST_PIXELS];
 } Place;
 
 // From counts to the layer's output: `pixels` times `outs`, of which the first is number `c` of the
@@ -313,9 +315,11 @@ INLINE void finish(const Layer *l, const Place *at, const uint16_t (*count)[2 * 
     const float *restrict scale = l->scale + c, *restrict row = at->rows[p];
     const float *restrict from = is_added ? add + p * step : NULL;
     float *restrict to = y + p * step;
+    const float factor = at->factor[p];
     for (int j = 0; j < outs; j += LANES)
       for (int i = j; i < j + LANES; i++) {
         float half = (float)counted[i], v = scale[i] * (bits - (half + half)) + row[i];
+        v *= factor;
         if (is_before) v = activated(&before, c + i, v);
         if (is_added) v += from[i];
         if (is_after) v = activated(&after, c + i, v);
@@ -340,7 +344,7 @@ static void finish_tile(const Layer *l, const Place *at, const uint16_t (*count)
 INLINE int has_spare(const Layer *l) { return l->out < l->padded && l->padded <= 2 * VL; }
 
 // A block of outputs, from number `first` of group g, at the pixels of a tile.
-static void block(const Layer *l, Place *at, int pixels, int g, int first, const float *windows, const float *add, float *y) {
+static void block(const Layer *l, Place *at, int pixels, int g, int first, const float *add, float *y) {
   uint16_t count[MOST_PIXELS][2 * VL] __attribute__((aligned(64)));
   float shifted[MOST_PIXELS][2 * VL], shortcut[MOST_PIXELS][2 * VL], made[MOST_PIXELS][2 * VL];
   int vectors = l->padded - first >= 2 * VL ? 2 : 1, outs = l->out - first;
@@ -354,7 +358,7 @@ static void block(const Layer *l, Place *at, int pixels, int g, int first, const
   if (l->window)
     for (int p = 0; p < pixels; p++) {
       const float *restrict window = l->window + c, *restrict row = at->rows[p];
-      float sum = has_spare(l) ? (float)(2 * count[p][l->out] - l->bits) : windows[p];
+      float sum = has_spare(l) ? (float)(2 * count[p][l->out] - l->bits) : at->windows[p];
       for (int j = 0; j < outs; j += LANES)
         for (int i = j; i < j + LANES; i++) shifted[p][i] = window[i] * sum + row[i];
       at->rows[p] = shifted[p];
@@ -415,7 +419,7 @@ static void window_sums(const Layer *l, const uint8_t *codes, int g, float *wind
 INLINE int tile_pixels(const Layer *l) { return l->padded > VL ? PIXELS2 : PIXELS1; }
 
 // Outputs of pixels first..last into y, which starts at the first of them.
-static void chunk(const Layer *l, const uint8_t *codes, const float *add, float *y, long first, long last) {
+static void chunk(const Layer *l, const uint8_t *codes, const float *factor, const float *add, float *y, long first, long last) {
   int tile = tile_pixels(l), step, all = l->groups * l->out;
   float windows[CHUNK_PIXELS + MOST_PIXELS];
   for (int g = 0; g < l->groups; g++) {
@@ -428,7 +432,9 @@ static void chunk(const Layer *l, const uint8_t *codes, const float *add, float 
         size_t at = (size_t)(q - first) * all + (size_t)g * l->out + o;
         Place place;
         advance(l, &cursor, pixels, &place);
-        block(l, &place, pixels, g, o, windows + (q - first), add ? add + at : NULL, y + at);
+        place.windows = windows + (q - first);
+        for (int p = 0; p < pixels; p++) place.factor[p] = factor ? factor[q - first + p] : 1;
+        block(l, &place, pixels, g, o, add ? add + at : NULL, y + at);
       }
     }
   }
@@ -441,9 +447,9 @@ int chunk_pixels(const Layer *l) {
   return pixels > tile ? pixels : tile;
 }
 
-// The layer on n maps: y (n, oh, ow, out) and the codes of the next layers. Without `is_kept` y is
+// The layer on n maps, times a factor (n, oh, ow) or NULL: y (n, oh, ow, out) and the codes of the next layers. Without `is_kept` y is
 // room for one chunk a thread.
-void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, int is_kept, uint8_t *next0, uint8_t *next1, int n, int threads) {
+void convolve(const Layer *l, const uint8_t *codes, const float *factor, const float *add, float *y, int is_kept, uint8_t *next0, uint8_t *next1, int n, int threads) {
   long pixels = (long)n * l->oh * l->ow, all = (long)l->groups * l->out, size = chunk_pixels(l);
   if (pixels * l->segments * l->length * l->groups * l->padded / VL * 8 < SMALL_WORK) threads = 1;
   long each = ((pixels + threads - 1) / threads + tile_pixels(l) - 1) / tile_pixels(l) * tile_pixels(l);
@@ -453,7 +459,7 @@ void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, 
     for (long q = t * each; q < end; q += size) {
       long last = q + size < end ? q + size : end;
       float *to = y + (is_kept ? q : t * size) * all;
-      chunk(l, codes, add ? add + q * all : NULL, to, q, last);
+      chunk(l, codes, factor ? factor + q : NULL, add ? add + q * all : NULL, to, q, last);
       if (next0) encode_pixels(l->next[0], to, next0, q, last, l->oh, l->ow);
       if (next1) encode_pixels(l->next[1], to, next1, q, last, l->oh, l->ow);
     }
@@ -461,3 +467,4 @@ void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, 
 }
 
 #include "kernel_float.h"
+#include "kernel_mean.h"

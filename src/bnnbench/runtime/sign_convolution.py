@@ -113,7 +113,13 @@ class SignConv2d(Derived):
             channels(values, self.in_channels, 0.0)
 
     @torch.no_grad()
-    def in_floats(self, codes: Tensor, epilogue: Epilogue | None, add: Tensor | None) -> Tensor:
+    def in_floats(
+        self,
+        codes: Tensor,
+        epilogue: Epilogue | None,
+        add: Tensor | None,
+        factor: Tensor | None = None,
+    ) -> Tensor:
         """The output of codes (N, I, H, W) and of an epilogue, in the order of the kernel."""
         size = codes.shape[2:]
         folded = self.derived((epilogue, size), lambda: self.folded(epilogue, size))
@@ -121,6 +127,8 @@ class SignConv2d(Derived):
         if folded.window is not None:
             base = self.window_sums(codes).mul_(over_map(folded.window)).add_(base)
         y = self.sums(codes).mul_(over_map(folded.scale)).add_(base)
+        if factor is not None:
+            y = y.mul_(checked(factor, (len(y), 1, *y.shape[2:]), 1, y.device))
         if epilogue is not None and epilogue.before is not None:
             y = epilogue.before(y)
         if add is not None:
