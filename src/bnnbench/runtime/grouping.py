@@ -153,8 +153,8 @@ class Grouping:
         reads_map = self.shapes[number] is not None and all(len(c.refs()) == 1 for c in chosen)
         if len(chosen) < 3 or not reads_map or not isinstance(chosen[2].args[0], Ref):
             return Group([number])
-        function = window_mean(chosen, self._options(chosen[2]))
-        return Group([number]) if function is None else Group(numbers, function=function)
+        mean = window_mean(chosen, self._options(chosen[2]))
+        return Group([number]) if mean is None else Group(numbers, function=mean.forward)
 
     def _shortcut(self, number: int, group: Group) -> int | None:
         """What operation ``number`` adds to the group's result, as large as that."""

@@ -8,17 +8,37 @@ typedef struct {
   int32_t kh, kw, sh, sw, dh, dw, oh, ow;
 } Mean;
 
+#define F_PARTS (LANES / F_LANES)
+
+// Lanes summed up by halves.
+INLINE float lanes_sum(const F *lane) {
+#ifdef __aarch64__
+  float32x4_t q = vaddq_f32(vaddq_f32(lane[0], lane[2]), vaddq_f32(lane[1], lane[3]));
+  float32x2_t two = vadd_f32(vget_low_f32(q), vget_high_f32(q));
+  return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+#else
+#if VL == 64
+  __m256 h = _mm256_add_ps(_mm512_castps512_ps256(lane[0]), _mm512_extractf32x8_ps(lane[0], 1));
+#else
+  __m256 h = _mm256_add_ps(lane[0], lane[1]);
+#endif
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+#endif
+}
+
 INLINE float magnitude(const float *x, int channels) {
-  float lane[LANES] = {0};
-  int c = 0;
-  for (; c + LANES <= channels; c += LANES)
-    for (int i = 0; i < LANES; i++) lane[i] += __builtin_fabsf(x[c + i]);
-  for (int i = 0; c + i < channels; i++) lane[i] += __builtin_fabsf(x[c + i]);
-#pragma GCC unroll 4
-  for (int half = LANES / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  return lane[0];
+  F lane[F_PARTS];
+  for (int v = 0; v < F_PARTS; v++) lane[v] = F_ALL(0);
+  for (; channels >= LANES; channels -= LANES, x += LANES)
+    for (int v = 0; v < F_PARTS; v++) lane[v] = F_ADD(lane[v], F_ABS(F_LOAD(x + v * F_LANES)));
+  if (channels > 0) {
+    float rest[LANES] = {0};
+    memcpy(rest, x, channels * sizeof(float));
+    for (int v = 0; v < F_PARTS; v++) lane[v] = F_ADD(lane[v], F_ABS(F_LOAD(rest + v * F_LANES)));
+  }
+  return lanes_sum(lane);
 }
 
 // Row y of the bordered sums of one map.

@@ -48,14 +48,13 @@ class WindowMean(Derived):
         kernel = None if is_traced() else self.engine[0]
         if kernel is None or x.dtype != torch.float32 or x.device.type != "cpu":
             return self.in_torch(x)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x, n = x.contiguous(memory_format=torch.channels_last), x.shape[0]
         c, address, room, width = self.derived(x.shape[1:], lambda: self.planned(x.shape[1:]))
-        y, threads = torch.empty(len(x), 1, c.oh, c.ow), torch.get_num_threads()
-        sums = torch.empty(len(x) * room + threads * width)
-        columns = sums.data_ptr() + 4 * len(x) * room
-        kernel.means(
-            address, x.data_ptr(), sums.data_ptr(), columns, y.data_ptr(), len(x), threads
-        )
+        y, threads = torch.empty(n, 1, c.oh, c.ow), torch.get_num_threads()
+        sums = torch.empty(n * room + threads * width)
+        start = sums.data_ptr()
+        columns = start + 4 * n * room
+        kernel.means(address, x.data_ptr(), start, columns, y.data_ptr(), n, threads)
         return y
 
     def in_torch(self, x: Tensor) -> Tensor:

@@ -10,6 +10,10 @@ from torch import Tensor
 
 def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device) -> Tensor:
     """``x`` as float32 in channels-last order, once it has that shape and these channels."""
+    order = torch.channels_last
+    if x.shape == shape and x.dtype == torch.float32 and x.is_contiguous(memory_format=order):
+        if x.device == device and shape[1] == channels:
+            return x
     if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
         expected = tuple(shape) or f"(N, {channels}, H, W)"
         raise ValueError(
@@ -17,7 +21,7 @@ def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device
         )
     if x.device != device:
         raise ValueError(f"a map on {x.device}, but the layer is on {device}: move one of them")
-    return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
+    return x.to(torch.float32).contiguous(memory_format=order)
 
 
 def is_traced() -> bool:
