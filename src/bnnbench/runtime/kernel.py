@@ -87,7 +87,7 @@ class Kernel:
         channels: channels of one code.
         factor: of a code of a map, over the number of its row.
         float_block: outputs of one block of the float convolution.
-        encode, convolve, stem, means, chunk_pixels: the functions of kernel.c; pointers are integers.
+        encode, convolve, stem, means, chunk_pixels: functions of kernel.c; pointers are integers.
     """
 
     def __init__(self, file: Path) -> None:

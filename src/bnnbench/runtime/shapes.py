@@ -10,10 +10,10 @@ from torch import Tensor
 
 def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device) -> Tensor:
     """``x`` as float32 in channels-last order, once it has that shape and these channels."""
+    is_as_wanted = x.shape == shape and shape[1] == channels and x.device == device
     order = torch.channels_last
-    if x.shape == shape and x.dtype == torch.float32 and x.is_contiguous(memory_format=order):
-        if x.device == device and shape[1] == channels:
-            return x
+    if is_as_wanted and x.dtype == torch.float32 and x.is_contiguous(memory_format=order):
+        return x  # the calls below take longer
     if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
         expected = tuple(shape) or f"(N, {channels}, H, W)"
         raise ValueError(
