@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import nn.functional as F
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnbench.config import load_quantizer
