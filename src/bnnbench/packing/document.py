@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.layers import binary_layers
-from bnnbench.packing.ir import Graph, Node, Weight
+from bnnbench.packing.ir import Graph, Weight
 from bnnbench.packing.passes import simplified
 from bnnbench.packing.trace import trace
 from bnnbench.packing.writing import Writer
-from bnnbench.runtime.graph import PACKED
+from bnnbench.runtime.operation import PACKED
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
         if names and node.op not in PACKED:
             side = sides[names[0]]
             why = f"activations of {type(side).__name__}"
-            if any(isinstance(p, Node) and p.op == "binarize" for p in node.parents()):
+            if any(p.op == "binarize" for p in node.parents()):
                 why = "the weight's scale is no number of a channel"
+            elif any(p.op == "pad" for p in node.parents()):
+                why = "what stands outside the map is neither 0 nor a code"
             found.append([names[0], why])
     return found
