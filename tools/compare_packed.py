@@ -5,12 +5,14 @@
 Each run's last checkpoint is exported and both networks classify every test image, in batches. They
 may differ where floats that are summed in another order take an activation across its threshold, so
 every image with another class is traced: the first layer whose codes differ, and how far from their
-thresholds the values were that took the other side. Written are counts, accuracies and traces.
+thresholds the values were that took the other side. How often the trained network differs from
+itself, with its weights in the other memory format, is counted as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,10 +63,12 @@ def compared(folder: Path, data_dir: Path | None) -> dict[str, Any]:
         file = bnnbench.export(trained, Path(home) / "packed.safetensors")
         packed = bnnbench.load(file)
     images, labels = test_set(trained, data_dir)
-    pairs = [(classes(trained, part), classes(packed, part)) for part in images.split(BATCH)]
-    own, other = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    last = copy.deepcopy(trained).to(memory_format=torch.channels_last)  # pyright: ignore
+    nets = trained, packed, last
+    found = [[classes(net, part) for net in nets] for part in images.split(BATCH)]
+    own, other, again = (torch.cat(parts) for parts in zip(*found, strict=True))
     differing = (own != other).nonzero().flatten().tolist()
-    accuracies = [100 * float((found == labels).double().mean()) for found in (own, other)]
+    accuracies = [100 * float((each == labels).double().mean()) for each in (own, other)]
     share = len(differing) / len(labels)
     return {
         "run": trained.name,
@@ -72,6 +76,7 @@ def compared(folder: Path, data_dir: Path | None) -> dict[str, Any]:
         "trained_accuracy": round(accuracies[0], 4),
         "packed_accuracy": round(accuracies[1], 4),
         "other_classes": len(differing),
+        "other_classes_of_itself": int((own != again).sum()),
         "is_within_rule": share <= LARGEST_SHARE
         and abs(accuracies[0] - accuracies[1]) <= LARGEST_POINTS + 1e-9,
         "paths": paths(packed.net),
