@@ -83,9 +83,14 @@ def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
     for node in graph.nodes:
         names = [each.name for each in node.inputs() if isinstance(each, Weight)]
         if names and node.op not in PACKED:
-            side = sides[names[0]]
-            why = f"activations of {type(side).__name__}"
-            if any(isinstance(p, Node) and p.op == "binarize" for p in node.parents()):
-                why = "the weight's scale is no number of a channel"
-            found.append([names[0], why])
+            found.append([names[0], _why_float(node, sides[names[0]])])
     return found
+
+
+def _why_float(node: Node, side: nn.Module) -> str:
+    (source, *_) = node.parents()
+    if source.op == "pad" and source.parents()[0].op == "binarize":
+        return "its padding is not the same on both sides"
+    if source.op == "binarize":
+        return "the weight's scale is no number of a channel"
+    return f"activations of {type(side).__name__}"
