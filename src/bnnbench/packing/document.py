@@ -88,9 +88,11 @@ def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
 
 
 def _why_float(node: Node, side: nn.Module) -> str:
-    (source, *_) = node.parents()
-    if source.op == "pad" and source.parents()[0].op == "binarize":
+    before = [parent.op for parent in node.parents()]
+    if "pad" in before and any(p.op == "binarize" for n in node.parents() for p in n.parents()):
         return "its padding is not the same on both sides"
-    if source.op == "binarize":
+    if "binarize" in before:
         return "the weight's scale is no number of a channel"
+    if not before:
+        return "only a part of its weight is read"
     return f"activations of {type(side).__name__}"

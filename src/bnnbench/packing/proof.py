@@ -43,7 +43,7 @@ def prove(
     for name, layer in binary_layers(net):
 
         def keep(side: nn.Module, args: tuple[Tensor], value: Tensor, name: str = name) -> None:
-            known[name].append((value, ties(side, args[0])))  # pyright: ignore
+            known[name].append((value, distance(side, args[0]) <= TIE))  # pyright: ignore
 
         if name in packed:
             hooks.append(layer.activation_quantizer.register_forward_hook(keep))
@@ -61,13 +61,13 @@ def prove(
         )
 
 
-def ties(side: Side, x: Tensor) -> Tensor:
-    """Which of a side's inputs ``x`` lie on their thresholds."""
+def distance(side: Side, x: Tensor) -> Tensor:
+    """How far a side's inputs ``x`` are from their thresholds, over the largest of them."""
     found = cut(side)
     assert found is not None  # its layer is packed
     x = x if found.compared is None else found.compared(x)
     edge = over_axis(found.edge.flatten(), 1 if x.dim() == 4 else -1)
-    return (x - edge).abs() <= TIE * x.abs().max()
+    return (x - edge).abs() / x.abs().max().clamp(min=1e-30)
 
 
 def _forced(network: PackedNetwork, images: Tensor, known: Known) -> Any:
