@@ -1,4 +1,4 @@
-"""``bnnbench export``: what is typed, what is written, and that the file is taken as a checkpoint."""
+"""``bnnbench export``: what is typed and written; the file is taken as a checkpoint."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def said(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 
 
 def test_words_become_options() -> None:
-    words = "ckpt_path=a=b.ckpt output=o format=onnx trust=[mypkg,other]".split()
+    words = ["ckpt_path=a=b.ckpt", "output=o", "format=onnx", "trust=[mypkg,other]"]
     assert parsed(words) == Options("a=b.ckpt", "o", "onnx", False, ["mypkg", "other"])
     assert parsed(["ckpt_path=a", "half=True"]).half
 

@@ -148,7 +148,7 @@ def test_what_torch_cannot_follow_names_the_network(tmp_path):
         def forward(self, x):
             return super().forward(x) if float(x.sum()) > 0 else x.flatten(1)[:, :5]
 
-    with pytest.raises(NotPackable, match="^Chooses cannot be followed by torch.export: "):
+    with pytest.raises(NotPackable, match=r"^Chooses cannot be followed by torch\.export: "):
         exported(Chooses(), tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"give input_size=\(channels, height, width\)"):
         bnnbench.export(Own(), tmp_path / "net.safetensors")

@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,22 +181,19 @@ def test_a_cache_that_cannot_be_used(fresh, tmp_path: Path, what: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root, setpriv")
-def test_a_home_that_is_read_only_to_somebody_else(tmp_path: Path) -> None:
-    """Nobody owns a home: the library is made for the process alone."""
+@pytest.mark.skipif(
+    os.getuid() == 0 and not shutil.which("setpriv"), reason="root without setpriv writes anywhere"
+)
+def test_a_home_that_is_read_only(tmp_path: Path) -> None:
+    """The library is made for the process alone."""
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir(mode=0o555)
     temporary.mkdir()
-    temporary.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and str(folder).startswith(tempfile.gettempdir() + "/"):
-            folder.chmod(0o755)
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
-    check = [*user, sys.executable, "-c", "import torch, bnnbench.runtime"]
+    user = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 else []
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_CACHE_HOME": str(home)}
     environment |= {"TMPDIR": str(temporary), "PYTHONPATH": str(Path(build.__file__).parents[2])}
-    if subprocess.run(check, env=environment, capture_output=True, check=False).returncode:
-        pytest.skip("Python is not to be read by others here")
+    touched = subprocess.run([*user, "touch", str(home / "a")], capture_output=True, check=False)
+    assert touched.returncode
     done = subprocess.run(
         [*user, sys.executable, "-c", PROGRAM],
         env=environment,

@@ -199,4 +199,3 @@ def test_a_document_that_makes_no_sense(change, tmp_path):
     path.write_bytes(encoded({**DOCUMENT, **change}, TENSORS))
     with pytest.raises(BadPackedFile, match="holds no network that can be built"):
         load(path)
-

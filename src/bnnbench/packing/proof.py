@@ -18,8 +18,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from bnnbench.layers import binary_layers
-from bnnbench.quantizers.base import Side
 from bnnbench.packing.sides import NotPackable, cut
+from bnnbench.quantizers.base import Side
 from bnnbench.runtime.check import flat
 from bnnbench.runtime.graph import PackedNetwork
 from bnnbench.runtime.linear import PackedLinear
