@@ -120,12 +120,12 @@ def compared(net: nn.Module, packed: PackedNetwork, images: Tensor) -> Image:
     expected = net(images)
     for hook in hooks:
         hook.remove()
-    found, *crossing = watched(packed, images, seen)
+    found, layer, away = watched(packed, images, seen)
     if packed.task != "detection":
-        return Image(1, int(expected.argmax() == found.argmax()), 0, *crossing)
+        return Image(1, int(expected.argmax() == found.argmax()), 0, layer, away)
     own, theirs = net.detect(expected)[0], packed.detect(found)[0]  # pyright: ignore
     same = paired(own, theirs)
-    return Image(len(own["labels"]), same, len(theirs["labels"]) - same, *crossing)
+    return Image(len(own["labels"]), same, len(theirs["labels"]) - same, layer, away)
 
 
 def paired(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
@@ -174,7 +174,8 @@ def watched(packed: PackedNetwork, images: Tensor, seen: Seen) -> tuple[Any, str
     outputs = packed(images)
     for module in (*names, *stems):
         del module.fused
-    return outputs, *(found[0] if found else ("", 0.0))
+    layer, away = found[0] if found else ("", 0.0)
+    return outputs, layer, away
 
 
 if __name__ == "__main__":

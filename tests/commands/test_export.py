@@ -135,7 +135,7 @@ def test_a_method_that_cannot_be_packed_names_the_layer(
     assert not (checkpoint.parents[1] / "packed.json").exists()
 
 
-def test_a_classifier_is_written_evaluated_and_predicts_as_its_checkpoint(
+def test_a_classifier_is_taken_as_its_checkpoint(
     trained: Callable[..., Path],
     compose: Compose,
     tmp_path: Path,
@@ -193,7 +193,7 @@ def assert_alike(checkpoint: Path, file: Path, folder: Path, close: float) -> No
             assert a.get("box") == pytest.approx(b.get("box"), abs=0.11)
 
 
-def test_a_detector_is_written_evaluated_and_predicts_as_its_checkpoint(
+def test_a_detector_is_taken_as_its_checkpoint(
     trained: Callable[..., Path], compose: Compose, tmp_path: Path
 ) -> None:
     checkpoint = trained("quantizer=adabin", *SHAPES)

@@ -22,7 +22,8 @@ SEVERAL = {"twn": "2 bits", "wage": "2 bits", "zhuang": "2 bits", "abcnet": "5 b
 PACKED = [name for name in options("quantizer") if name not in SEVERAL]
 SIZE = (3, 16, 16)
 # Methods of which not every layer is packed on both sides: what becomes of its 18 layers instead.
-FLOAT = dict.fromkeys(("admm", "bayesbinn", "bwn", "mcn"), "float: activations of Identity")
+FLOAT: dict[str, str] = {}
+FLOAT |= dict.fromkeys(("admm", "bayesbinn", "bwn", "mcn"), "float: activations of Identity")
 FLOAT |= {"ienet": "float: activations of IENetActivation"}
 FLOAT |= {"tbn": "float: activations of TBNActivation"}
 REAL = ("bbb", "fp32")  # evaluated with weights in full precision: nothing is packed
