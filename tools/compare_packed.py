@@ -1,190 +1,182 @@
-"""Hold packed networks against the trained ones on a whole test set.
+"""Whether a packed network says what the trained one does, over the whole test set:
 
-    python tools/compare_packed.py logs/runs/<run> ... --data-dir data --out packed.json
+python tools/compare_packed.py <checkpoint> <packed file> [dataset.folder=<where the data lie>]
 
-Each run's last checkpoint is exported and both networks classify every test image, in batches. They
-may differ where floats that are summed in another order take an activation across its threshold, so
-every image with another class is traced: the first layer whose codes differ, and how far from their
-thresholds the values were that took the other side. How often the trained network differs from
-itself, with its weights in the other memory format, is counted as well.
+Of a classifier answers are compared, of a detector boxes: each with the closest one of its class in
+the same image, which has to have its score within 1e-4 and its sides within 0.02 pixels. An image
+that differs is followed layer by layer to the first code that differs, which comes of an activation
+on its threshold to within rounding: floats were summed in another order. The exit code is 1 where
+an image differs for any other reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import bnnbench
+from bnnbench import resolvers
+from bnnbench.checks.keys import arguments
 from bnnbench.layers import binary_layers
-from bnnbench.records.provenance import git_state
-from bnnbench.records.store import write_json
+from bnnbench.packing.proof import TIE, distance
+from bnnbench.quantizers.base import Side
 from bnnbench.runs.build import build_datamodule
 from bnnbench.runs.trained import Trained
 from bnnbench.runtime.convolution import PackedConv2d
 from bnnbench.runtime.graph import PackedNetwork
-from bnnbench.runtime.stem import Stem
+from bnnbench.runtime.linear import PackedLinear
 
-BATCH = 250
-LARGEST_SHARE, LARGEST_POINTS = 5e-4, 0.02  # of other classes, of accuracy in points
+ROOT = Path(__file__).parents[1]
+SCORE, PLACE = 1e-4, 0.02
+Seen = dict[str, tuple[Side, Tensor, Tensor]]  # of each layer its activation side, input and value
 
 
-def main() -> None:
-    """Compare the runs that are named. Exits with 1 where one breaks the rule."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="of finished runs")
-    parser.add_argument("--data-dir", type=Path, help="where the data lie, if not where they did")
-    parser.add_argument("--out", type=Path, help="a JSON file")
+class Image(NamedTuple):
+    """One image: answers of the trained network, how many the packed one shares, and the rest.
+
+    Attributes:
+        answers: 1, or the number of boxes.
+        same: of these the packed network gives as well.
+        others: boxes that only the packed network gives.
+        layer: the first in which codes differ; empty where none does.
+        distance: of the furthest such activation from its threshold, over the largest activation.
+    """
+
+    answers: int
+    same: int
+    others: int
+    layer: str
+    distance: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether an answer differs."""
+        return self.same < self.answers or self.others > 0
+
+
+def main() -> int:
+    """Compare, print, and tell whether anything is not explained."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("packed", type=Path)
+    parser.add_argument("overrides", nargs="*", help="key=value of the data set")
     options = parser.parse_args()
-    rows = []
-    for folder in options.folders:
-        row = compared(folder, options.data_dir)
-        rows.append(row)
-        print(", ".join(f"{key} {value}" for key, value in row.items() if key != "traces"))
-        print("".join(f"  {trace}\n" for trace in row["traces"]), end="", flush=True)
-    if options.out:
-        write_json(options.out, {"git": git_state(), "networks": rows})
-    if not all(row["is_within_rule"] for row in rows):
-        raise SystemExit(1)
+    torch.set_num_threads(1)
+    trained = bnnbench.load(options.checkpoint)
+    packed = bnnbench.runtime.load(options.packed)
+    given = test_images(trained, options.overrides)
+    return told([compared(trained.net, packed, images) for images in given], trained.task)
 
 
-def compared(folder: Path, data_dir: Path | None) -> dict[str, Any]:
-    """What one run's networks say of its test set."""
-    trained = bnnbench.load(folder / "checkpoints" / "last.ckpt")
-    with tempfile.TemporaryDirectory() as home:
-        file = bnnbench.export(trained, Path(home) / "packed.safetensors")
-        packed = bnnbench.load(file)
-    images, labels = test_set(trained, data_dir)
-    last = copy.deepcopy(trained).to(memory_format=torch.channels_last)  # pyright: ignore
-    nets = trained, packed, last
-    found = [[classes(net, part) for net in nets] for part in images.split(BATCH)]
-    own, other, again = (torch.cat(parts) for parts in zip(*found, strict=True))
-    differing = (own != other).nonzero().flatten().tolist()
-    accuracies = [100 * float((each == labels).double().mean()) for each in (own, other)]
-    share = len(differing) / len(labels)
-    return {
-        "run": trained.name,
-        "images": len(labels),
-        "trained_accuracy": round(accuracies[0], 4),
-        "packed_accuracy": round(accuracies[1], 4),
-        "other_classes": len(differing),
-        "other_classes_of_itself": int((own != again).sum()),
-        "is_within_rule": share <= LARGEST_SHARE
-        and abs(accuracies[0] - accuracies[1]) <= LARGEST_POINTS + 1e-9,
-        "paths": paths(packed.net),
-        "traces": [trace(trained, packed, images, image) for image in differing],
-    }
+def told(found: list[Image], task: str) -> int:
+    """Print the counts; 1 where an image differs without a tie."""
+    what = "boxes" if task == "detection" else "answers"
+    differ = [each for each in found if each.differs]
+    without = [each for each in differ if not each.layer or each.distance > TIE]
+    answers, same = sum(each.answers for each in found), sum(each.same for each in found)
+    others = sum(each.others for each in found)
+    print(f"{len(found)} images, {answers} {what}: {same} the same, {others} only packed")
+    crossed = [each for each in found if each.layer]
+    furthest = max((each.distance for each in crossed), default=0.0)
+    print(
+        f"codes differ in {len(crossed)} images, first by activations within {furthest:.1e} of "
+        f"their thresholds; {what} differ in {len(differ)} images, in {len(without)} without a tie"
+    )
+    return int(bool(without))
 
 
-def test_set(trained: Trained, data_dir: Path | None) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, C, S, S) and labels (N,)."""
-    config = dict(trained.signature.config)
-    if data_dir is not None:
-        config["dataset"] = {**config["dataset"], "data_dir": str(data_dir.resolve())}
-    data = build_datamodule(OmegaConf.create(config))
+def test_images(trained: Trained, overrides: list[str]) -> Iterator[Tensor]:
+    """Every test image by itself, normalised, (1, C, S, S)."""
+    resolvers.register()
+    config = trained.signature.config
+    node = OmegaConf.create({"dataset": config["dataset"], "channels_last": False})
+    node.dataset.mean, node.dataset.std = trained.signature.mean, trained.signature.std
+    if "data_dir" in (arguments(str(node.dataset._target_)) or ()):
+        node.dataset.data_dir = str(ROOT / "data")
+    node.merge_with_dotlist(overrides)
+    data = build_datamodule(node)
+    data.prepare_data()
     data.setup("test")
-    images, labels = data.parts["test"]
-    return torch.as_tensor(images), torch.as_tensor(labels)
+    for images, _ in data.test_dataloader():
+        yield from images.split(1)
 
 
 @torch.no_grad()
-def classes(net: nn.Module, images: Tensor) -> Tensor:
-    """The class of each image."""
-    return net(images).argmax(1)
+def compared(net: nn.Module, packed: PackedNetwork, images: Tensor) -> Image:
+    """What both networks say of one image."""
+    seen: Seen = {}
+    hooks = [
+        layer.activation_quantizer.register_forward_hook(
+            lambda side, args, value, name=name: seen.update({name: (side, args[0], value)})
+        )
+        for name, layer in binary_layers(net)
+    ]
+    expected = net(images)
+    for hook in hooks:
+        hook.remove()
+    found, layer, away = watched(packed, images, seen)
+    if packed.task != "detection":
+        return Image(1, int(expected.argmax() == found.argmax()), 0, layer, away)
+    own, theirs = net.detect(expected)[0], packed.detect(found)[0]  # pyright: ignore
+    same = paired(own, theirs)
+    return Image(len(own["labels"]), same, len(theirs["labels"]) - same, layer, away)
 
 
-def paths(net: nn.Module) -> dict[str, int]:
-    """How many layers take which path."""
-    found: dict[str, int] = {}
-    for layer in bnnbench.runtime.report(net):
-        found[layer.path] = found.get(layer.path, 0) + 1
-    return found
+def paired(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
+    """Boxes that both have, each paired once."""
+    left = torch.ones(len(theirs["labels"]), dtype=torch.bool)
+    count = 0
+    for box, score, label in zip(own["boxes"], own["scores"], own["labels"], strict=True):
+        fits = left & (theirs["labels"] == label) & ((theirs["scores"] - score).abs() <= SCORE)
+        fits &= (theirs["boxes"] - box).abs().amax(1) <= PLACE
+        if bool(fits.any()):
+            left[fits.int().argmax()] = False
+            count += 1
+    return count
 
 
-@torch.no_grad()
-def trace(trained: Trained, packed: Trained, images: Tensor, image: int) -> dict[str, Any]:
-    """Where the codes of one image differ first, and how far those values were from the edge.
+def watched(packed: PackedNetwork, images: Tensor, seen: Seen) -> tuple[Any, str, float]:
+    """What ``packed`` says, the first layer whose codes differ, and how far from a tie they are."""
+    found: list[tuple[str, float]] = []
+    names: dict[PackedConv2d, str] = {}
+    for key, layer in packed.layers.items():
+        own = layer.convolution if isinstance(layer, PackedLinear) else layer
+        assert isinstance(own, PackedConv2d)
+        names[own] = packed.layer_names[key]
 
-    Computed in the batch of the comparison: the order of sums may depend on its size.
-    """
-    first = image // BATCH * BATCH
-    part, at = images[first : first + BATCH], image - first
-    found: dict[str, Any] = {"image": image}
-    with outputs_of_signs(trained.net) as values:
-        one = trained(part)[at]
-    assert isinstance(packed.net, PackedNetwork)
-    with inputs_of_layers(packed.net) as inputs:
-        two = packed(part)[at]
-    gap = one.sort(descending=True).values
-    found["gap_of_logits"] = float(gap[0] - gap[1])
-    for name, (layer, x) in inputs.items():
-        side = layer.activation
-        codes = side.codes(x)[at] > 0
-        known = ((values[name] > side.offset) ^ (side.scale < 0))[at].reshape(codes.shape)
-        if (other := codes != known).any():
-            edge = side.threshold.view(-1, 1, 1)
-            distance = (x[at] - edge).abs()[other]
-            found |= {"layer": name, "codes": int(other.sum()), "distance": float(distance.max())}
-            return found
-    return found | {"layer": None, "difference_of_logits": float((one - two).abs().max())}
+    def look(reader: PackedConv2d, maps: Tensor) -> None:
+        side, x, value = seen[names[reader]]
+        is_high = (value > reader.activation.offset) ^ (reader.activation.scale < 0)
+        differs = (reader.activation.codes(maps) > 0) != is_high.reshape(maps.shape)
+        if not found and bool(differs.any()):
+            away = distance(side, x).reshape(maps.shape)[differs]
+            found.append((names[reader], float(away.max())))
 
+    stems = [group.stem for group in packed.plan.groups.values() if group.stem is not None]
+    for module in (*names, *stems):
 
-@contextmanager
-def outputs_of_signs(net: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What each layer's activations become while the block runs, by the layer's name."""
-    found: dict[str, Tensor] = {}
-    hooks = []
-    for name, layer in binary_layers(net):
+        def fused(x: Any, next: Any = (), module: Any = module, **more: Any) -> Any:
+            if isinstance(x, Tensor) and module in names:
+                look(module, x)
+            more |= {"keep": True} if "keep" in more else {}
+            y, codes = type(module).fused(module, x, next=next, **more)
+            for reader in next:
+                look(reader, y)
+            return y, codes
 
-        def keep(_: nn.Module, __: Any, value: Tensor, name: str = name) -> None:
-            found[name] = value
-
-        hooks.append(layer.activation_quantizer.register_forward_hook(keep))
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def inputs_of_layers(net: PackedNetwork) -> Iterator[dict[str, tuple[PackedConv2d, Tensor]]]:
-    """The floats that each packed layer's codes are made of, in order, by the layer's name.
-
-    Layers do not make the codes of the next ones meanwhile, but give the floats that these are made
-    of, which changes no bit.
-    """
-    found: dict[str, tuple[PackedConv2d, Tensor]] = {}
-    names = {}
-    for key, layer in net.layers.items():
-        names[layer if isinstance(layer, PackedConv2d) else layer.convolution] = key
-    encode, fused = PackedConv2d.encode, {PackedConv2d: PackedConv2d.fused, Stem: Stem.fused}
-
-    def keep(layer: PackedConv2d, x: Tensor) -> Any:
-        found[net.layer_names[names[layer]]] = layer, x.detach().clone()
-        return encode(layer, x)
-
-    def apart(module: Any, x: Any, *, next: Any = (), keep: bool = True, **given: Any) -> Any:
-        y, _ = fused[type(module)](module, x, **given)
-        return y, [layer.encode(y) for layer in next]
-
-    PackedConv2d.encode = keep
-    PackedConv2d.fused = Stem.fused = apart  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield found
-    finally:
-        PackedConv2d.encode = encode
-        for kind, own in fused.items():
-            kind.fused = own  # pyright: ignore[reportAttributeAccessIssue]
+        module.fused = fused
+    outputs = packed(images)
+    for module in (*names, *stems):
+        del module.fused
+    layer, away = found[0] if found else ("", 0.0)
+    return outputs, layer, away
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

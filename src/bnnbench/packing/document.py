@@ -83,11 +83,16 @@ def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
     for node in graph.nodes:
         names = [each.name for each in node.inputs() if isinstance(each, Weight)]
         if names and node.op not in PACKED:
-            side = sides[names[0]]
-            why = f"activations of {type(side).__name__}"
-            if any(p.op == "binarize" for p in node.parents()):
-                why = "the weight's scale is no number of a channel"
-            elif any(p.op == "pad" for p in node.parents()):
-                why = "what stands outside the map is neither 0 nor a code"
-            found.append([names[0], why])
+            found.append([names[0], _why_float(node, sides[names[0]])])
     return found
+
+
+def _why_float(node: Node, side: nn.Module) -> str:
+    before = [parent.op for parent in node.parents()]
+    if "pad" in before and any(p.op == "binarize" for n in node.parents() for p in n.parents()):
+        return "what stands outside the map is neither 0 nor a code"
+    if "binarize" in before:
+        return "the weight's scale is no number of a channel"
+    if not before:
+        return "only a part of its weight is read"
+    return f"activations of {type(side).__name__}"

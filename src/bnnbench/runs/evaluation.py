@@ -120,7 +120,9 @@ def compute_packed(net: nn.Module, packed: PackedNetwork) -> None:
 
     def forward(images: Tensor) -> Any:
         found = packed(images.cpu())
-        return found if outputs is None else outputs(*found)
+        if outputs is None:
+            return found.to(images.device)
+        return outputs(*(each.to(images.device) for each in found))
 
     net.forward = forward
 

@@ -79,6 +79,7 @@ def _aten(name: str) -> Callable[..., Any]:
 
 OPS: dict[str, Callable[..., Any]] = {name: _aten(name) for name in _ATEN.split()}
 OPS |= _NUMBERS
+OPS["view"] = OPS["reshape"]  # a packed layer's maps lie otherwise in memory than the trained one's
 OPS |= {"binarize": binarize, "affine": affine, "slopes": slopes, "pad": pad}
 
 DTYPES = {
