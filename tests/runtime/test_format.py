@@ -11,7 +11,7 @@ import torch
 
 from bnnbench.runtime import BadPackedFile, load
 from bnnbench.runtime import format as packed_format
-from bnnbench.runtime.format import decoded, encoded, is_packed
+from bnnbench.runtime.format import decoded, encoded, header_bytes, is_packed
 
 DOCUMENT = {
     "name": "small",
@@ -73,6 +73,22 @@ def test_every_bit_of_the_file(data):
         bad = bytearray(data)
         bad[place] ^= 1 << (place % 8)
         with pytest.raises(BadPackedFile):
+            decoded(bytes(bad), "bad")
+
+
+def test_a_thousand_class_names_are_no_part_of_the_header(tmp_path):
+    names = [f"great white shark, white shark, the {n}th: \u00e9" for n in range(1000)]
+    data = encoded({**DOCUMENT, "classes": names}, TENSORS)
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(data)
+    assert header_bytes(file) < 4096
+    document, tensors = decoded(data, "net")
+    assert document["classes"] == names == load(file).class_names
+    assert tensors.keys() == TENSORS.keys()
+    for place in range(header_bytes(file), len(data), 97):
+        bad = bytearray(data)
+        bad[place] ^= 1
+        with pytest.raises(BadPackedFile, match="is damaged"):
             decoded(bytes(bad), "bad")
 
 

@@ -2,8 +2,9 @@
 
 It holds up to four flat tensors (``bits``: eight signs a byte, ``floats``, ``halves`` and
 ``integers``) and a document, JSON in the header: the operations of the network and where each of
-their constants lies, class names, normalisation, check values, provenance. The document has a
-SHA-256 of each tensor, and the header one of itself, computed with zeros in its place.
+their constants lies, class names, normalisation, check values, provenance. Class names that would
+make the header long are a fifth tensor, ``text``, of the same JSON. The document has a SHA-256 of
+each tensor, and the header one of itself, computed with zeros in its place.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ TENSORS = {
     "floats": torch.float32,
     "halves": torch.float16,
     "integers": torch.int64,
+    "text": torch.uint8,
 }
+LONG = 8192  # bytes of class names that are no part of the header any more
 LARGEST_HEADER = 1 << 25
 _ZEROS = "0" * 64
 
@@ -38,6 +41,10 @@ class BadPackedFile(ValueError):
 
 def encoded(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """The content of a packed file."""
+    names = json.dumps(document.get("classes", []), separators=(",", ":")).encode()
+    if len(names) > LONG:
+        text = torch.frombuffer(bytearray(names), dtype=torch.uint8)
+        document, tensors = {**document, "classes": None}, {**tensors, "text": text}
     kept = {name: tensors[name].contiguous() for name in TENSORS if name in tensors}
     full = {**document, "tensors": {name: _digest(tensor) for name, tensor in kept.items()}}
     metadata = {
@@ -119,6 +126,8 @@ def decoded(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise BadPackedFile(
                 f"{name} is damaged: its {key} are not what was written; copy or export it again"
             )
+    if (text := tensors.pop("text", None)) is not None:
+        document["classes"] = json.loads(text.numpy().tobytes())
     return document, tensors
 
 
