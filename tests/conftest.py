@@ -47,6 +47,12 @@ SLOW: dict[str, tuple[str, ...]] = {
     "packing/test_export.py::test_every_one_bit_method": METHODS,
     "packing/test_export.py::test_structures": ("xnor-structure1", "xnor-structure7"),
     "packing/test_export.py::test_detectors": (),
+    "packing/test_fused.py::test_every_path_gives_the_bits_of_the_float_path": ("adabin",),
+    "packing/test_fused.py::test_every_step_is_its_operations": ("reactnet", "adabin", "block*"),
+    "packing/test_fused.py::test_layers_are_in_the_kernel_and_fed_by_the_step_before": (
+        "birealnet",
+    ),
+    "packing/test_fused.py::test_one_image_is_what_it_is_among_others": ("xnor",),
     "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),
     "quantizers/test_siman.py::test_percentiles_are_numpys_beyond_the_size_that_torchs_take": (),
     "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
