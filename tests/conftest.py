@@ -69,6 +69,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runtime/test_build.py::test_each_path_can_be_forced": (),
     "runtime/test_build.py::test_processes_that_start_together": (),
     "runtime/test_build.py::test_without_openmp_it_is_compiled_for_one_thread": (),
+    "runtime/test_fusion.py::test_every_graph_gives_the_bits_of_its_operations": ("float",),
     "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
     "runs/test_every_logger.py::test_a_run_and_a_finished_one_reach_it_alike": (
         "wandb",

@@ -193,9 +193,9 @@ def test_layers_are_in_the_kernel_and_fed_by_the_step_before(name: str, made) ->
         is_whole = layer.shape[1] % 4 == 0
         assert paths[name_].path.startswith("kernel: " if is_whole else "float: "), name_
         source = numbers.get(operation.args[0].number)
-        is_called = source is not None and (source.epilogue or source.stem) is not None
-        others = [] if source is None else source.next
-        if is_called and source.numbers[-1] == operation.args[0].number and len(others) < 2:
+        if source is None or (source.epilogue or source.stem) is None:
+            continue
+        if len(source.next) < 2 and source.numbers[-1] == operation.args[0].number:
             assert int(key) in made_here, name_
             assert name_ in [n for each in paths.values() for n in each.feeds] or source.stem
     assert found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from bnnbench.runtime.selftest import on
 CHANNELS, SIZE = 32, (3, 9, 9)
 
 
-def plain(method: str, *between: nn.Module, **options) -> nn.Sequential:
+def plain(method: str, *between: nn.Module, **options) -> Any:
     """Two binary layers with nothing but channel-wise operations between them."""
     torch.manual_seed(0)
     spec = bnnbench.load_quantizer(method)
