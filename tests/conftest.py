@@ -54,6 +54,12 @@ SLOW: dict[str, tuple[str, ...]] = {
     "packing/test_onnx.py::test_logits_are_the_networks": (),
     "packing/test_export.py::test_structures": ("xnor-structure1", "xnor-structure7"),
     "packing/test_export.py::test_detectors": (),
+    "packing/test_fused.py::test_every_path_gives_the_bits_of_the_float_path": ("adabin",),
+    "packing/test_fused.py::test_every_step_is_its_operations": ("reactnet", "adabin", "block*"),
+    "packing/test_fused.py::test_layers_are_in_the_kernel_and_fed_by_the_step_before": (
+        "birealnet",
+    ),
+    "packing/test_fused.py::test_one_image_is_what_it_is_among_others": ("xnor",),
     "quantizers/test_learning.py::test_fits_digits": ("xnor", "bonn"),
     "quantizers/test_siman.py::test_percentiles_are_numpys_beyond_the_size_that_torchs_take": (),
     "quantizers/test_surrogate.py::test_signs_compile_into_one_graph": ("False",),
@@ -72,6 +78,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runtime/test_build.py::test_without_openmp_it_is_compiled_for_one_thread": (),
     "runtime/test_build.py::test_a_home_that_is_read_only": (),
     "test_wheel.py::test_a_pretrained_network_runs_with_a_compiler_and_without": (),
+    "runtime/test_fusion.py::test_every_graph_gives_the_bits_of_its_operations": ("float",),
     "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
     "runs/test_every_logger.py::test_a_run_and_a_finished_one_reach_it_alike": (
         "wandb",

@@ -75,8 +75,8 @@ class Drawn:
         self.groups = draw.choice((1, 1, 1, 2, 3))
         width, each = 4 * draw.randint(1, 20), draw.choice((1, 3, 5, 16, 31, 64, 70, 129))
         self.kernel = draw.choice(((1, 1), (3, 3), (3, 3), (5, 3), (2, 4)))
-        self.stride, self.dilation = (draw.choice((1, 1, 2, 3)) for _ in "hw"), draw.choice((1, 2))
-        self.stride = tuple(self.stride)
+        self.stride = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))
+        self.dilation = draw.choice((1, 2))
         self.padding = [draw.randint(0, 3) for _ in "hw"]
         if draw.random() < 0.3:  # top, bottom, left, right
             self.padding = [draw.randint(0, 3) for _ in "tblr"]

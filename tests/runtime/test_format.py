@@ -13,6 +13,7 @@ import torch
 
 from bnnbench.runtime import BadPackedFile, load
 from bnnbench.runtime import format as packed_format
+from bnnbench.runtime.check import check_images
 from bnnbench.runtime.format import decoded, encoded, header_bytes, is_packed
 
 DOCUMENT = {
@@ -80,6 +81,21 @@ def test_a_whole_file_is_the_network(file):
     x = torch.tensor([[2.0, -1.0, 0.5, 3.0]])  # codes + - + + from 1 on: + - - +
     assert is_packed(file)
     assert net(x).tolist() == [[4.0, -4.0]]
+
+
+def test_a_network_that_computes_something_else_here_is_refused_where_asked(tmp_path):
+    path = tmp_path / "net.safetensors"
+    known = load_of(path, DOCUMENT).interpreted(check_images([4], 1))[0].tolist()
+    assert load_of(path, {**DOCUMENT, "check": {"seed": 0, "outputs": known}}, verify=True)
+    other = {**DOCUMENT, "check": {"seed": 0, "outputs": [known[0], known[1] + 2]}}
+    assert load_of(path, other).verify() > 0.1
+    with pytest.raises(BadPackedFile, match="computes something else here than where"):
+        load(path, verify=True)
+
+
+def load_of(path, document, **options):
+    path.write_bytes(encoded(document, TENSORS))
+    return load(path, **options)
 
 
 def test_a_thousand_mutated_files(any_data, tmp_path):

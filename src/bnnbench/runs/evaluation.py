@@ -65,7 +65,7 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     """
     if read_identity(folder) is not None:
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
-    packed = runtime.load(cfg.ckpt_path) if is_packed(cfg.ckpt_path) else None
+    packed = runtime.load(cfg.ckpt_path, verify=True) if is_packed(cfg.ckpt_path) else None
     if packed is None:
         signature = signature_of(read_checkpoint(cfg.ckpt_path))
     else:

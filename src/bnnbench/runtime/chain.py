@@ -80,9 +80,9 @@ class Chain:
             return None, Activation(self.scale, self.scale, self.shift, self.low, self.high)
         if self.scale is None:
             return self.shift, self.activation()
-        if bool((self.scale == 0).any()):
-            return None
         shift = None if self.shift is None else self.shift / self.scale
+        if bool((self.scale == 0).any()) or not (shift is None or bool(shift.isfinite().all())):
+            return None
         is_up = self.scale > 0
         positive = self.scale * torch.where(is_up, self.positive, self.negative)
         negative = self.scale * torch.where(is_up, self.negative, self.positive)

@@ -55,10 +55,21 @@ class PackedNetwork(nn.Module):
         self.layer_names = {
             str(n): str(name) for n, name in zip(self.layers, document["layers"], strict=True)
         }
+        self.eval()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What runs the operations, which copies make of their own constants and layers."""
         self.steps = [self.step(n, op) for n, op in enumerate(self.operations, start=1)]
         self._free_early()
-        self.eval()
         self.plan = Plan(self, self._shapes())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("steps", "plan")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
 
     def forward(self, x: Tensor) -> Any:
         """Normalised images float (N, C, H, W) to what the trained network gives.
