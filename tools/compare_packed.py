@@ -1,17 +1,24 @@
-"""Whether a packed network says what the trained one does, over the whole test set:
+"""Whether packed networks say what the trained ones do, over the whole test set:
 
-python tools/compare_packed.py <checkpoint> <packed file> [dataset.folder=<where the data lie>]
+    python tools/compare_packed.py logs/runs/<run> ... [dataset.data_dir=<folder>] [--out <file>]
 
-Of a classifier answers are compared, of a detector boxes: each with the closest one of its class in
-the same image, which has to have its score within 1e-4 and its sides within 0.02 pixels. An image
-that differs is followed layer by layer to the first code that differs, which comes of an activation
-on its threshold to within rounding: floats were summed in another order. The exit code is 1 where
-an image differs for any other reason.
+Each run's last checkpoint is packed. Of a classifier answers are compared, of a detector boxes:
+each with the closest one of its class in the same image, which has to have its score within 1e-4
+and its sides within 0.02 pixels. An image that differs is followed layer by layer to the first code
+that differs, which comes of an activation on its threshold to within rounding: floats were summed
+in another order. How often the trained network differs from itself, weights and maps in the other
+memory format, is counted as well. The exit code is 1 where an image differs without a tie.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import json
+import shlex
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +28,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import bnnbench
-from bnnbench import resolvers
+from bnnbench import resolvers, runtime
 from bnnbench.checks.keys import arguments
 from bnnbench.layers import binary_layers
 from bnnbench.packing.proof import TIE, distance
 from bnnbench.quantizers.base import Side
+from bnnbench.records.provenance import git_state
+from bnnbench.records.store import write_json
 from bnnbench.runs.build import build_datamodule
 from bnnbench.runs.trained import Trained
 from bnnbench.runtime.convolution import PackedConv2d
@@ -46,6 +55,8 @@ class Image(NamedTuple):
         others: boxes that only the packed network gives.
         layer: the first in which codes differ; empty where none does.
         distance: of the furthest such activation from its threshold, over the largest activation.
+        of_itself: answers that the trained network does not give in the other memory format.
+        right: of a classifier, whether the trained one and the packed one are right.
     """
 
     answers: int
@@ -53,6 +64,8 @@ class Image(NamedTuple):
     others: int
     layer: str
     distance: float
+    of_itself: int
+    right: tuple[bool, bool] | None = None
 
     @property
     def differs(self) -> bool:
@@ -63,36 +76,63 @@ class Image(NamedTuple):
 def main() -> int:
     """Compare, print, and tell whether anything is not explained."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("packed", type=Path)
-    parser.add_argument("overrides", nargs="*", help="key=value of the data set")
+    parser.add_argument("runs", nargs="+", help="folders of finished runs, and key=value of data")
+    parser.add_argument("--out", type=Path, help="a JSON file of the counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    trained = bnnbench.load(options.checkpoint)
-    packed = bnnbench.runtime.load(options.packed)
-    given = test_images(trained, options.overrides)
-    return told([compared(trained.net, packed, images) for images in given], trained.task)
+    overrides = [each for each in options.runs if "=" in each]
+    rows = []
+    for folder in options.runs:
+        if folder in overrides:
+            continue
+        rows.append(row := compared(Path(folder), overrides))
+        print(json.dumps(row), flush=True)
+    if options.out:
+        facts = {"command": shlex.join(["python", *sys.argv]), "commit": git_state()}
+        write_json(options.out, {**facts, "networks": rows})
+    return int(any(row["without_a_tie"] for row in rows))
 
 
-def told(found: list[Image], task: str) -> int:
-    """Print the counts; 1 where an image differs without a tie."""
-    what = "boxes" if task == "detection" else "answers"
+def compared(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """The counts of one run's networks."""
+    trained = bnnbench.load(folder / "checkpoints" / "last.ckpt")
+    other = copy.deepcopy(trained.net)
+    other.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with tempfile.TemporaryDirectory() as home:
+        packed = runtime.load(bnnbench.export(trained, Path(home) / "packed.safetensors"))
+    given = test_images(trained, overrides)
+    found = [pair(trained.net, packed, other, images, label) for images, label in given]
+    return {"run": trained.name, **counts(found), **paths(packed)}
+
+
+def counts(found: list[Image]) -> dict[str, Any]:
+    """Answers or boxes that differ, and how many images differ without a tie."""
     differ = [each for each in found if each.differs]
     without = [each for each in differ if not each.layer or each.distance > TIE]
-    answers, same = sum(each.answers for each in found), sum(each.same for each in found)
-    others = sum(each.others for each in found)
-    print(f"{len(found)} images, {answers} {what}: {same} the same, {others} only packed")
-    crossed = [each for each in found if each.layer]
-    furthest = max((each.distance for each in crossed), default=0.0)
-    print(
-        f"codes differ in {len(crossed)} images, first by activations within {furthest:.1e} of "
-        f"their thresholds; {what} differ in {len(differ)} images, in {len(without)} without a tie"
-    )
-    return int(bool(without))
+    counted: dict[str, Any] = {
+        "images": len(found),
+        "answers": sum(each.answers for each in found),
+        "same": sum(each.same for each in found),
+        "only_packed": sum(each.others for each in found),
+        "images_that_differ": len(differ),
+        "without_a_tie": len(without),
+        "furthest_tie": max((each.distance for each in differ if each.layer), default=0.0),
+        "of_itself": sum(each.of_itself for each in found),
+    }
+    if all(each.right is not None for each in found):
+        right = [sum(each.right[n] for each in found if each.right) for n in (0, 1)]
+        shares = [round(100 * count / len(found), 4) for count in right]
+        counted |= {"trained_accuracy": shares[0], "packed_accuracy": shares[1]}
+    return counted
 
 
-def test_images(trained: Trained, overrides: list[str]) -> Iterator[Tensor]:
-    """Every test image by itself, normalised, (1, C, S, S)."""
+def paths(packed: PackedNetwork) -> dict[str, Any]:
+    """How many layers take which path."""
+    return {"paths": dict(Counter(layer.path for layer in runtime.report(packed)))}
+
+
+def test_images(trained: Trained, overrides: list[str]) -> Iterator[tuple[Tensor, Any]]:
+    """Every test image by itself, normalised, (1, C, S, S), and what it shows."""
     resolvers.register()
     config = trained.signature.config
     node = OmegaConf.create({"dataset": config["dataset"], "channels_last": False})
@@ -103,13 +143,15 @@ def test_images(trained: Trained, overrides: list[str]) -> Iterator[Tensor]:
     data = build_datamodule(node)
     data.prepare_data()
     data.setup("test")
-    for images, _ in data.test_dataloader():
-        yield from images.split(1)
+    for images, truths in data.test_dataloader():
+        yield from zip(images.split(1), truths, strict=True)
 
 
 @torch.no_grad()
-def compared(net: nn.Module, packed: PackedNetwork, images: Tensor) -> Image:
-    """What both networks say of one image."""
+def pair(
+    net: nn.Module, packed: PackedNetwork, again: nn.Module, images: Tensor, truth: Any
+) -> Image:
+    """What the networks say of one image."""
     seen: Seen = {}
     hooks = [
         layer.activation_quantizer.register_forward_hook(
@@ -121,11 +163,16 @@ def compared(net: nn.Module, packed: PackedNetwork, images: Tensor) -> Image:
     for hook in hooks:
         hook.remove()
     found, layer, away = watched(packed, images, seen)
+    last = again(images.contiguous(memory_format=torch.channels_last))
     if packed.task != "detection":
-        return Image(1, int(expected.argmax() == found.argmax()), 0, layer, away)
-    own, theirs = net.detect(expected)[0], packed.detect(found)[0]  # pyright: ignore
-    same = paired(own, theirs)
-    return Image(len(own["labels"]), same, len(theirs["labels"]) - same, layer, away)
+        own, theirs, itself = (int(each.argmax()) for each in (expected, found, last))
+        right = own == int(truth), theirs == int(truth)
+        return Image(1, int(own == theirs), 0, layer, away, int(own != itself), right)
+    own, itself = (each.detect(y)[0] for each, y in ((net, expected), (again, last)))  # pyright: ignore
+    theirs = packed.detect(found)[0]
+    same, count = paired(own, theirs), len(own["labels"])
+    others = len(theirs["labels"]) - same
+    return Image(count, same, others, layer, away, count - paired(own, itself))
 
 
 def paired(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> int:
@@ -158,7 +205,7 @@ def watched(packed: PackedNetwork, images: Tensor, seen: Seen) -> tuple[Any, str
             away = distance(side, x).reshape(maps.shape)[differs]
             found.append((names[reader], float(away.max())))
 
-    stems = [group.stem for group in packed.plan.groups.values() if group.stem is not None]
+    stems = [step.group.stem for step in packed.plan.steps if step.group.stem is not None]
     for module in (*names, *stems):
 
         def fused(x: Any, next: Any = (), module: Any = module, **more: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.layers import binary_layers
-from bnnbench.packing.ir import Graph, Weight
+from bnnbench.packing.ir import Graph, Node, Weight
 from bnnbench.packing.passes import simplified
 from bnnbench.packing.trace import trace
 from bnnbench.packing.writing import Writer
