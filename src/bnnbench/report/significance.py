@@ -38,7 +38,8 @@ class Agreement(NamedTuple):
     """Kendall's tau-b of two orders of the same rows.
 
     tau: None where one of the two has all rows alike. interval: at 95 %, None for less than
-    `LEAST_ROWS` rows. p: how often chance alone is as far from 0, None where tau is.
+    `LEAST_ROWS` rows, and where all pairs agree or none does, as then all draws are alike. p: how
+    often chance alone is as far from 0, None where tau is.
     """
 
     rows: int
@@ -74,6 +75,13 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def least_t(count: int, tests: int) -> float:
+    """Standard errors that a mean of count differences has to reach as the clearest of tests."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, 1 - LEVEL / (2 * tests)))
+
+
 def agreement(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Agreement:
     """Tau-b (ties count in the denominator: Kendall 1945, Biometrika 33, 239-251) of two lists.
 
@@ -82,8 +90,8 @@ def agreement(first: Sequence[float], second: Sequence[float], seed: int = 0) ->
     generator. Rows, not seeds, are drawn, because published numbers have one value a method and a
     handful of methods says little of how two orders agree, however many seeds each of them has;
     a row that is drawn twice is tied with itself and counts for nothing. p is exact up to 7 rows,
-    of all orders of one list; beyond, of 10,000 drawn ones with the observed one among them, so that
-    it is never 0 (Phipson and Smyth 2010, Statistical Applications in Genetics 9, article 39).
+    of all orders of one list; beyond, of 10,000 drawn ones and the observed one, so that it is
+    never 0 (Phipson and Smyth 2010, Statistical Applications in Genetics 9, article 39).
     """
     a, b = _signs(first), _signs(second)
     rows, generator = len(first), np.random.default_rng(seed)
@@ -94,7 +102,7 @@ def agreement(first: Sequence[float], second: Sequence[float], seed: int = 0) ->
     if rows >= LEAST_ROWS:
         taus = _tau(generator.multinomial(rows, [1 / rows] * rows, _DRAWS), a, b)
         low, high = np.nanpercentile(taus, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
-        interval = float(low), float(high)
+        interval = (float(low), float(high)) if low < high else None
     return Agreement(rows, float(whole), interval, _chance(a, b, generator))
 
 

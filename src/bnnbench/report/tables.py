@@ -73,7 +73,7 @@ def comparison(
     notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
     if GAP in header:
         notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
-    return Table(_title(manifest), header, texts, notes)
+    return Table(title_of(manifest), header, texts, notes)
 
 
 def spread(values: list[float]) -> str:
@@ -100,7 +100,8 @@ def scientific(value: float) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def _title(manifest: dict[str, Any]) -> str:
+def title_of(manifest: dict[str, Any]) -> str:
+    """A sweep's title: its own, its table's or its name; with the scale."""
     title = manifest.get("title") or (manifest.get("table") or {}).get("title") or manifest["name"]
     scale = manifest.get("scale")
     return f"{title} (scale={scale})" if scale else title
