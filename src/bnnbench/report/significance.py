@@ -13,9 +13,10 @@ import math
 from collections.abc import Sequence
 from itertools import permutations
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 LEVEL = 0.05
 LEAST_ROWS = 5  # no order of four rows is rarer than 2 in 24 by chance
@@ -93,6 +94,8 @@ def agreement(first: Sequence[float], second: Sequence[float], seed: int = 0) ->
     of all orders of one list; beyond, of 10,000 drawn ones and the observed one, so that it is
     never 0 (Phipson and Smyth 2010, Statistical Applications in Genetics 9, article 39).
     """
+    import numpy as np
+
     a, b = _signs(first), _signs(second)
     rows, generator = len(first), np.random.default_rng(seed)
     whole = _tau(np.ones((1, rows)), a, b)[0]
@@ -108,12 +111,16 @@ def agreement(first: Sequence[float], second: Sequence[float], seed: int = 0) ->
 
 def _signs(values: Sequence[float]) -> np.ndarray:
     """Sign of every difference of two values, (n, n)."""
+    import numpy as np
+
     column = np.asarray(values, dtype=float)
     return np.sign(column[:, None] - column[None, :])
 
 
 def _tau(counts: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Tau-b of tables that hold each row as often as counts (k, n) say; nan where undefined."""
+    import numpy as np
+
     sums = [((counts @ m) * counts).sum(1) for m in (a * b, a * a, b * b)]
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums[0] / np.sqrt(sums[1] * sums[2])
@@ -121,6 +128,8 @@ def _tau(counts: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _chance(a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> float:
     """Share of the orders of b's rows that agree or disagree with a at least as much."""
+    import numpy as np
+
     rows, (a, b) = len(a), (a.astype(np.int8), b.astype(np.int8))
     exact = rows <= _ENUMERATED
     if exact:
