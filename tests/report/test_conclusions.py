@@ -114,9 +114,9 @@ def test_what_the_files_hold(swept, tmp_path: Path) -> None:
     assert text.count("| yes") == decided
     assert [set(row["percent"]) for row in content["rows"]] == [{"0", "1", "2"}] * 4
     assert [order["against"] for order in content["seeds"]] == [
-        "seed 0 here, seed 1",
-        "seed 0 here, seed 2",
-        "seed 1 here, seed 2",
+        "here seed 0, seed 1",
+        "here seed 0, seed 2",
+        "here seed 1, seed 2",
     ]
 
 
@@ -184,6 +184,6 @@ def test_another_length_of_the_table_is_found_by_its_name(rendered, tmp_path: Pa
     rendered("quick", accuracies(), TABLE, epochs=16)
     content = json.loads((tmp_path / "out" / "quick_conclusions.json").read_text())
     assert [(o["against"], o["rows"][0]["there"]) for o in content["lengths"]] == [
-        ("16 epochs here, 10 in ten", pytest.approx(72.0))
+        ("here 16 epochs, 10 in ten", pytest.approx(72.0))
     ]
     assert "## Order at other lengths" in (tmp_path / "out" / "quick_conclusions.md").read_text()

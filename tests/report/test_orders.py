@@ -89,7 +89,7 @@ def test_each_structure_has_an_order_of_its_own(measured, source) -> None:
     rows, _ = measured({cell: acc / 4 for cell, acc in cells.items()})
     found = published_orders(rows, [source(a=83.0, b=82.0, c=81.0, d=80.0, e=80.5)])
     assert [(o.within.split(",")[0], o.agreement.rows) for o in found] == [
-        ("all", 5),
+        ("all of 1/1 bits", 5),
         ("resnet20", 3),  # two of the other structure make no order
     ]
     assert found[1].within.startswith("resnet20, shortcut conv")
@@ -148,7 +148,7 @@ def test_two_lengths_of_a_table(measured) -> None:
     rows, swept = measured(FOUR, epochs=16)
     others, theirs = measured(short, epochs=10)
     (order,) = length_orders(rows, swept, [Other("ten", theirs, others)])
-    assert order.against == "16 epochs here, 10 in ten"
+    assert order.against == "here 16 epochs, 10 in ten"
     assert {row.options["quantizer"]: there for row, _, there in order.rows} == {
         key.removeprefix("quantizer="): pytest.approx(100 * acc) for key, acc in short.items()
     }
@@ -162,7 +162,7 @@ def test_lengths_swept_in_one_table_are_told_once(measured) -> None:
     less, _ = measured({c.replace("16", "10"): 1 - a for c, a in cells.items()}, epochs=10)
     both = [*rows, *less]
     (order,) = length_orders(both, swept, [Other("this table", swept, both)])
-    assert (order.against, order.agreement.tau) == ("16 epochs here, 10 in this table", -1)
+    assert (order.against, order.agreement.tau) == ("here 16 epochs, 10 in this table", -1)
 
 
 def test_single_seeds_against_each_other(measured) -> None:
@@ -170,4 +170,4 @@ def test_single_seeds_against_each_other(measured) -> None:
     cells |= {f"{cell} seed=1": acc for cell, acc in zip(FOUR, (0.6, 0.8, 0.7, 0.9), strict=True)}
     rows, _ = measured(cells)
     (order,) = seed_orders(rows)
-    assert (order.against, order.agreement.tau) == ("seed 0 here, seed 1", pytest.approx(4 / 6))
+    assert (order.against, order.agreement.tau) == ("here seed 0, seed 1", pytest.approx(4 / 6))

@@ -8,7 +8,7 @@ from typing import Any
 
 from bnnbench.report.conclusions import Conclusions, Pair, as_json, names_of
 from bnnbench.report.markup import MISSING, grid, markdown
-from bnnbench.report.orders import Order, structure_text
+from bnnbench.report.orders import Order, bits_text, structure_text
 from bnnbench.report.rows import Row, option_keys
 from bnnbench.report.significance import LEAST_ROWS, LEVEL, least_t
 
@@ -69,8 +69,9 @@ def _markdown(what: Conclusions, names: dict[int, str], title: str) -> list[str]
         ("Order by single seeds", what.seeds, "What noise alone leaves of an order."),
     ):
         if orders:
-            lines += ["", f"## {heading}", "", _orders_grid(orders), "", f"- {note}", f"- {_TAU}"]
+            lines += ["", f"## {heading}", "", _orders_grid(orders), "", f"- {note}"]
             lines += [f"- {line}" for line in _members(orders, names)]
+    lines += ["", _TAU] if what.published or what.lengths or what.seeds else []
     return lines
 
 
@@ -142,9 +143,9 @@ def _orders_grid(orders: list[Order]) -> str:
 
 def _members(orders: list[Order], names: dict[int, str]) -> list[str]:
     """Both numbers of each row, of the orders that are no part of another."""
-    whole: dict[str, Order] = {}
+    whole: dict[tuple[str, str], Order] = {}
     for order in orders:
-        whole.setdefault(order.against, order)
+        whole.setdefault((order.against, bits_text(order.rows)), order)
     return [
         f"{markdown(order.against)}, here / there: "
         + "; ".join(f"{markdown(names[id(r)])} {h:.2f} / {t:.2f}" for r, h, t in order.rows)

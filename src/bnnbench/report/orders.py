@@ -108,7 +108,7 @@ def length_orders(
                 for group in groups([row for key, row in ours.items() if key in rest]):
                     mates = {id(row): rest[_identity(row, keys)] for row in group}
                     found += _orders(
-                        f"{epochs} epochs here, {length} in {other.name}",
+                        f"here {epochs} epochs, {length} in {other.name}",
                         [
                             (row, _mean(row), _mean(mates[id(row)]))
                             for row in group
@@ -127,7 +127,7 @@ def seed_orders(rows: Sequence[Row]) -> list[Order]:
             for two in seeds[place + 1 :]:
                 both = [(row, scores(row)) for row in group if {one, two} <= scores(row).keys()]
                 found += _orders(
-                    f"seed {one} here, seed {two}",
+                    f"here seed {one}, seed {two}",
                     [(row, known[one][0], known[two][0]) for row, known in both],
                     parts=False,
                 )
@@ -139,12 +139,18 @@ def _orders(against: str, pairs: list[tuple[Row, float, float]], parts: bool = T
     built: dict[str, list[tuple[Row, float, float]]] = {}
     for pair in pairs:
         built.setdefault(structure_text(pair[0]), []).append(pair)
-    within = built if len(built) == 1 else {"all": pairs} | (built if parts else {})
+    within = built if len(built) == 1 else {bits_text(pairs): pairs} | (built if parts else {})
     return [
         Order(against, name, part, agreement([h for _, h, _ in part], [t for _, _, t in part]))
         for name, part in within.items()
         if len(part) >= SHOWN
     ]
+
+
+def bits_text(pairs: list[tuple[Row, float, float]]) -> str:
+    """What all rows of an order have in common: "all of 1/1 bits"."""
+    bits = (pairs[0][0].results[0].get("bits") or {}) if pairs else {}
+    return f"all of {bits.get('w', 32)}/{bits.get('a', 32)} bits"
 
 
 def structure_text(row: Row) -> str:
