@@ -94,7 +94,9 @@ def test_stored_under_another_name(folders, finish, write, make_manifest) -> Non
     assert [path.name for path in (results / "sweeps").iterdir()] == ["two-methods.json"]
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "../a", "a.b", "-a", "", "ä", "index", "a_runs"])
+@pytest.mark.parametrize(
+    "name", ["a b", "a/b", "../a", "a.b", "-a", "", "ä", "index", "a_runs", "a_conclusions"]
+)
 def test_a_name_that_is_none_is_refused(folders, finish, name) -> None:
     finish("quantizer=bnn", **CLEAN)
     with pytest.raises(ValueError, match="as="):

@@ -45,9 +45,11 @@ def main(cfg: DictConfig) -> None:
     failed: list[Path] = []
     try:
         promote_all(cfg, sweeps, runs, results)
-        for manifest in sorted(sweeps.glob("*/sweep.json")):
+        manifests = sorted(sweeps.glob("*/sweep.json"))
+        for manifest in manifests:
             where = [runs], manifest.parent, results / "published"
-            if rendered(failed, manifest, *where, names=cfg.figures, bench=bench_of(results)):
+            how = {"names": cfg.figures, "bench": bench_of(results), "beside": manifests}
+            if rendered(failed, manifest, *where, **how):
                 print(manifest.parent / "table.md")
         render_results(results, failed, cfg.figures)
     except Exception as error:
@@ -77,10 +79,11 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
 def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
     """Render every promoted sweep into results/tables and results/figures, with an index."""
     folder, index, bench = results / "tables", [], bench_of(results)
-    for manifest in sorted((results / "sweeps").glob("*.json")):
+    manifests = sorted((results / "sweeps").glob("*.json"))
+    for manifest in manifests:
         name = manifest.stem
         where = [results / "runs"], folder, results / "published", name, results / "figures" / name
-        how = {"formats": ("png",), "names": names, "bench": bench}
+        how = {"formats": ("png",), "names": names, "bench": bench, "beside": manifests}
         if table := rendered(failed, manifest, *where, **how):
             index.append(_listed(table, name))
             print(folder / f"{name}.md")

@@ -230,6 +230,11 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
         )
     if "delta" in header:
         legend.append("delta: last epoch minus published; recipes and epochs may differ")
+    if "gap to twin" in header:
+        legend.append(
+            "gap to twin: points below the fp32 row of the same shortcut, downsample, nonlinearity "
+            "and head norm (a ReLU where a row has none), of the same seeds"
+        )
     if any((row.published or {}).get("best_of_sweep") for row in rows):
         legend.append(
             f"{MARKS['swept']} as published, the best cell of a sweep, so selected on test data"

@@ -127,4 +127,9 @@ def _key(options: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def runs_name(stem: str) -> str:
     """Name of the file beside a table: `runs.csv`, or `<stem>_runs.csv` among other sweeps'."""
-    return "runs.csv" if stem == "table" else f"{stem}_runs.csv"
+    return f"{beside_name(stem, 'runs')}.csv"
+
+
+def beside_name(stem: str, what: str) -> str:
+    """Name, without its ending, of a file beside a table that stands in its folder alone or not."""
+    return what if stem == "table" else f"{stem}_{what}"

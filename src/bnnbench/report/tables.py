@@ -16,10 +16,12 @@ from bnnbench.report.matching import entry_dataset, published_options, with_publ
 from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.twins import Gap, gaps, reasons
 
 __all__ = ["Table", "comparison"]
 
 Column = tuple[str, Callable[[Row], str]]
+GAP = "gap to twin"
 
 _METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}
 _SAME_METRIC = {("top1", "acc"), ("map", "map")}
@@ -55,6 +57,10 @@ def comparison(
     different, shared = facts_of(rows, options)
     extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
     scores, costs = _score_columns(rows, manifest, published, hashes), _cost_columns(rows, bench)
+    below = gaps(rows, option_keys(manifest))
+    if any(gap.points for gap in below):
+        seeds = [name for name, _ in scores].index("seeds")
+        scores.insert(seeds, _gap_column(rows, below))
     columns = [*scores, *costs, *extra]
     columns = [_bits_column(rows), *_without_empty(columns, rows)]
     columns = [
@@ -65,7 +71,9 @@ def comparison(
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
     notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
-    return Table(_title(manifest), header, texts, notes)
+    if GAP in header:
+        notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
+    return Table(title_of(manifest), header, texts, notes)
 
 
 def spread(values: list[float]) -> str:
@@ -92,7 +100,8 @@ def scientific(value: float) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def _title(manifest: dict[str, Any]) -> str:
+def title_of(manifest: dict[str, Any]) -> str:
+    """A sweep's title: its own, its table's or its name; with the scale."""
     title = manifest.get("title") or (manifest.get("table") or {}).get("title") or manifest["name"]
     scale = manifest.get("scale")
     return f"{title} (scale={scale})" if scale else title
@@ -177,6 +186,11 @@ def _delta(row: Row, manifest: dict[str, Any], published: dict[str, Any]) -> str
     if name not in row.published["values"]:
         return MISSING
     return f"{mean(measured) - row.published['values'][name]:+.2f}"
+
+
+def _gap_column(rows: list[Row], below: list[Gap]) -> Column:
+    by_row = {id(row): gap for row, gap in zip(rows, below, strict=True)}
+    return GAP, lambda row: spread([*by_row[id(row)].points.values()])
 
 
 def _bits_column(rows: list[Row]) -> tuple[str, Callable[[Row], str]]:

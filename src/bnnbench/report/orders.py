@@ -1,0 +1,208 @@
+"""The orders that a table's rows can be put in, side by side: printed, at another length, by seed.
+
+Only rows of equal bits on one backbone and one data set stand in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any, NamedTuple
+
+from bnnbench.report.matching import entry_dataset, matches
+from bnnbench.report.published import distinct, is_plain, is_verified
+from bnnbench.report.rows import Row, lookup, plain
+from bnnbench.report.significance import Agreement, agreement
+from bnnbench.report.twins import scores, structure
+
+SHOWN = 3  # rows that make an order worth printing
+_PRINTED = {"acc": "top1", "map": "map"}  # a headline's metric as published files call it
+_LENGTH = {"seed", "trainer.max_epochs"}
+
+
+class Order(NamedTuple):
+    """Two orders of the same rows: what the other one is, which rows, both numbers of each."""
+
+    against: str
+    within: str
+    rows: list[tuple[Row, float, float]]
+    agreement: Agreement
+
+
+class Other(NamedTuple):
+    """Another sweep of the same table: its name, its swept keys and its rows."""
+
+    name: str
+    swept: list[str]
+    rows: list[Row]
+
+
+def groups(rows: Sequence[Row], length: bool = True) -> list[list[Row]]:
+    """Measured rows whose numbers may be compared: equal bits, bases, network, data and headline.
+
+    length: and equally many epochs.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if scores(row):
+            first = row.results[0]
+            keys = ("bits", "bases", "headline", *(("epochs",) if length else ()))
+            same = [first.get(key) for key in keys]
+            key = repr([row.choice("backbone"), row.choice("dataset"), *same])
+            found.setdefault(key, []).append(row)
+    return list(found.values())
+
+
+def published_orders(rows: Sequence[Row], sources: Sequence[dict[str, Any]]) -> list[Order]:
+    """Measured order against printed numbers, over all rows and within each structure.
+
+    Numbers of the rows' own backbone; where fewer than three rows have one, of each other backbone
+    that three have one of: the order of methods there, not the same networks. A method that several
+    rows belong to is its first row. Recalled numbers, those of several steps or of a teacher, and
+    rows trained so are left out.
+    """
+    found = []
+    for group in groups(rows):
+        first = {row.choice("quantizer"): row for row in reversed(group) if _one_step(row)}
+        named = [(row, printed(row, sources)) for row in group if row in first.values()]
+        backbones = dict.fromkeys(name for _, values in named for name in values)
+        own = str(group[0].choice("backbone"))
+        enough = [name for name in backbones if sum(name in v for _, v in named) >= SHOWN]
+        for name in [own] if own in enough else enough:
+            pairs = [(row, _mean(row), values[name]) for row, values in named if name in values]
+            found += _orders(f"published, {name}", pairs)
+    return found
+
+
+def printed(row: Row, sources: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What is published of a row's method on its data in its bits, by backbone.
+
+    Of several numbers of a backbone the first counts. A row's structure counts where a published
+    row names one.
+    """
+    metric = _PRINTED.get(str(row.results[0].get("headline")).removeprefix("test/"), "")
+    values: dict[str, float] = {}
+    for source in sources:
+        for entry in distinct(source["rows"]):
+            usable = is_plain(entry) and metric in entry["values"] and is_verified(entry, metric)
+            if usable and _is_of(row, entry, source):
+                values.setdefault(entry["backbone"], entry["values"][metric])
+    return values
+
+
+def length_orders(
+    rows: Sequence[Row], swept: Sequence[str], others: Sequence[Other]
+) -> list[Order]:
+    """The order here against that of the same rows trained for another number of epochs."""
+    found = []
+    for other in others:
+        keys = sorted({*swept, *other.swept} - _LENGTH)
+        theirs = {
+            epochs: _unique(part, keys) for epochs, part in _by_epochs(other.rows).items() if epochs
+        }
+        for epochs, part in _by_epochs(rows).items():
+            ours = _unique(part, keys)
+            for length, rest in theirs.items():
+                if length == epochs or (other.rows is rows and length > epochs):
+                    continue
+                for group in groups([row for key, row in ours.items() if key in rest]):
+                    mates = {id(row): rest[_identity(row, keys)] for row in group}
+                    found += _orders(
+                        f"here {epochs} epochs, {length} in {other.name}",
+                        [
+                            (row, _mean(row), _mean(mates[id(row)]))
+                            for row in group
+                            if len(groups([row, mates[id(row)]], length=False)) == 1
+                        ],
+                    )
+    return found
+
+
+def seed_orders(rows: Sequence[Row]) -> list[Order]:
+    """The order by one seed against that by each later one: how far noise alone changes it."""
+    found = []
+    for group in groups(rows):
+        seeds = sorted({seed for row in group for seed in scores(row)})
+        for place, one in enumerate(seeds):
+            for two in seeds[place + 1 :]:
+                both = [(row, scores(row)) for row in group if {one, two} <= scores(row).keys()]
+                found += _orders(
+                    f"here seed {one}, seed {two}",
+                    [(row, known[one][0], known[two][0]) for row, known in both],
+                    parts=False,
+                )
+    return found
+
+
+def _orders(against: str, pairs: list[tuple[Row, float, float]], parts: bool = True) -> list[Order]:
+    """The order of all pairs, and with parts of each structure that three of them have."""
+    built: dict[str, list[tuple[Row, float, float]]] = {}
+    for pair in pairs:
+        built.setdefault(structure_text(pair[0]), []).append(pair)
+    within = built if len(built) == 1 else {bits_text(pairs): pairs} | (built if parts else {})
+    return [
+        Order(against, name, part, agreement([h for _, h, _ in part], [t for _, _, t in part]))
+        for name, part in within.items()
+        if len(part) >= SHOWN
+    ]
+
+
+def bits_text(pairs: list[tuple[Row, float, float]]) -> str:
+    """What all rows of an order have in common: "all of 1/1 bits"."""
+    bits = (pairs[0][0].results[0].get("bits") or {}) if pairs else {}
+    return f"all of {bits.get('w', 32)}/{bits.get('a', 32)} bits"
+
+
+def structure_text(row: Row) -> str:
+    """A structure in words, as the columns of a table have them."""
+    built = structure(row)
+    names = {"head_norm": "head norm"}
+    known = {key: value for key, value in built.items() if value is not None and key != "backbone"}
+    words = [f"{names.get(key, key)} {plain(value)}" for key, value in known.items()]
+    return ", ".join([str(built["backbone"]), *words])
+
+
+def _is_of(row: Row, entry: dict[str, Any], source: dict[str, Any]) -> bool:
+    run, bits = entry.get("run"), row.results[0].get("bits")
+    if run is None or entry_dataset(entry, source) != row.choice("dataset"):
+        return False
+    if bits and any(bits.get(side) != entry["bits"].get(side) for side in ("w", "a")):
+        return False
+    return all(_fits(row, key, wanted) for key, wanted in run.items())
+
+
+def _fits(row: Row, key: str, wanted: Any) -> bool:
+    """Backbone and recipe may differ; of a structure only what the row's network has too."""
+    if key in ("backbone", "recipe", "dataset"):
+        return True
+    value = row.setting(key)
+    return (key.startswith("backbone.") and value is None) or matches(wanted, value)
+
+
+def _one_step(row: Row) -> bool:
+    taught = row.choice("teacher") not in (None, "none")
+    return not taught and not row.settings.get("recipe.stages")
+
+
+def _mean(row: Row) -> float:
+    return mean(value for value, _ in scores(row).values())
+
+
+def _by_epochs(rows: Sequence[Row]) -> dict[Any, list[Row]]:
+    """Rows by the epochs of all their results; those of several lengths are left out."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        lengths = {lookup(result, "epochs") for result in row.results}
+        if len(lengths) == 1:
+            found.setdefault(lengths.pop(), []).append(row)
+    return found
+
+
+def _unique(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[str | None, ...], Row]:
+    """Rows by what the swept keys say of them, without those that they do not tell apart."""
+    names = [_identity(row, keys) for row in rows]
+    return {name: row for name, row in zip(names, rows, strict=True) if names.count(name) == 1}
+
+
+def _identity(row: Row, keys: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(row.text(key) for key in keys)

@@ -1,0 +1,120 @@
+"""Each row's full-precision twin in the same table, and how far the row stays below it.
+
+The twin is the fp32 row of the same backbone, data, recipe and structure. A network without any
+nonlinearity beside its signs would be linear without them: its twin has a ReLU in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bnnbench.report.rows import Result, Row, lookup, plain
+
+_GROUPS = ("backbone", "dataset", "recipe")
+_STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths")
+# Results that differ in one of these were not measured alike.
+_ALIKE = ("headline", "epochs", "train_images", "test_images", "data_stamp")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Points that a row stays below its twin, by seed; why, where there are none.
+
+    The row of the twin itself has neither.
+    """
+
+    points: dict[int, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+def gaps(rows: Sequence[Row], options: Sequence[str] = ()) -> list[Gap]:
+    """The gap of every row, in points of the headline (accuracy or mAP) of the last epoch.
+
+    options: the swept keys; of several possible twins the one counts that has the row's values.
+    """
+    twins = [row for row in rows if row.cells and _is_twin(row)]
+    return [_gap(row, twins, options) for row in rows]
+
+
+def scores(row: Row) -> dict[int, tuple[float, Result]]:
+    """Percent of the headline in the last epoch, and the result, by seed."""
+    found: dict[int, tuple[float, Result]] = {}
+    for result in row.results:
+        value = lookup(result, "metrics", "last", str(result.get("headline")))
+        if value is not None and result.get("seed") is not None:
+            found[int(result["seed"])] = 100 * float(value), result
+    return found
+
+
+def paired(first: Row, second: Row) -> dict[int, float]:
+    """First minus second in points, by the seeds that both finished on the same test.
+
+    The same test: headline, epochs, numbers of images and content of the data are equal, as far
+    as both results say.
+    """
+    ours, theirs = scores(first), scores(second)
+    return {
+        seed: ours[seed][0] - theirs[seed][0]
+        for seed in sorted(ours.keys() & theirs.keys())
+        if _alike(ours[seed][1], theirs[seed][1])
+    }
+
+
+def structure(row: Row) -> dict[str, Any]:
+    """The network that a row's method stands in: backbone and what it is built of."""
+    result = row.results[0] if row.results else {}
+    found = {"backbone": row.choice("backbone")}
+    for key in _STRUCTURE:
+        value = row.settings.get(f"backbone.{key}")
+        found[key] = lookup(result, "structure", key) if value is None else value
+    return found
+
+
+def reasons(rows: Sequence[Row], found: Sequence[Gap]) -> list[str]:
+    """Why rows have no gap, a line a reason that names their methods."""
+    named: dict[str, list[str]] = {}
+    for row, gap in zip(rows, found, strict=True):
+        if gap.reason:
+            named.setdefault(gap.reason, []).append(row.choice("quantizer") or "?")
+    return [f"{why}: {', '.join(dict.fromkeys(names))}" for why, names in named.items()]
+
+
+def _is_twin(row: Row) -> bool:
+    return row.choice("quantizer") == "fp32"
+
+
+def _gap(row: Row, twins: list[Row], options: Sequence[str]) -> Gap:
+    if _is_twin(row) or not row.cells:
+        return Gap()
+    own = [twin for twin in twins if _place(twin) == _place(row)]
+    for key in options:
+        alike = [twin for twin in own if twin.text(key) == row.text(key)]
+        own = alike if key != "quantizer" and alike else own
+    if not own:
+        return Gap(reason="no fp32 row of its structure")
+    if len(own) > 1:
+        return Gap(reason="several fp32 rows of its structure")
+    if not row.results:
+        return Gap(reason="not measured")
+    if not own[0].results:
+        return Gap(reason="its fp32 row is not measured")
+    if not scores(row).keys() & scores(own[0]).keys():
+        return Gap(reason="no seed in common with its fp32 row")
+    points = paired(own[0], row)
+    return Gap(points, "" if points else "other epochs or data than its fp32 row")
+
+
+def _place(row: Row) -> dict[str, str | None]:
+    """What a row and its twin share."""
+    built = structure(row)
+    if built["nonlinearity"] == "identity" and not _is_twin(row):
+        built["nonlinearity"] = "relu"
+    shared = {group: row.choice(group) for group in _GROUPS}
+    return shared | {key: plain(value) for key, value in built.items()}
+
+
+def _alike(first: Result, second: Result) -> bool:
+    pairs = [(first.get(key), second.get(key)) for key in _ALIKE]
+    return all(a == b for a, b in pairs if a is not None and b is not None)
