@@ -153,7 +153,7 @@ def name_points(panel: Any, points: Sequence[End]) -> None:
     centres = [panel.transData.transform((point.x, point.y)) for point in points]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in centres]
     for point, (x, y) in zip(points, centres, strict=True):
-        width = 0.58 * SMALL * len(point.name) / points_of_pixel
+        width = 0.64 * SMALL * len(point.name) / points_of_pixel
         height = 1.2 * SMALL / points_of_pixel
         for side, dx, dy in (("left", 7, 0), ("right", -7, 0), ("center", 0, 9), ("center", 0, -9)):
             left = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
