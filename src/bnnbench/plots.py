@@ -6,6 +6,7 @@ colour-blind tell apart; where there are more names than colours, names stand be
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -189,6 +190,7 @@ def save(
             _save_png(figure, path, photographs, dpi)
         else:
             date = "CreationDate" if suffix == "pdf" else "Date"
+            logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells each step of a PDF
             figure.savefig(path, format=suffix, metadata={date: None})
 
 

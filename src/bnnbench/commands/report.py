@@ -4,6 +4,7 @@ bnnbench report                          # logs/sweeps/*, results/sweeps/*
 bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ first
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
+bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure, for a paper
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
 figure are drawn of it: efficiency.
@@ -20,11 +21,12 @@ from omegaconf import DictConfig, ListConfig
 from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.paths import conf_dir
-from bnnbench.records.store import read_result_file
+from bnnbench.report.asked import EFFICIENCY, Places, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import promote
+from bnnbench.report.reading import all_results
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.sweep.cli import short_errors
@@ -43,6 +45,11 @@ def main(cfg: DictConfig) -> None:
     )
     failed: list[Path] = []
     try:
+        if cfg.figure is not None:
+            places = Places(results, sweeps, runs)
+            for file in draw_asked(as_list(cfg.figure), cfg.sweep, as_list(cfg.format), places):
+                print(file)
+            return
         promote_all(cfg, sweeps, runs, results)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
             where = [runs], manifest.parent, results / "published"
@@ -55,6 +62,11 @@ def main(cfg: DictConfig) -> None:
         raise SystemExit(f"error: {message(error)}") from None
     if failed:
         raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
+
+
+def as_list(value: str | Sequence[str]) -> list[str]:
+    """What may be one word or a list of them, as a list."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:
@@ -98,8 +110,7 @@ def render_bench(results: Path, bench: Bench) -> list[tuple[str, Table]]:
     for name, table in made:
         write_table(results / "tables" / name, table)
         print(results / "tables" / f"{name}.md")
-    found = (read_result_file(file) for file in sorted((results / "runs").glob("*.json")))
-    pareto(found, bench, results / "figures" / "efficiency")
+    pareto(all_results(results / "runs"), bench, results / "figures" / EFFICIENCY)
     return made
 
 
@@ -113,7 +124,18 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
         return None
 
 
+def with_table(argv: Sequence[str]) -> list[str]:
+    """`argv` with the key that `table=<name>` stands for: to Hydra a group of train.py is meant.
+
+    The name is quoted: it may be of any letters.
+    """
+    names = {word: word.removeprefix("table=") for word in argv[1:] if word.startswith("table=")}
+    quoted = {word: "'" + name.strip("'\"").replace("'", r"\'") + "'" for word, name in names.items()}
+    return [f"sweep={quoted[word]}" if word in quoted else word for word in argv]
+
+
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
+    sys.argv = with_table(sys.argv)
     with short_errors():
         main()
