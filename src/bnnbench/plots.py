@@ -82,25 +82,28 @@ def row_markers(names: Sequence[str]) -> dict[str, str]:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name on lines of at most ``width`` letters, broken between words where it can be."""
+    """A name on lines of ``width`` letters, a few more where a word is as long."""
+    width = max(width, min(width + 6, max(map(len, name.split()), default=0)))
     return "\n".join(line for part in name.splitlines() for line in textwrap.wrap(part, width))
 
 
 def name_lines(panel: Any, ends: Sequence[End], width: int = 16) -> None:
-    """Write names, at most ``width`` letters a line, beside where lines end, none over another.
+    """Write names, ``width`` letters a line, at the heights where lines end, none over another.
 
-    Call it when the panel has its limits and all else that takes room.
+    They stand to the right of the last end. Call it when the panel has its limits and all else that
+    takes room.
     """
     known = sorted(ends, key=lambda end: end.y)
+    right = max((end.x for end in known), default=0.0)
     texts = [
         panel.annotate(
             wrapped(end.name, width),
-            (end.x, end.y),
+            (right, end.y),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize=SMALL,
-            linespacing=1,
+            linespacing=1.15,
             color=end.colour,
             annotation_clip=False,
         )
@@ -108,8 +111,8 @@ def name_lines(panel: Any, ends: Sequence[End], width: int = 16) -> None:
     ]
     panel.figure.draw_without_rendering()  # so that the layout, and so each place, is known
     points = 72 / panel.figure.dpi
-    wanted = [points * panel.transData.transform((end.x, end.y))[1] for end in known]
-    heights = [1.2 * SMALL * (text.get_text().count("\n") + 1) for text in texts]
+    wanted = [points * panel.transData.transform((right, end.y))[1] for end in known]
+    heights = [1.25 * SMALL * (text.get_text().count("\n") + 1) for text in texts]
     room = panel.get_window_extent()
     inside = within(wanted, heights, points * room.y0, points * room.y1)
     for text, old, new in zip(texts, wanted, apart(inside, heights), strict=True):
