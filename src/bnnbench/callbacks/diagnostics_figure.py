@@ -59,7 +59,9 @@ def _lines(
         column = [row[name][layer] for row in epochs]
         if any(value is not None for value in column):
             points = [float("nan") if value is None else value for value in column]
-            panel.plot(numbers, points, style, color=colour, linewidth=0.9, marker=".", markersize=3)
+            panel.plot(
+                numbers, points, style, color=colour, linewidth=0.9, marker=".", markersize=3
+            )
 
 
 def _legend(panel: Any, layers: Sequence[str], colours: Sequence[Any]) -> None:

@@ -198,5 +198,6 @@ KINDS: dict[str, Kind] = {
     "figures": NAMES | NULL,
     "figure": TEXT | NAMES | NULL,
     "sweep": TEXT | NULL,
+    "wandb": TEXT | NULL,
     "format": TEXT | NAMES,
 }

@@ -5,6 +5,7 @@ bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ f
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
 bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure, for a paper
+bnnbench report wandb=my-team/bnnbench table=<sweep> # a W&B Report of a sweep of the logs
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
 figure are drawn of it: efficiency.
@@ -49,6 +50,11 @@ def main(cfg: DictConfig) -> None:
             places = Places(results, sweeps, runs)
             for file in draw_asked(as_list(cfg.figure), cfg.sweep, as_list(cfg.format), places):
                 print(file)
+        if cfg.wandb is not None:
+            from bnnbench.sweep.wandb_upload import make_reports  # with torch
+
+            make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
+        if cfg.figure is not None or cfg.wandb is not None:
             return
         promote_all(cfg, sweeps, runs, results)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
@@ -129,9 +135,12 @@ def with_table(argv: Sequence[str]) -> list[str]:
 
     The name is quoted: it may be of any letters.
     """
-    names = {word: word.removeprefix("table=") for word in argv[1:] if word.startswith("table=")}
-    quoted = {word: "'" + name.strip("'\"").replace("'", r"\'") + "'" for word, name in names.items()}
-    return [f"sweep={quoted[word]}" if word in quoted else word for word in argv]
+
+    def quoted(word: str) -> str:
+        name = word.removeprefix("table=").strip("'\"").replace("'", r"\'")
+        return f"sweep='{name}'"
+
+    return [quoted(word) if word.startswith("table=") else word for word in argv]
 
 
 def run() -> None:

@@ -201,7 +201,9 @@ def _legend(figure: Any, marks: dict[str, str]) -> None:
 
     handles = [Line2D([], [], color=_BEST, linewidth=0.8, label="best at its cost")]
     handles += [
-        Line2D([], [], linestyle="none", marker=mark, color="black", mfc="none", label=literal(name))
+        Line2D(
+            [], [], linestyle="none", marker=mark, color="black", mfc="none", label=literal(name)
+        )
         for name, mark in marks.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)

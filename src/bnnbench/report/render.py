@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnnbench.records.names import check_name
 from bnnbench.report.dots import classes, scores
@@ -14,7 +14,7 @@ from bnnbench.report.figures import curves
 from bnnbench.report.pareto import pareto_of_sweep
 from bnnbench.report.published import load_published
 from bnnbench.report.ranks import ranks
-from bnnbench.report.reading import code_hashes, collect, read_json
+from bnnbench.report.reading import Found, code_hashes, collect, read_json
 from bnnbench.report.rows import Result
 from bnnbench.report.runs import runs_csv, runs_name
 from bnnbench.report.tables import Table, comparison
@@ -30,6 +30,16 @@ FIGURES: dict[str, Callable[..., bool]] = {
     "layers": layers,
     "binarized": binarized,
 }
+
+
+class Compared(NamedTuple):
+    """A sweep's table, the published numbers in it, and the hash of the code behind each result."""
+
+    table: Table
+    quoted: dict[str, Any] | None
+    hashes: dict[str, str]
+
+
 Drawing = Callable[[dict[str, Any], dict[str, Result], Path, Sequence[str]], bool]
 
 
@@ -64,13 +74,7 @@ def render(
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
-    quoted, gone = quoted_by(manifest, manifest_path, published_dir)
-    hashes = code_hashes(found.results)
-    table = comparison(
-        manifest, found.results, found.failures, quoted, hashes, found.damaged, bench
-    )
-    if gone:
-        table.notes.append(gone)
+    table, quoted, hashes = table_of(manifest, manifest_path, found, published_dir, bench)
     write_table(out_dir / stem, table)
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
@@ -78,6 +82,23 @@ def render(
     asked = list(names or _usual(manifest, quoted))
     draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked, drawings)
     return table
+
+
+def table_of(
+    manifest: dict[str, Any],
+    manifest_path: Path,
+    found: Found,
+    published_dir: Path,
+    bench: Bench | None,
+) -> Compared:
+    """The table of a sweep that has been read. Raises as `quoted_by` does."""
+    quoted, gone = quoted_by(manifest, manifest_path, published_dir)
+    hashes = code_hashes(found.results)
+    parts = found.results, found.failures, quoted, hashes, found.damaged, bench
+    table = comparison(manifest, *parts)
+    if gone:
+        table.notes.append(gone)
+    return Compared(table, quoted, hashes)
 
 
 def quoted_by(
@@ -139,9 +160,7 @@ def draw(
 def check_figures(asked: Sequence[str], key: str = "figures") -> None:
     """Refuse names that no figure has, with a ValueError that lists those there are."""
     if unknown := sorted(set(asked) - FIGURES.keys()):
-        raise ValueError(
-            f"{key}: there is no {', '.join(unknown)}; choose of {', '.join(FIGURES)}"
-        )
+        raise ValueError(f"{key}: there is no {', '.join(unknown)}; choose of {', '.join(FIGURES)}")
 
 
 def figure_stem(figures: Path, name: str) -> Path:
