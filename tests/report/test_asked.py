@@ -26,7 +26,8 @@ def places(tmp_path: Path, make_written, make_result, write, hexed) -> Places:
         write(found.results / "runs" / f"{cell}.json", result)
     (found.results / "runs" / f"{cells[2]}.json").write_text("{")
     write(found.sweeps / "own" / "sweep.json", make_written(cells[0]))
-    result = make_result("bnn", fingerprint=hexed(cells[0])) | {"schema": 1}
+    config = {"trainer": {"max_epochs": 2}}
+    result = make_result("bnn", fingerprint=hexed(cells[0]), config=config) | {"schema": 1}
     for key in ("headline", "ended", "planned_epochs", "data_stamp"):
         del result[key]
     write(found.runs / cells[0] / "result.json", result)

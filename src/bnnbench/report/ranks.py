@@ -82,10 +82,12 @@ def ranked(found: Sequence[Scores], seed: int) -> list[float]:
 
 def by_seed(row: Row) -> Scores:
     """The headline of each finished seed."""
-    pairs = (
-        (r.get("seed"), lookup(r, "metrics", "last", r.get("headline") or "")) for r in row.results
-    )
-    return {int(seed): float(score) for seed, score in pairs if None not in (seed, score)}
+    found = {}
+    for result in row.results:
+        score = lookup(result, "metrics", "last", result.get("headline") or "")
+        if score is not None:
+            found[int(result["seed"])] = float(score)
+    return found
 
 
 def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

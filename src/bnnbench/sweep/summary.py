@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from bnnbench.report.efficiency import bench_of
 from bnnbench.report.reading import collect, read_json
 from bnnbench.report.render import drawings_of, quoted_by
+from bnnbench.report.rows import CHOICES
 from bnnbench.runs.loggers import as_tags, build_loggers
 from bnnbench.runs.mlflow import MlflowLog
 from bnnbench.runs.run_log import About, RunLog, survives
@@ -177,7 +178,9 @@ def links_of(runs: Columns, table: Table) -> Columns:
     """
     if LINK not in runs:
         return {}
-    shared = [name for name in table.header if name in runs]
+    shared = [n for n in table.header if n in runs and (n in CHOICES or "." in n)]
+    if not shared:
+        return {}
     places = [table.header.index(name) for name in shared]
     lines = [[str(v) for v in line] for line in zip(*(runs[n] for n in shared), strict=True)]
     addresses = dict(zip(map(tuple, reversed(lines)), reversed(runs[LINK]), strict=True))

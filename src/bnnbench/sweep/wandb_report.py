@@ -17,7 +17,7 @@ from bnnbench.runs.run_log import outcome_of, rows_of
 from bnnbench.runs.wandb import run_id
 
 if TYPE_CHECKING:
-    from wandb_workspaces.reports.v2 import Layout, PanelGrid, Report, Runset
+    from wandb_workspaces.reports.v2.interface import Layout, PanelGrid, Report, Runset
 
 LONGEST_TITLE = 128  # letters that wandb takes
 METRICS = {"acc": "accuracy", "map": "mAP"}
@@ -116,7 +116,7 @@ def question(subject: Subject) -> str:
 
 def build(subject: Subject, project: str, entity: str = "") -> Report:
     """The report, for a project of an entity that may be left open until it is saved."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     title = one_line(subject.table.title)[:LONGEST_TITLE] or "A sweep"
     blocks: list[Any] = [wr.P(question(subject)), wr.TableOfContents()]
@@ -129,7 +129,7 @@ def build(subject: Subject, project: str, entity: str = "") -> Report:
 
 def _sections(subject: Subject) -> Iterator[tuple[str, list[Any]]]:
     """Headings and what stands below them; what is None is left out."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     table = subject.table
     plain = Table(table.title, table.header, table.rows).markdown().partition("\n\n")[2]
@@ -150,7 +150,7 @@ def _sections(subject: Subject) -> Iterator[tuple[str, list[Any]]]:
 
 def runs_of(subject: Subject, name: str = "runs", grouped: bool = True) -> Runset:
     """The sweep's runs, grouped by quantizer, the best first, with filters that can be edited."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     ids = ", ".join(f"'{run_id(run)}'" for run in subject.results)
     scores = [f"last/{headline}" for headline in subject.headlines]
@@ -166,7 +166,7 @@ def runs_of(subject: Subject, name: str = "runs", grouped: bool = True) -> Runse
 
 
 def _grid(subject: Subject, panels: Sequence[Any], grouped: bool = True) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     if not panels or not subject.results:
         return None
@@ -175,14 +175,14 @@ def _grid(subject: Subject, panels: Sequence[Any], grouped: bool = True) -> Pane
 
 def _size(wide: int = WIDE, high: int = HIGH) -> Layout:
     """A layout for one panel: the library moves it to a place of its own."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     return wr.Layout(w=wide, h=high)
 
 
 def _of_summary(subject: Subject, panels: Sequence[Any]) -> PanelGrid | None:
     """A grid over the summary run alone."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     if not panels:
         return None
@@ -193,7 +193,7 @@ def _of_summary(subject: Subject, panels: Sequence[Any]) -> PanelGrid | None:
 
 def _tables(subject: Subject) -> PanelGrid | None:
     """The comparison and its runs, whose columns sort and filter."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     names = subject.logged.tables
     return _of_summary(
@@ -202,7 +202,7 @@ def _tables(subject: Subject) -> PanelGrid | None:
 
 
 def _images(subject: Subject, names: Sequence[str]) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     shown = [name for name in names if name in subject.logged.figures]
     panels = [wr.MediaBrowser(title=n, media_keys=[n], layout=_size(WIDE // 2)) for n in shown]
@@ -210,7 +210,7 @@ def _images(subject: Subject, names: Sequence[str]) -> PanelGrid | None:
 
 
 def _curves(subject: Subject) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     names: dict[str, None] = {}
     for headline in subject.headlines:
@@ -225,7 +225,7 @@ def _curves(subject: Subject) -> PanelGrid | None:
 
 def _costs(subject: Subject) -> PanelGrid | None:
     """Accuracy against each cost that is known, for the eye to find what nothing cheaper beats."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     summary, panels = subject.logged.summary, []
     for score in (f"last/{headline}" for headline in subject.headlines):
@@ -238,7 +238,7 @@ def _costs(subject: Subject) -> PanelGrid | None:
 
 
 def _importance(subject: Subject) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     scores = [f"last/{headline}" for headline in subject.headlines]
     known = [s for s in scores if s in subject.logged.summary and subject.manifest["swept"]]
@@ -247,14 +247,14 @@ def _importance(subject: Subject) -> PanelGrid | None:
 
 
 def _histograms(subject: Subject) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     names = subject.logged.histograms
     return _grid(subject, [wr.MediaBrowser(title=n, media_keys=[n]) for n in names], grouped=False)
 
 
 def _detections(subject: Subject) -> PanelGrid | None:
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     names = subject.logged.pictures
     panels = [wr.MediaBrowser(title=n, media_keys=[n], layout=_size()) for n in names]
@@ -263,7 +263,7 @@ def _detections(subject: Subject) -> PanelGrid | None:
 
 def _published(subject: Subject) -> Any:
     """The chart of both numbers; a sentence where no number is quoted."""
-    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.reports.v2.interface as wr
 
     header = subject.table.header
     published = next((name for name in header if name.startswith("published ")), None)

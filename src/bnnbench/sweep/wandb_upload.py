@@ -18,7 +18,7 @@ from bnnbench.runs.wandb import why_offline
 from bnnbench.sweep.wandb_report import Subject, build, logged_of
 
 if TYPE_CHECKING:
-    from wandb_workspaces.reports.v2 import Report
+    from wandb_workspaces.reports.v2.interface import Report
 
 FILE = "wandb_report.json"  # in a sweep's folder
 PACKAGE = "wandb_workspaces"
