@@ -77,16 +77,16 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
     shape = (2, 1) if one else (len(facets), 2)
     axes = figure.subplots(*shape, squeeze=False, sharex=one)
     lines = [axes[:, 0]] if one else list(axes)
-    named: list[tuple[Any, list[End]]] = []
+    named: list[tuple[Any, list[End | None]]] = []
     for line, facet in zip(lines, facets, strict=True):
         line[0].set_title(literal(facet or ""), loc="left", fontweight="bold")
         shown = [row for row in rows if facet in (None, row.choice("backbone"))]
         ends = [_draw(line, row, row_name(row, keys, split), colours) for row in shown]
-        named += [(panel, [e[i] for e in ends if e[i]]) for i, panel in enumerate(line)]
+        named += [(panel, [e[i] for e in ends]) for i, panel in enumerate(line)]
     splits = " or ".join(sorted({_split(row) for row in rows}))
     figure.supxlabel(f"epoch (solid: {splits}, dashed: train)", fontsize=7)
     for panel, ends in named:
-        name_lines(panel, ends)
+        name_lines(panel, [end for end in ends if end is not None])
     return figure
 
 
