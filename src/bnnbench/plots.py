@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 COLUMN, PAGE = 3.3, 6.9  # widths of a paper's column and page, inches
 FORMATS = ("png", "svg", "pdf")
 SMALL = 6.0  # points: names within a panel
-GREY = "#9a9a9a"  # what is there for comparison alone
+GREY = "#767676"  # what is there for comparison alone
 DPI = 200  # of PNG files
 STYLE: Any = {
     "font.size": 7,
