@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import combinations
 from pathlib import Path
@@ -239,7 +240,11 @@ def test_a_published_column_has_its_chart() -> None:
     text = dumped(build(subject(tables=("comparison",)), "p"))
     assert '"x":"published %"' in text
     assert '"y":"accuracy % (last epoch)"' in text
-    assert "No published numbers" in dumped(build(subject(), "p"))
+    one = subject(tables=("comparison",))
+    table = Table("t", ["quantizer", "accuracy % (last epoch)"], [["xnor", "50"]], [])
+    told = dumped(build(replace(one, table=table), "p"))
+    assert "No published numbers" in told
+    assert "tableKey" not in told
 
 
 def test_words_of_others_are_shown_and_not_followed() -> None:
