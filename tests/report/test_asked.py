@@ -49,6 +49,7 @@ def test_a_damaged_result_is_named_and_the_others_are_drawn(
     again = draw_asked([name], "three", ("pdf",), places)
     assert [file.read_bytes() for file in again] == [files[0].read_bytes()]
     assert b"/Type /Font" in files[0].read_bytes()  # letters, not outlines
+    assert b"CreationDate" not in files[0].read_bytes()
 
 
 def test_a_figure_of_the_logs_lies_beside_its_table(places: Places) -> None:
