@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from bnnbench.report.asked import Places, draw_asked
+from bnnbench.report.asked import _NEEDS, Places, draw_asked
+from bnnbench.report.render import FIGURES
+from bnnbench.sweep.expand import TABLE_FIGURES
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,3 +109,7 @@ def test_the_command(places: Places, tmp_path: Path) -> None:
     refused = report("figure=curve", "table=3")
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: figure: there is no curve; choose of curves, ")
+
+
+def test_every_figure_can_be_asked_for_by_a_table_and_says_what_it_needs() -> None:
+    assert TABLE_FIGURES == set(FIGURES) == set(_NEEDS)
