@@ -21,12 +21,13 @@ from omegaconf import DictConfig, ListConfig
 
 from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
 from bnnbench.report.asked import EFFICIENCY, Places, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.pareto import pareto
-from bnnbench.report.promote import promote
+from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
@@ -87,6 +88,8 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
         copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
         results_of = sum(path.parent == results / "runs" for path in copied)
         print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
+        for line in continued(copied):
+            print(f"  {line}")
 
 
 def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
@@ -145,6 +148,9 @@ def with_table(argv: Sequence[str]) -> list[str]:
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(of_report())
+        return
     sys.argv = with_table(sys.argv)
     with short_errors():
         main()
