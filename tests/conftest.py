@@ -118,6 +118,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "runs/test_run.py::test_a_cut_run_with_dropout_and_bayesian_losses_continues_bit_for_bit": (),
     "sweep/test_summary.py::test_other_loggers_have_the_table_and_the_figures": ("tensorboard",),
+    "sweep/test_wandb_report.py::test_boxes_of_detectors_have_their_panels": (),
     "sweep/test_compose.py::test_every_cell_of_every_table": ("kernel_search-demo",),
     "sweep/test_compose.py::test_random_lines": (),
     "sweep/test_compose.py::test_whatever_is_typed": ("*two_step*", "*EMAWeightAveraging*"),

@@ -22,6 +22,7 @@ STAGES = {"start": 0.0, "middle": 0.5, "end": 1.0}
 RANGE = 2.0
 _WEIGHT, _MAP = (16, 64, 3, 3), (1, 64, 24, 24)
 _PANEL = (2.1, 1.6)  # width and height of one panel, inches
+_DPI = 110  # for the width of a page on a screen
 _POINTS = {"start": ("#fdae6b", 4.0), "middle": ("#4292c6", 2.6), "end": ("#08306b", 1.6)}
 
 
@@ -85,7 +86,7 @@ def draw_surrogates(spec: QuantizerSpec, stem: Path) -> None:
         for side, stages in curves.items():
             for kind in ("value", "gradient"):
                 _panel(next(axes), f"{side}: {kind}", kind, stages)
-        save(figure, stem, ("png",))
+        save(figure, stem, ("png",), dpi=_DPI)
 
 
 def _panel(axis: Any, title: str, kind: str, stages: dict[str, Curve]) -> None:

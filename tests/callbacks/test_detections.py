@@ -99,3 +99,13 @@ def test_precision_and_recall_span_the_panel(tmp_path: Path) -> None:
     cat = np.abs(pixels - np.array(row_colours(list(curves))["cat"])).max(2) < 0.06
     columns = np.where(cat.sum(0) > 0)[0]
     assert np.ptp(columns) > 0.5 * pixels.shape[1]
+
+
+def test_more_classes_than_colours_have_a_panel_each(tmp_path: Path) -> None:
+    recall = np.linspace(0, 1, 11)
+    heights = {}
+    for count in (3, 9):
+        curves = {f"class{i}": (1 - recall / 2, recall) for i in range(count)}
+        file = draw_precision_recall(curves, dict.fromkeys(curves, 0.5), tmp_path / str(count))
+        heights[count] = Image.open(file).size[1]
+    assert heights[9] > 1.3 * heights[3]

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnnbench.plots import STYLE, literal, row_colours, save
+from bnnbench.plots import COLUMN, DISTINCT, PAGE, STYLE, literal, row_colours, save
 
-_COLUMNS, _CELL = 4, 2.6  # images a line, and inches of each
-_TRUE: dict[str, Any] = {"linewidth": 2.6, "alpha": 0.45, "linestyle": "-"}
-_SCORE: dict[str, Any] = {"color": "white", "fontsize": 6, "va": "top", "clip_on": True}
+_COLUMNS, _CELL = 4, PAGE / 4  # images a line, and inches of each
+_CURVES = 3  # panels a line, where each class has one
+_TRUE: dict[str, Any] = {"linewidth": 2.0, "alpha": 0.45, "linestyle": "-"}
+_SCORE: dict[str, Any] = {"color": "white", "fontsize": 5, "va": "top", "clip_on": True}
 _TAG: dict[str, Any] = {"edgecolor": "none", "boxstyle": "square,pad=0.1", "alpha": 0.85}
-_FOUND: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"}
+_FOUND: dict[str, Any] = {"linewidth": 0.8, "linestyle": "--"}
 
 
 class Boxes(NamedTuple):
@@ -83,18 +84,35 @@ def _legend(figure: Any, colours: Mapping[str, Any]) -> None:
 def draw_precision_recall(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], ap: Mapping[str, float], stem: Path
 ) -> Path:
-    """Precision over recall of each class as ``<stem>.png``; the legend gives the AP in percent."""
+    """Precision over recall of each class as ``<stem>.png``, with its AP in percent.
+
+    A few classes share a panel, more of them than there are colours have one each.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     colours = row_colours(list(curves))
+    labels = {name: f"{literal(name)} {100 * ap[name]:.1f}" for name in curves}
+    limits: dict[str, Any] = {"xlim": (0, 1), "ylim": (0, 1.02)}
+    many = len(curves) > DISTINCT
+    lines = -(-len(curves) // _CURVES) if many else 1
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-        panel = figure.subplots()
-        for name, (precision, recall) in curves.items():
-            label = f"{literal(name)} {100 * ap[name]:.1f}"
-            panel.step(recall, precision, where="post", color=colours[name], label=label, lw=1.3)
-        panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        figure.legend(loc="outside right upper", title="AP %", fontsize=8)
+        size = (COLUMN, 0.9 * lines + 0.4 if many else 2.2)
+        figure = Figure(figsize=size, layout="constrained")
+        shape = (lines, _CURVES) if many else (1, 1)
+        panels = list(figure.subplots(*shape, sharex=True, sharey=True, squeeze=False).flat)
+        for number, (name, (precision, recall)) in enumerate(curves.items()):
+            panel = panels[number if many else 0]
+            colour = colours[next(iter(curves)) if many else name]
+            panel.step(recall, precision, where="post", color=colour, label=labels[name])
+            panel.set(**limits)
+            if many:
+                panel.set_title(labels[name], loc="left", pad=2)
+        for panel in panels[len(curves) :]:
+            panel.set_visible(False)
+        figure.supxlabel("recall (AP % beside the name)" if many else "recall", fontsize=7)
+        figure.supylabel("precision", fontsize=7)
+        if not many:
+            figure.legend(loc="outside right upper", title="AP %")
         save(figure, stem, ("png",))
     return stem.with_suffix(".png")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnnbench.plots import STYLE, literal, save
+from bnnbench.plots import PAGE, STYLE, literal, save
 
 # Title, solid and perhaps dashed value, and whether the axis is logarithmic.
 PANELS = (
@@ -32,18 +32,19 @@ def draw(layers: Sequence[str], epochs: Sequence[dict[str, Any]], stem: Path) ->
     scale = colormaps["viridis"]
     colours = [scale(0.95 * i / max(len(layers) - 1, 1)) for i in range(len(layers))]
     with rc_context(STYLE):
-        figure = Figure((13, 5.6), layout="constrained")
-        axes = list(figure.subplots(2, 4).flat)
+        figure = Figure((PAGE, 6.4), layout="constrained")
+        axes = list(figure.subplots(4, 2, sharex=True).flat)
         for number, (title, values, logarithmic) in enumerate(PANELS):
             for name, style in zip(NORMS.get(number, values), ("-", "--"), strict=False):
                 _lines(axes[number], name, style, colours, epochs)
-            axes[number].set_title(title, fontsize=8)
-            axes[number].set_xlabel("epoch")
+            axes[number].set_title(title)
+            axes[number].tick_params(labelbottom=True)
             axes[number].xaxis.get_major_locator().set_params(integer=True)
             if not logarithmic:
                 axes[number].set_ylim(-0.02, 1.02)
             elif axes[number].lines:
                 axes[number].set_yscale("log")
+        figure.supxlabel("epoch", fontsize=7)
         _legend(axes[-1], layers, colours)
         save(figure, stem, ("png",))
     return stem.with_name(f"{stem.name}.png")
@@ -58,7 +59,9 @@ def _lines(
         column = [row[name][layer] for row in epochs]
         if any(value is not None for value in column):
             points = [float("nan") if value is None else value for value in column]
-            panel.plot(numbers, points, style, color=colour, linewidth=1, marker=".", markersize=3)
+            panel.plot(
+                numbers, points, style, color=colour, linewidth=0.9, marker=".", markersize=3
+            )
 
 
 def _legend(panel: Any, layers: Sequence[str], colours: Sequence[Any]) -> None:
@@ -68,4 +71,4 @@ def _legend(panel: Any, layers: Sequence[str], colours: Sequence[Any]) -> None:
     shown = {round(i * (len(layers) - 1) / max(most - 1, 1)) for i in range(most)}
     for layer in sorted(shown):
         panel.plot([], [], color=colours[layer], label=literal(layers[layer]))
-    panel.legend(loc="center", fontsize=7)
+    panel.legend(loc="center", ncols=2)

@@ -196,4 +196,8 @@ KINDS: dict[str, Kind] = {
     "promote": TEXT | NAMES | NULL,
     "title": TEXT | NULL,
     "figures": NAMES | NULL,
+    "figure": TEXT | NAMES | NULL,
+    "sweep": TEXT | NULL,
+    "wandb": TEXT | NULL,
+    "format": TEXT | NAMES,
 }

@@ -38,7 +38,9 @@ bnnbench report                      renders all tables and figures of logs/swee
   promote=<sweep>                           copies a sweep of logs/sweeps into results/ first
   as=<name> title='<words>'                 under another name, with a title of its own
   allow_dirty=true, allow_partial=true      also what no commit, or no full run, stands behind
-  'figures=[curves,layers]'                 these of curves, kernels, layers and binarized
+  'figures=[curves,scores]'                 these figures, which docs/figures.md lists
+  figure=<name> table=<sweep> format=pdf    one figure alone: png, svg or pdf
+  wandb=<entity>/<project> table=<sweep>    a W&B Report of a sweep alone
   paths.log_dir=<folder>                    where the sweeps lie
 
 Where results/bench holds what bnnbench bench measured, tables show times as well."""

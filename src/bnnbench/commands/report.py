@@ -4,6 +4,8 @@ bnnbench report                          # logs/sweeps/*, results/sweeps/*
 bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ first
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
+bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure, for a paper
+bnnbench report wandb=my-team/bnnbench table=<sweep> # a W&B Report of a sweep of the logs
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
 figure are drawn of it: efficiency.
@@ -21,11 +23,12 @@ from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
-from bnnbench.records.store import read_result_file
+from bnnbench.report.asked import EFFICIENCY, Places, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import continued, promote
+from bnnbench.report.reading import all_results
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.sweep.cli import short_errors
@@ -44,6 +47,16 @@ def main(cfg: DictConfig) -> None:
     )
     failed: list[Path] = []
     try:
+        if cfg.figure is not None:
+            places = Places(results, sweeps, runs)
+            for file in draw_asked(as_list(cfg.figure), cfg.sweep, as_list(cfg.format), places):
+                print(file)
+        if cfg.wandb is not None:
+            from bnnbench.sweep.wandb_upload import make_reports  # with torch
+
+            make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
+        if cfg.figure is not None or cfg.wandb is not None:
+            return
         promote_all(cfg, sweeps, runs, results)
         manifests = sorted(sweeps.glob("*/sweep.json"))
         for manifest in manifests:
@@ -58,6 +71,11 @@ def main(cfg: DictConfig) -> None:
         raise SystemExit(f"error: {message(error)}") from None
     if failed:
         raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
+
+
+def as_list(value: str | Sequence[str]) -> list[str]:
+    """What may be one word or a list of them, as a list."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:
@@ -104,8 +122,7 @@ def render_bench(results: Path, bench: Bench) -> list[tuple[str, Table]]:
     for name, table in made:
         write_table(results / "tables" / name, table)
         print(results / "tables" / f"{name}.md")
-    found = (read_result_file(file) for file in sorted((results / "runs").glob("*.json")))
-    pareto(found, bench, results / "figures" / "efficiency")
+    pareto(all_results(results / "runs"), bench, results / "figures" / EFFICIENCY)
     return made
 
 
@@ -119,10 +136,24 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
         return None
 
 
+def with_table(argv: Sequence[str]) -> list[str]:
+    """`argv` with the key that `table=<name>` stands for: to Hydra a group of train.py is meant.
+
+    The name is quoted: it may be of any letters.
+    """
+
+    def quoted(word: str) -> str:
+        name = word.removeprefix("table=").strip("'\"").replace("'", r"\'")
+        return f"sweep='{name}'"
+
+    return [quoted(word) if word.startswith("table=") else word for word in argv]
+
+
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(of_report())
         return
+    sys.argv = with_table(sys.argv)
     with short_errors():
         main()

@@ -1,7 +1,7 @@
 """Accuracy and loss per epoch for the rows of a sweep.
 
-A few rows share two panels, accuracy and loss; many have a panel of accuracy each, where the others
-stand in grey: twenty lines on one another tell nothing.
+A few rows share two panels, accuracy and loss, with a name at each line's end; many have a panel
+of accuracy each, where the others stand in grey: twenty lines on one another tell nothing.
 """
 
 from __future__ import annotations
@@ -12,17 +12,29 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bnnbench.plots import STYLE, literal, row_colours, save
+from bnnbench.plots import (
+    COLUMN,
+    DISTINCT,
+    PAGE,
+    SMALL,
+    STYLE,
+    End,
+    literal,
+    name_lines,
+    row_colours,
+    save,
+    wrapped,
+)
 from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
 
-_PANEL = (4.4, 3.0)  # width and height of one panel, inches
-_LEGEND_LINES = 14  # that stand beside one line of panels
-_TOGETHER = 8  # rows that one panel holds
-_SMALL, _COLUMNS = (1.9, 1.6), 5  # width and height of a row's own panel, and panels a line
-_OTHERS: dict[str, Any] = {"color": "#d0d0d0", "linewidth": 0.7, "zorder": 1, "aa": False}
-_TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
-_TRAIN: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.7}
-_METRIC_LABELS = {"acc": "accuracy %", "map": "mAP %"}
+_PANEL = 1.5  # height of one panel, inches
+_SMALL, _COLUMNS = 0.95, 3  # height of a row's own panel, and panels a line of a paper's column
+_FITS = 12  # panels that a column holds; more take the page's width
+_TITLE = 20  # letters of a small panel's width
+_OTHERS: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.5, "zorder": 1, "aa": False}
+_TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2}
+_TRAIN: dict[str, Any] = {"linestyle": (0, (3, 1.5)), "linewidth": 0.7, "alpha": 0.75}
+METRICS = {"acc": "accuracy %", "map": "mAP %"}
 
 
 def curves(
@@ -33,40 +45,71 @@ def curves(
 ) -> bool:
     """Draw the mean over seeds of every row; returns whether there was anything to draw.
 
-    Writes `<stem>.<format>` for each of formats (png, svg).
-    Test curves are solid, training curves dashed; a row keeps its colour in all panels. A sweep of
-    a few rows over backbones gets a line of panels each. Rows without a history are left out.
+    Writes `<stem>.<format>` for each of formats. Test curves are solid, training curves dashed; a
+    row keeps its colour in all panels. A sweep of a few rows over backbones gets a line of panels
+    each. Rows without a history are left out.
     """
     rows = [row for row in group_cells(manifest, results, {}) if _has_history(row)]
     if not rows:
         return False
     from matplotlib import rc_context  # imported where it draws: it takes half a second
-    from matplotlib.figure import Figure
 
     keys = option_keys(manifest)
-    if len(rows) > _TOGETHER:
-        with rc_context(STYLE):
-            save(_multiples(rows, _short_names(rows, keys)), stem, formats)
-        return True
-    split = "backbone" in keys and len(keys) > 1
-    facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
-    colours = row_colours([row_name(row, keys, split) for row in rows])
     with rc_context(STYLE):
-        columns = math.ceil((len(colours) + 2) / (_LEGEND_LINES * len(facets)))
-        size = (2 * _PANEL[0] + 1.5 * columns + 0.5, _PANEL[1] * len(facets))
-        figure = Figure(size, layout="constrained")
-        axes = figure.subplots(len(facets), 2, squeeze=False)
-        for line, facet in zip(axes, facets, strict=True):
-            shown = [row for row in rows if facet in (None, row.choice("backbone"))]
-            line[0].set_title(facet or "", loc="left", fontweight="bold")
-            for row in shown:
-                _draw(line, row, colours[row_name(row, keys, split)])
-        _legend(figure, colours, sorted({_split(row) for row in rows}), columns)
+        if len(rows) > DISTINCT:
+            figure = _multiples(rows, short_names(rows, keys))
+        else:
+            figure = _together(rows, keys)
         save(figure, stem, formats)
     return True
 
 
-def _short_names(rows: list[Row], keys: list[str]) -> list[str]:
+def _together(rows: list[Row], keys: list[str]) -> Any:
+    """Accuracy above loss in a column; with several backbones, a line of both for each."""
+    from matplotlib.figure import Figure
+
+    split = "backbone" in keys and len(keys) > 1
+    facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
+    colours = row_colours([row_name(row, keys, split) for row in rows])
+    one = len(facets) == 1
+    width, height = (COLUMN, 2 * _PANEL) if one else (PAGE, _PANEL * len(facets))
+    figure = Figure((width, height + 0.3), layout="constrained")
+    shape = (2, 1) if one else (len(facets), 2)
+    axes = figure.subplots(*shape, squeeze=False, sharex=one)
+    lines = [axes[:, 0]] if one else list(axes)
+    named: list[tuple[Any, list[End | None]]] = []
+    for line, facet in zip(lines, facets, strict=True):
+        line[0].set_title(literal(facet or ""), loc="left", fontweight="bold")
+        shown = [row for row in rows if facet in (None, row.choice("backbone"))]
+        ends = [_draw(line, row, row_name(row, keys, split), colours) for row in shown]
+        named += [(panel, [e[i] for e in ends]) for i, panel in enumerate(line)]
+    splits = " or ".join(sorted({_split(row) for row in rows}))
+    figure.supxlabel(f"epoch (solid: {splits}, dashed: train)", fontsize=7)
+    for panel, ends in named:
+        name_lines(panel, [end for end in ends if end is not None])
+    return figure
+
+
+def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End | None]:
+    """Both panels of a row; returns where its test curves end, None where it has none."""
+    split, metric, colour = _split(row), _metric(row), colours[name]
+    ends: list[End | None] = []
+    for panel, word, factor in ((panels[0], metric, 100), (panels[1], "loss", 1)):
+        drawn = [
+            (_scaled(mean_curve(row.results, f"{part}/{word}"), factor), style)
+            for part, style in ((split, _TEST), ("train", _TRAIN))
+        ]
+        for (epochs, values), style in drawn:
+            marker = "o" if len(epochs) == 1 else None  # one epoch makes no line
+            panel.plot(epochs, values, color=colour, marker=marker, **style)
+        last = next(((e[-1], v[-1]) for (e, v), _ in drawn if e), None)
+        ends.append(last and End(*last, name, colour))
+        panel.set_ylabel(METRICS.get(word, word))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    return ends
+
+
+def short_names(rows: list[Row], keys: list[str]) -> list[str]:
     """Each row's first choice, with the others in which rows of that choice differ."""
     names = []
     for row in rows:
@@ -80,28 +123,37 @@ def _multiples(rows: list[Row], names: list[str]) -> Any:
     """A panel a row, in the order of the table, on one scale; its last value stands in it."""
     from matplotlib.figure import Figure
 
-    lines = math.ceil(len(rows) / _COLUMNS)
-    figure = Figure((_SMALL[0] * _COLUMNS, _SMALL[1] * lines + 0.4), layout="constrained")
-    panels = list(figure.subplots(lines, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat)
-    curves = [mean_curve(row.results, row.results[0].get("headline") or "test/acc") for row in rows]
-    scaled = [([e for e, _ in curve], [100 * v for _, v in curve]) for curve in curves]
+    wide = len(rows) > _FITS
+    columns = 2 * _COLUMNS if wide else _COLUMNS
+    lines = math.ceil(len(rows) / columns)
+    broken = max(wrapped(f"{name} 99.9", _TITLE).count("\n") for name in names)
+    size = (PAGE if wide else COLUMN, (_SMALL + 0.09 * broken) * lines + 0.35)
+    figure = Figure(size, layout="constrained")
+    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    tests = [mean_curve(row.results, row.results[0].get("headline") or "test/acc") for row in rows]
+    scaled = [_scaled(curve, 100) for curve in tests]
     for panel, row, name, own in zip(panels, rows, names, scaled, strict=False):
         for other in scaled:
             panel.plot(*other, **_OTHERS)
-        metric = _metric(row)
-        seen = mean_curve(row.results, f"train/{metric}")
-        panel.plot([e for e, _ in seen], [100 * v for _, v in seen], color="black", **_TRAIN)
-        panel.plot(*own, color="#0072b2", **_TEST)  # readable by the colour-blind
+        seen = _scaled(mean_curve(row.results, f"train/{_metric(row)}"), 100)
+        panel.plot(*seen, color="black", **_TRAIN)
+        panel.plot(*own, color=row_colours([name])[name], **_TEST)
         last = f"{own[1][-1]:.1f}" if own[1] else ""
-        panel.set_title(f"{name} {last}", fontsize=8, loc="left")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    for panel in panels[len(rows) :]:
-        panel.set_visible(False)
-    words = " or ".join(sorted({_METRIC_LABELS.get(_metric(row), _metric(row)) for row in rows}))
+        panel.set_title(wrapped(f"{name} {last}", _TITLE), fontsize=SMALL, loc="left", pad=2)
+        panel.xaxis.get_major_locator().set_params(integer=True, nbins=3)
+    for number, panel in enumerate(panels):
+        panel.set_visible(number < len(rows))
+        if len(rows) - columns <= number < len(rows):  # the last of its column
+            panel.tick_params(labelbottom=True)
+    words = " or ".join(sorted({METRICS.get(_metric(row), _metric(row)) for row in rows}))
     splits = " or ".join(sorted({_split(row) for row in rows}))
-    figure.supxlabel(f"epoch; solid {splits}, dashed train, grey the other rows", fontsize=8)
-    figure.supylabel(words, fontsize=8)
+    figure.supxlabel(f"epoch (solid: {splits}, dashed: train, grey: the other rows)", fontsize=7)
+    figure.supylabel(words, fontsize=7)
     return figure
+
+
+def _scaled(curve: list[tuple[int, float]], factor: float) -> tuple[list[int], list[float]]:
+    return [epoch for epoch, _ in curve], [factor * value for _, value in curve]
 
 
 def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
@@ -118,19 +170,6 @@ def mean_curve(results: list[Result], key: str) -> list[tuple[int, float]]:
 def _has_history(row: Row) -> bool:
     names = {name for result in row.results for name in result.get("history") or {}}
     return any(mean_curve(row.results, name) for name in names if "/" in name)
-
-
-def _draw(panels: Any, row: Row, colour: Any) -> None:
-    split, metric = _split(row), _metric(row)
-    for panel, name, factor in ((panels[0], metric, 100), (panels[1], "loss", 1)):
-        for part, style in ((split, _TEST), ("train", _TRAIN)):
-            curve = mean_curve(row.results, f"{part}/{name}")
-            epochs, values = [e for e, _ in curve], [factor * v for _, v in curve]
-            marker = "o" if len(curve) == 1 else None  # one epoch makes no line
-            panel.plot(epochs, values, color=colour, marker=marker, ms=4, **style)
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(_METRIC_LABELS.get(name, name))
-        panel.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _metric(row: Row) -> str:
@@ -154,12 +193,3 @@ def row_name(row: Row, keys: list[str], split: bool = False) -> str:
             name = f"{key.rpartition('.')[2]}=" if "." in key else ""
             words.append(f"{name}{row.text(key)}")
     return literal(" ".join(filter(None, words)))
-
-
-def _legend(figure: Any, colours: dict[str, Any], evaluated: list[str], columns: int) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-    styles = ((" or ".join(evaluated), _TEST), ("train", _TRAIN))
-    lines += [Line2D([], [], color="black", label=name, **style) for name, style in styles]
-    figure.legend(handles=lines, loc="outside right upper", ncols=columns)

@@ -11,6 +11,7 @@ from bnnbench.report.published import datasets, distinct, is_plain
 from bnnbench.report.rows import Row, by_backbone
 
 _WIDTHS, _LOSS_WEIGHTS = "backbone.widths", ("loss.lambda", "loss.theta")
+_SAME_METRIC = {("top1", "acc"), ("map", "map")}  # published and ours
 # Swept, these leave a network the one that was published: runs name widths, dropout regularises.
 _NO_STRUCTURE = {_WIDTHS, "backbone.dropout"}
 
@@ -45,6 +46,20 @@ def matches(wanted: Any, value: Any) -> bool:
     if isinstance(wanted, list) and not isinstance(value, list):
         return any(matches(one, value) for one in wanted)
     return wanted == value and isinstance(wanted, bool) == isinstance(value, bool)
+
+
+def is_comparable(row: Row, manifest: dict[str, Any], published: dict[str, Any]) -> bool:
+    """Whether what a row measured and what was published are one metric on one test set.
+
+    At scale=demo nothing is, whatever the data: it is far shorter than what was published.
+    """
+    if not row.results or manifest.get("scale") == "demo":
+        return False
+    split, _, metric = (row.results[0].get("headline") or "/").partition("/")
+    if split != "test" or (published["metric"]["name"], metric) not in _SAME_METRIC:
+        return False
+    theirs = entry_dataset(row.published, published) if row.published else None
+    return theirs is not None and row.choice("dataset") == theirs
 
 
 def published_options(options: list[str], published: dict[str, Any]) -> list[str]:

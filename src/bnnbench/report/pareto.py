@@ -1,4 +1,7 @@
-"""Accuracy against time and size: every committed result whose network was timed or exported."""
+"""Accuracy against what it costs: operations, bytes, milliseconds, and what nothing cheaper beats.
+
+Of a sweep's rows, or of every committed result whose network was timed.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,83 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from bnnbench.plots import STYLE, literal, row_colours, save
+from bnnbench.plots import COLUMN, GREY, MARKERS, STYLE, End, literal, name_points, save
 from bnnbench.report.efficiency import Bench, times_of
-from bnnbench.report.rows import Result, lookup
+from bnnbench.report.figures import METRICS, short_names
+from bnnbench.report.rows import Result, group_cells, lookup, option_keys
 
-_PANEL = (4.6, 3.4)  # width and height of one panel, inches
-_MARKERS = "osD^vPX*"
-_METRICS = {"acc": "accuracy %", "map": "mAP %"}
+_PANEL = 1.9  # height of one panel, inches
+_BEST = "#0072b2"
+COSTS = {
+    "ops": "operations (OPs)",
+    "bytes": "MB (packed)",
+    "ms": "ms an image (batch 1, one thread)",
+}
 
 
 class Point(NamedTuple):
-    """One setting: its results' mean score in percent, milliseconds and bytes."""
+    """One setting: its results' mean score in percent, milliseconds, bytes and operations."""
 
-    quantizer: str
+    name: str
     backbone: str
     score: float
     ms: float | None
-    bytes: float
+    bytes: float | None
+    ops: float | None = None
+
+
+class Panel(NamedTuple):
+    """What one panel shows."""
+
+    title: str
+    metric: str
+    cost: str
+    points: list[Point]
 
 
 def pareto(
     results: Iterable[Result], bench: Bench | None, stem: Path, formats: Sequence[str] = ("png",)
 ) -> bool:
-    """Draw a line of two panels a data set; returns whether there was anything to draw.
+    """Draw two panels a data set, times and bytes; returns whether there was anything to draw.
 
     Times are those of the bench file, sizes those of packed files where a run was exported and the
     counted ones otherwise. Only full runs count, and data sets with several points of which one
     was timed.
     """
-    sets = {name: points(found, bench) for name, found in by_data(results).items()}
-    sets = {n: found for n, found in sets.items() if len(found) > 1 and any(p.ms for p in found)}
-    if not sets:
-        return False
-    from matplotlib import rc_context  # imported where it draws: it takes half a second
-    from matplotlib.figure import Figure
+    panels = []
+    for (dataset, metric, epochs), group in by_data(results).items():
+        found = points(group, bench)
+        if len(found) > 1 and any(point.ms for point in found):
+            title = f"{dataset}, {epochs} epoch{'s' * (epochs != 1)}"
+            panels += [Panel(title, metric, cost, found) for cost in ("ms", "bytes")]
+    return _drawn(panels, stem, formats)
 
-    names = sorted({point.quantizer for found in sets.values() for point in found})
-    colours = row_colours(names)
-    with rc_context(STYLE):
-        size = (2 * _PANEL[0] + 1.8, _PANEL[1] * len(sets))
-        figure = Figure(size, layout="constrained")
-        axes = figure.subplots(len(sets), 2, squeeze=False, sharey="row")
-        for line, ((dataset, metric, epochs), found) in zip(axes, sets.items(), strict=True):
-            of = f"{dataset}, {epochs} epoch{'s' * (epochs != 1)}"
-            line[0].set_title(literal(of), loc="left", fontweight="bold")
-            _draw(line[0], [p for p in found if p.ms], "ms", colours, metric)
-            _draw(line[1], found, "bytes", colours, metric)
-        _legend(figure, colours, sets.values())
-        save(figure, stem, formats)
-    return True
+
+def pareto_of_sweep(
+    manifest: dict[str, Any],
+    results: dict[str, Result],
+    stem: Path,
+    formats: Sequence[str] = ("png",),
+    bench: Bench | None = None,
+) -> bool:
+    """Draw a panel a cost that is known of several rows; whether there was anything to draw.
+
+    Rows of different data, metrics or numbers of epochs stand in panels of their own.
+    """
+    rows = [row for row in group_cells(manifest, results, {}) if row.headline("last")]
+    names = short_names(rows, option_keys(manifest))
+    groups: dict[tuple[str, str, Any], list[Point]] = {}
+    for row, name in zip(rows, names, strict=True):
+        first = row.results[0]
+        key = str(row.choice("dataset")), str(first["headline"]), first.get("epochs")
+        point = _point(row.results, bench)._replace(name=name)
+        groups.setdefault(key, []).append(point)
+    panels = []
+    for (dataset, headline, epochs), found in groups.items():
+        split, metric = headline.split("/", 1)
+        title = f"{dataset}, {split}, {epochs} epoch{'s' * (epochs != 1)}"
+        panels += [Panel(title, metric, cost, found) for cost in COSTS]
+    return _drawn(panels, stem, formats)
 
 
 def by_data(results: Iterable[Result]) -> dict[tuple[str, str, int], list[Result]]:
@@ -84,13 +115,16 @@ def points(results: Iterable[Result], bench: Bench | None) -> list[Point]:
 def _point(group: list[Result], bench: Bench | None) -> Point:
     first, times = group[0], times_of(group[0], bench)
     sizes = (lookup(first, "export", "bytes"), lookup(first, "operations", "packed_bytes"))
-    choices = first["choices"]
+    choices, ops = first["choices"], lookup(first, "operations", "ops")
+    scores = [lookup(result, "metrics", "last", result["headline"]) for result in group]
+    size = next((size for size in sizes if size), None)
     return Point(
         choices["quantizer"],
         choices["backbone"],
-        mean(100 * result["metrics"]["last"][result["headline"]] for result in group),
+        mean(100 * score for score in scores if score is not None),
         None if times is None else times.ms,
-        float(next(size for size in sizes if size)),
+        None if size is None else float(size),
+        None if ops is None else float(ops),
     )
 
 
@@ -103,44 +137,73 @@ def front(found: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def _draw(panel: Any, found: Sequence[Point], cost: str, colours: Any, metric: str) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
+def _drawn(panels: Sequence[Panel], stem: Path, formats: Sequence[str]) -> bool:
+    """Write panels, one below the other; those without two points are left out."""
+    panels = [
+        panel._replace(points=known)
+        for panel in panels
+        if len(known := [p for p in panel.points if getattr(p, panel.cost)]) > 1
+    ]
+    if not panels:
+        return False
+    from matplotlib import rc_context  # imported where it draws: it takes half a second
+    from matplotlib.figure import Figure
 
-    markers = dict(zip(sorted({p.backbone for p in found}), _MARKERS, strict=False))
-    scale = 1.0 if cost == "ms" else 1e-6
-    pairs = [(scale * getattr(point, cost), point.score) for point in found]
+    backbones = sorted({point.backbone for panel in panels for point in panel.points})
+    marks = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(backbones)}
+    with rc_context(STYLE):
+        figure = Figure((COLUMN, _PANEL * len(panels) + 0.3), layout="constrained")
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        ends = [_draw(axis, panel, marks) for axis, panel in zip(axes, panels, strict=True)]
+        _legend(figure, marks if len(marks) > 1 else {})
+        for axis, found in zip(axes, ends, strict=True):
+            name_points(axis, found)
+        save(figure, stem, formats)
+    return True
+
+
+def _draw(axis: Any, panel: Panel, marks: dict[str, str]) -> list[End]:
+    """One panel; returns its points with their names, those of the front first."""
+    scale = 1e-6 if panel.cost == "bytes" else 1.0
+    pairs = [(scale * getattr(point, panel.cost), point.score) for point in panel.points]
     best = front(pairs)
-    panel.step(*zip(*best, strict=True), where="post", color="#b0b0b0", linewidth=1.0, zorder=1)
-    for point, pair in zip(found, pairs, strict=True):
-        panel.plot(
-            *pair,
-            marker=markers.get(point.backbone, "o"),
-            color=colours[point.quantizer],
-            markersize=6,
-            linestyle="none",
-            alpha=0.85,
-        )
-    panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    panel.xaxis.set_major_formatter("{x:g}")
-    panel.xaxis.set_minor_locator(NullLocator())
-    words = "ms an image (batch 1, one thread)" if cost == "ms" else "MB (packed)"
-    panel.set_xlabel(words)
-    if cost == "ms":  # the other panel shares the axis
-        panel.set_ylabel(_METRICS.get(metric, metric))
+    axis.step(*zip(*best, strict=True), where="post", color=_BEST, linewidth=0.8, alpha=0.5)
+    ends = []
+    for point, pair in zip(panel.points, pairs, strict=True):
+        colour = _BEST if pair in best else GREY
+        axis.plot(*pair, marks[point.backbone], color=colour, zorder=3 if pair in best else 2)
+        ends.append(End(*pair, literal(point.name), colour))
+    axis.set_title(literal(panel.title), loc="left")
+    axis.set_xlabel(COSTS[panel.cost])
+    axis.set_ylabel(METRICS.get(panel.metric, panel.metric))
+    axis.margins(x=0.12, y=0.12)
+    _logarithmic(axis, [cost for cost, _ in pairs])
+    return sorted(ends, key=lambda end: (end.colour != _BEST, -end.y))
 
 
-def _legend(figure: Any, colours: dict[str, Any], sets: Iterable[Sequence[Point]]) -> None:
+def _logarithmic(axis: Any, costs: Sequence[float]) -> None:
+    """A logarithmic axis where costs span more than a factor of three, with plain numbers."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if max(costs) <= 3 * min(costs):
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_locator(NullLocator())
+    if max(costs) < 1e4:
+        steps = (1, 2, 5) if max(costs) < 100 * min(costs) else (1,)
+        axis.xaxis.set_major_locator(LogLocator(subs=steps))
+        axis.xaxis.set_major_formatter("{x:g}")
+
+
+def _legend(figure: Any, marks: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    def line(label: str, **style: Any) -> Any:
-        return Line2D([], [], linestyle="none", label=literal(label), **style)
-
-    lines = [line(name, marker="o", color=colour) for name, colour in colours.items()]
-    backbones = sorted({point.backbone for found in sets for point in found})
-    marks = zip(backbones, _MARKERS, strict=False)
-    lines += [
-        line(name, marker=mark, color="black", markerfacecolor="none") for name, mark in marks
+    handles = [Line2D([], [], color=_BEST, linewidth=0.8, label="best at its cost")]
+    handles += [
+        Line2D(
+            [], [], linestyle="none", marker=mark, color="black", mfc="none", label=literal(name)
+        )
+        for name, mark in marks.items()
     ]
-    lines.append(Line2D([], [], color="#b0b0b0", label="best at its cost"))
-    figure.legend(handles=lines, loc="outside right upper", ncols=1 + (len(lines) > 16))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)

@@ -15,7 +15,9 @@ from bnnbench.report.reading import find_result, read_json
 from bnnbench.report.rows import Result, lookup
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_TAKEN = ("_kernels", "_layers", "_binarized", "_runs", "_conclusions")  # of files beside a sweep's
+# Ends of files beside a sweep's own.
+_TAKEN = ("_scores", "_ranks", "_classes", "_pareto", "_kernels", "_layers", "_binarized")
+_TAKEN += ("_runs", "_conclusions")
 
 
 def promote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -87,6 +88,17 @@ def find_result(cell: dict[str, Any], run_folders: list[Path]) -> tuple[Path, Re
     if complaint:
         raise complaint
     return None
+
+
+def all_results(folder: Path) -> list[Result]:
+    """Every result of a folder of `<run>.json`; a damaged one is named on stderr and left out."""
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            found.append(read_result_file(file))
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return found
 
 
 def code_hashes(results: dict[str, Result]) -> dict[str, str]:

@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnnbench.records.names import check_name
 from bnnbench.report.conclusions import conclude
 from bnnbench.report.conclusions_page import ENDING, summary, write
+from bnnbench.report.dots import classes, scores
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.figures import curves
 from bnnbench.report.orders import Other
+from bnnbench.report.pareto import pareto_of_sweep
 from bnnbench.report.published import load_published
+from bnnbench.report.ranks import ranks
 from bnnbench.report.reading import Found, code_hashes, collect, read_json
 from bnnbench.report.rows import Result, group_cells
 from bnnbench.report.runs import beside_name, runs_csv, runs_name
 from bnnbench.report.tables import Table, comparison, title_of
 from bnnbench.report.weights import binarized, kernels, layers
 
-FIGURES = {"curves": curves, "kernels": kernels, "layers": layers, "binarized": binarized}
+FIGURES: dict[str, Callable[..., bool]] = {
+    "curves": curves,
+    "scores": scores,
+    "ranks": ranks,
+    "classes": classes,
+    "pareto": pareto_of_sweep,
+    "kernels": kernels,
+    "layers": layers,
+    "binarized": binarized,
+}
+
+
+class Compared(NamedTuple):
+    """A sweep's table, the published numbers in it, and the hash of the code behind each result."""
+
+    table: Table
+    quoted: dict[str, Any] | None
+    hashes: dict[str, str]
+
+
+Drawing = Callable[[dict[str, Any], dict[str, Result], Path, Sequence[str]], bool]
 
 
 def render(
@@ -50,27 +73,17 @@ def render(
         published_dir: folder of the published numbers that a manifest's table may name.
         figures: the curves go to `<figures>.<format>`, the others to `<figures>_<name>.<format>`;
             to `<name>.<format>` in out_dir if None.
-        formats: those of the figures, png or svg.
-        names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for.
+        formats: those of the figures: png, svg or pdf.
+        names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for, and
+            scores, ranks and classes where there is more than one seed, a published number, or a
+            detector.
         bench: the bench file that times are looked up in; None for a table without.
         beside: manifests of other sweeps; those of the same table, trained for other lengths, are
             compared with this one.
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
-    published = (manifest.get("table") or {}).get("published")
-    if published is not None:
-        check_name(f"{manifest_path}, published", published)
-    emptied = published is not None and not published_dir.is_dir()
-    quoted = (
-        load_published(published_dir / f"{published}.yaml") if published and not emptied else None
-    )
-    hashes = code_hashes(found.results)
-    table = comparison(
-        manifest, found.results, found.failures, quoted, hashes, found.damaged, bench
-    )
-    if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
-        table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
+    table, quoted, hashes = table_of(manifest, manifest_path, found, published_dir, bench)
     others = [path for path in beside if path != manifest_path]
     table.notes += _concluded(
         manifest, found, _others(manifest, others, run_folders), published_dir, out_dir, stem
@@ -78,9 +91,56 @@ def render(
     write_table(out_dir / stem, table)
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
-    asked = list(names or manifest.get("figures") or ["curves"])
-    draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked)
+    drawings = drawings_of(quoted, bench)
+    asked = list(names or _usual(manifest, quoted))
+    draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked, drawings)
     return table
+
+
+def table_of(
+    manifest: dict[str, Any],
+    manifest_path: Path,
+    found: Found,
+    published_dir: Path,
+    bench: Bench | None,
+) -> Compared:
+    """The table of a sweep that has been read. Raises as `quoted_by` does."""
+    quoted, gone = quoted_by(manifest, manifest_path, published_dir)
+    hashes = code_hashes(found.results)
+    parts = found.results, found.failures, quoted, hashes, found.damaged, bench
+    table = comparison(manifest, *parts)
+    if gone:
+        table.notes.append(gone)
+    return Compared(table, quoted, hashes)
+
+
+def quoted_by(
+    manifest: dict[str, Any], manifest_path: Path, published_dir: Path
+) -> tuple[dict[str, Any] | None, str | None]:
+    """The published numbers of a sweep's table, and a note where somebody emptied their folder.
+
+    Raises FileNotFoundError for a name that no file of the folder has.
+    """
+    published = (manifest.get("table") or {}).get("published")
+    if published is None:
+        return None, None
+    check_name(f"{manifest_path}, published", published)
+    if not published_dir.is_dir():  # a mistyped name is an error, an emptied folder is not
+        return None, f"no published numbers: {published_dir.name}/{published}.yaml is gone"
+    return load_published(published_dir / f"{published}.yaml"), None
+
+
+def drawings_of(quoted: dict[str, Any] | None, bench: Bench | None) -> dict[str, Drawing]:
+    """The figures by name, with what some of them draw beside the results."""
+    more = {"scores": {"published": quoted}, "pareto": {"bench": bench}}
+    return {name: partial(figure, **more.get(name, {})) for name, figure in FIGURES.items()}
+
+
+def _usual(manifest: dict[str, Any], quoted: dict[str, Any] | None) -> list[str]:
+    names = list(manifest.get("figures") or ["curves"])
+    several = len({cell["overrides"].get("seed") for cell in manifest["cells"]}) > 1
+    more = [*(["scores"] if several or quoted else []), *(["ranks"] if several else []), "classes"]
+    return [*names, *(name for name in more if name not in names)]
 
 
 def _concluded(
@@ -156,21 +216,31 @@ def draw(
     stems: dict[str, Path],
     formats: Sequence[str],
     asked: Sequence[str],
+    drawings: Mapping[str, Drawing],
 ) -> None:
     """Draw the figures asked for that the results have data for; drop all others.
 
     Raises ValueError for a figure that does not exist.
     """
-    if unknown := sorted(set(asked) - FIGURES.keys()):
-        raise ValueError(f"figures: there is no {unknown}; choose of {sorted(FIGURES)}")
+    check_figures(asked)
     for name, stem in stems.items():
-        if name not in asked or not FIGURES[name](manifest, results, stem, formats):
+        if name not in asked or not drawings[name](manifest, results, stem, formats):
             for suffix in formats:
                 stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+
+
+def check_figures(asked: Sequence[str], key: str = "figures") -> None:
+    """Refuse names that no figure has, with a ValueError that lists those there are."""
+    if unknown := sorted(set(asked) - FIGURES.keys()):
+        raise ValueError(f"{key}: there is no {', '.join(unknown)}; choose of {', '.join(FIGURES)}")
+
+
+def figure_stem(figures: Path, name: str) -> Path:
+    """Where a figure of a promoted sweep goes: the curves to its own name."""
+    return figures if name == "curves" else figures.with_name(f"{figures.name}_{name}")
 
 
 def _figure_stems(figures: Path | None, out_dir: Path) -> dict[str, Path]:
     if figures is None:
         return {name: out_dir / name for name in FIGURES}
-    others = {name: figures.with_name(f"{figures.name}_{name}") for name in FIGURES}
-    return others | {"curves": figures}
+    return {name: figure_stem(figures, name) for name in FIGURES}

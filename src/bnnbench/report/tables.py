@@ -12,7 +12,7 @@ from typing import Any
 
 from bnnbench.report.efficiency import TIMES, Bench, times_of
 from bnnbench.report.markup import MISSING, Table
-from bnnbench.report.matching import entry_dataset, published_options, with_published
+from bnnbench.report.matching import is_comparable, published_options, with_published
 from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, option_keys
@@ -24,7 +24,6 @@ Column = tuple[str, Callable[[Row], str]]
 GAP = "gap to twin"
 
 _METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}
-_SAME_METRIC = {("top1", "acc"), ("map", "map")}
 
 
 def comparison(
@@ -177,15 +176,10 @@ def _published(row: Row, name: str) -> str:
 def _delta(row: Row, manifest: dict[str, Any], published: dict[str, Any]) -> str:
     """Last epoch minus published, where both are the same metric on the same test set."""
     name, measured = published["metric"]["name"], row.headline("last")
-    if not measured or not row.published or manifest.get("scale") == "demo":
+    quoted = (row.published or {}).get("values") or {}
+    if not measured or name not in quoted or not is_comparable(row, manifest, published):
         return MISSING
-    split, _, metric = (row.results[0].get("headline") or "/").partition("/")
-    comparable = split == "test" and (name, metric) in _SAME_METRIC
-    if not comparable or row.choice("dataset") != entry_dataset(row.published, published):
-        return MISSING
-    if name not in row.published["values"]:
-        return MISSING
-    return f"{mean(measured) - row.published['values'][name]:+.2f}"
+    return f"{mean(measured) - quoted[name]:+.2f}"
 
 
 def _gap_column(rows: list[Row], below: list[Gap]) -> Column:

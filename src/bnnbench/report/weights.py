@@ -7,19 +7,19 @@ precision, old results) are left out.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnnbench.plots import STYLE, row_colours, save
+from bnnbench.plots import COLUMN, SMALL, STYLE, End, name_lines, row_colours, save, wrapped
 from bnnbench.report.figures import row_name
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 MOST_ROWS = 8  # lines of panels in one figure
-_PANEL = (2.1, 1.6)  # width and height of one panel, inches
-_LAYER_PANEL = (3.3, 2.4)
-_FILL, _FIT = "#9db8d6", "#b03a2e"
+_PANEL = 0.85  # height of one histogram, inches
+_LAYER_PANEL = 1.4  # height of a layer's panel of curves
+_FILL, _FIT = "#56b4e9", "#d55e00"
+_LETTERS = 60  # of a row's name, a line
 _POINTS = 241  # that a fitted curve is drawn with
 Statistics = dict[str, Any]
 Drawn = list[tuple[str, Statistics]]  # label and statistics of each row
@@ -87,16 +87,13 @@ def binarized(
     from matplotlib.figure import Figure
 
     count = max(len(statistics["layers"]) for _, statistics in rows)
-    columns = min(count, 2)
-    lines = math.ceil(count / columns)
     with rc_context(STYLE):
-        words = sum(_wrapped(label, 28).count("\n") + 1 for label, _ in rows)  # the legend's
-        size = (columns * _LAYER_PANEL[0] + 2, max(lines * _LAYER_PANEL[1], 0.2 * words + 0.8))
-        figure = Figure(size, layout="constrained")
-        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for position, panel in enumerate(axes):
-            _draw_values(panel, rows, position)
-        _values_legend(figure, rows)
+        figure = Figure((COLUMN, count * _LAYER_PANEL + 0.3), layout="constrained")
+        axes = figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
+        ends = [_draw_values(panel, rows, position) for position, panel in enumerate(axes)]
+        figure.supxlabel("epoch (solid: binarized weight, dashed: latent weight)", fontsize=7)
+        for panel, found in zip(axes, ends, strict=True):
+            name_lines(panel, found)
         save(figure, stem, formats)
     return True
 
@@ -148,10 +145,6 @@ def _three(recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return recorded[:1] + recorded[2:] if len(recorded) > 3 else recorded
 
 
-def _wrapped(label: str, width: int) -> str:
-    return "\n".join(textwrap.fill(line, width) for line in label.splitlines())
-
-
 def _joined(values: Sequence[Any]) -> str:
     return "/".join(dict.fromkeys(str(value) for value in values))
 
@@ -173,27 +166,26 @@ def _histograms(
 
     shown = min(len(rows), MOST_ROWS)
     columns = max(len(line) for line in panels[:shown])
+    labels = [wrapped(label, _LETTERS) for label, _ in rows[:shown]]
+    heights = [_PANEL + 0.1 * label.count("\n") for label in labels]
     with rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False}):
-        size = (columns * _PANEL[0] + 0.5, shown * _PANEL[1] + 0.7)
-        figure = Figure(size, layout="constrained")
-        axes = figure.subplots(shown, columns, squeeze=False)
-        for line, (label, _), drawn, names in zip(axes, rows, panels, titles, strict=False):
-            _draw_line(line, label, drawn, names, fit)
-        figure.suptitle(heading, fontsize=10)
+        figure = Figure((COLUMN, sum(heights) + 0.5), layout="constrained")
+        parts = figure.subfigures(shown, 1, squeeze=False, height_ratios=heights)[:, 0]
+        for part, label, drawn, names in zip(parts, labels, panels, titles, strict=False):
+            part.suptitle(label, fontsize=SMALL, fontweight="bold", x=0.01, ha="left")
+            _draw_line(part.subplots(1, columns, squeeze=False)[0], drawn, names, fit)
+        figure.suptitle(heading)
         _fit_legend(figure, fit, left_out=len(rows) - shown)
         save(figure, stem, formats)
     return True
 
 
-def _draw_line(
-    axes: Any, label: str, drawn: list[dict[str, Any]], titles: list[str], fit: bool
-) -> None:
+def _draw_line(axes: Any, drawn: list[dict[str, Any]], titles: list[str], fit: bool) -> None:
     for panel in axes[len(drawn) :]:  # a shorter run has fewer moments
         panel.set_visible(False)
     for panel, snapshot, title in zip(axes, drawn, titles, strict=False):
         _draw_histogram(panel, snapshot, fit)
-        panel.set_title(title, fontsize=8)
-    axes[0].set_ylabel(_wrapped(label, 24), fontsize=7.5, fontweight="bold")
+        panel.set_title(title, fontsize=SMALL, pad=2)
 
 
 def _draw_histogram(panel: Any, snapshot: dict[str, Any], fit: bool) -> None:
@@ -206,64 +198,58 @@ def _draw_histogram(panel: Any, snapshot: dict[str, Any], fit: bool) -> None:
     if fit and spread > 0:
         points = [limit * (2 * i / (_POINTS - 1) - 1) for i in range(_POINTS)]
         values = [mixture(x, mean, spread) for x in points]
-        panel.plot(points, values, color=_FIT, linestyle="--", linewidth=1.1)
+        panel.plot(points, values, color=_FIT, linestyle=(0, (3, 1.5)), linewidth=0.8)
         top = min(max(top, *values), 1.5 * top)
     for mode in (-mean, mean):
-        panel.axvline(mode, color="#333333", linestyle=":", linewidth=0.9)
+        panel.axvline(mode, color="#333333", linestyle=":", linewidth=0.7)
     panel.set_xlim(-limit, limit)
     panel.set_ylim(0, 1.12 * top)
     panel.set_yticks([])
-    panel.tick_params(labelsize=7)
-    panel.xaxis.get_major_locator().set_params(nbins=4, symmetric=True)
+    panel.set_xticks([-_round(limit), 0, _round(limit)])
+    panel.tick_params(labelsize=5.5, pad=1.5)
+    panel.xaxis.set_major_formatter("{x:g}")
+
+
+def _round(limit: float) -> float:
+    """Three quarters of a limit, to one digit."""
+    return float(f"{0.75 * limit:.0e}")
 
 
 def _fit_legend(figure: Any, fit: bool, left_out: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    dotted = Line2D([], [], color="#333333", linestyle=":", linewidth=0.9)
-    dashed = Line2D([], [], color=_FIT, linestyle="--", linewidth=1.1)
+    dotted = Line2D([], [], color="#333333", linestyle=":", linewidth=0.7)
+    dashed = Line2D([], [], color=_FIT, linestyle=(0, (3, 1.5)), linewidth=0.8)
     handles = {"density": Patch(color=_FILL), "±mean |x|" if not fit else "modes ±μ": dotted}
     if fit:
         handles["½ N(μ, s) + ½ N(\N{MINUS SIGN}μ, s)"] = dashed
     if left_out:
         rows = "1 more row is" if left_out == 1 else f"{left_out} more rows are"
         handles[f"{rows} not drawn"] = Line2D([], [], linestyle="")
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8
-    )
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
 
 
-def _draw_values(panel: Any, rows: Drawn, position: int) -> None:
+def _draw_values(panel: Any, rows: Drawn, position: int) -> list[End]:
+    """A layer's curves; returns where those of the binarized weights end."""
     shown = [(label, s) for label, s in rows if position < len(s["layers"])]
-    panel.set_visible(bool(shown))
     colours = row_colours([label for label, _ in rows])
     positive: list[float] = []
+    ends = []
     for label, statistics in shown:
         layer, epochs = statistics["layers"][position], statistics["epochs"]
-        panel.plot(epochs, layer["binarized"], color=colours[label], linewidth=1.6)
-        panel.plot(epochs, layer["mean_abs"], color=colours[label], linewidth=1.0, linestyle="--")
-        positive += [value for value in layer["binarized"] + layer["mean_abs"] if value > 0]
+        solid, dashed = layer["binarized"], layer["mean_abs"]
+        panel.plot(epochs, solid, color=colours[label])
+        panel.plot(epochs, dashed, color=colours[label], linewidth=0.8, linestyle=(0, (3, 1.5)))
+        positive += [value for value in solid + dashed if value > 0]
+        if epochs:
+            ends.append(End(epochs[-1], solid[-1], label, colours[label]))
     numbers = _joined([s["layers"][position]["index"] for _, s in shown])
     panel.set_title(f"conv{numbers}", loc="left", fontweight="bold")
-    panel.set_xlabel("epoch")
     panel.set_ylabel("mean magnitude")
     panel.xaxis.get_major_locator().set_params(integer=True)
     if positive and max(positive) > 30 * min(positive):  # codes of 1 beside weights of 0.01
         panel.set_yscale("log")
     else:
         panel.set_ylim(bottom=0)
-
-
-def _values_legend(figure: Any, rows: Drawn) -> None:
-    from matplotlib.lines import Line2D
-
-    colours = row_colours([label for label, _ in rows])
-    lines = [
-        Line2D([], [], color=colour, label=_wrapped(label, 28)) for label, colour in colours.items()
-    ]
-    lines += [
-        Line2D([], [], color="black", linewidth=1.6, label="binarized weight"),
-        Line2D([], [], color="black", linewidth=1.0, linestyle="--", label="latent weight"),
-    ]
-    figure.legend(handles=lines, loc="outside right upper")
+    return ends

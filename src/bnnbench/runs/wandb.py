@@ -178,14 +178,31 @@ def choose_mode(folder: Path | str) -> None:
     host = _host(url)
     if not _has_key(host):
         os.environ["WANDB_MODE"] = "offline"
-    elif (reason := unreachable(f"{url}/graphql", ANSWER_S)) is not None:
+    elif (reason := _no_answer(url)) is not None:
         os.environ["WANDB_MODE"] = "offline"
         rank_zero_only(print)(
-            f"{host} cannot be reached ({reason}): logging offline; upload later with "
+            f"{reason}: logging offline; upload later with "
             f"`wandb sync {folder}/wandb/offline-run-*`"
         )
     else:
         os.environ["WANDB_MODE"] = "online"
+
+
+def why_offline() -> str | None:
+    """Why nothing can be given to wandb's server now; None where it can.
+
+    Raises:
+        ValueError: an address or a key that cannot be one.
+    """
+    url = _setting("base_url") or SERVER
+    if not _has_key(host := _host(url)):
+        return f"there is no key for {host}: `wandb login`, or WANDB_API_KEY"
+    return _no_answer(url)
+
+
+def _no_answer(url: str) -> str | None:
+    reason = unreachable(f"{url}/graphql", ANSWER_S)
+    return None if reason is None else f"{_host(url)} cannot be reached ({reason})"
 
 
 def unreachable(url: str, seconds: float) -> str | None:

@@ -15,7 +15,8 @@ Split = Callable[[Sequence[str]], list[dict[str, str]]]
 
 TABLE_KEYS = {"name", "title", "published", "notes", "columns", "figures", "common", "sweep"}
 TABLE_KEYS |= {"scales"}
-TABLE_FIGURES = {"curves", "kernels", "layers", "binarized"}  # drawn for a table that asks
+# Drawn for a table that asks, the names of bnnbench.report.render.FIGURES.
+TABLE_FIGURES = {"curves", "scores", "ranks", "classes", "pareto", "kernels", "layers", "binarized"}
 # Beside those of every table; published_* are what papers print of sizes and operations, the four
 # short ones what a classifier's probabilities are worth.
 TABLE_COLUMNS = {
