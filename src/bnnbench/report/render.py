@@ -48,25 +48,35 @@ def render(
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
-    published = (manifest.get("table") or {}).get("published")
-    if published is not None:
-        check_name(f"{manifest_path}, published", published)
-    emptied = published is not None and not published_dir.is_dir()
-    quoted = (
-        load_published(published_dir / f"{published}.yaml") if published and not emptied else None
-    )
+    quoted, note = quoted_of(manifest_path, manifest, published_dir)
     hashes = code_hashes(found.results)
     table = comparison(
         manifest, found.results, found.failures, quoted, hashes, found.damaged, bench
     )
-    if emptied:  # a mistyped name is an error, a results folder somebody emptied is not
-        table.notes.append(f"no published numbers: {published_dir.name}/{published}.yaml is gone")
+    if note:
+        table.notes.append(note)
     write_table(out_dir / stem, table)
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     asked = list(names or manifest.get("figures") or ["curves"])
     draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked)
     return table
+
+
+def quoted_of(
+    manifest_path: Path, manifest: dict[str, Any], published_dir: Path
+) -> tuple[dict[str, Any] | None, str | None]:
+    """The published numbers that a manifest's table names, and a note where they are gone.
+
+    A mistyped name is an error, a results folder that somebody emptied is not.
+    """
+    published = (manifest.get("table") or {}).get("published")
+    if published is None:
+        return None, None
+    check_name(f"{manifest_path}, published", published)
+    if not published_dir.is_dir():
+        return None, f"no published numbers: {published_dir.name}/{published}.yaml is gone"
+    return load_published(published_dir / f"{published}.yaml"), None
 
 
 def write_table(stem: Path, table: Table) -> None:
