@@ -4,6 +4,7 @@ bnnbench report                          # logs/sweeps/*, results/sweeps/*
 bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ first
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
+bnnbench report site=true                # write results and docs as pages, to build/site, instead
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
 figure are drawn of it: efficiency.
@@ -27,6 +28,7 @@ from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import promote
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
+from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
 
 resolvers.register()
@@ -34,7 +36,7 @@ resolvers.register()
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="report")
 def main(cfg: DictConfig) -> None:
-    """Promote what is asked for, then render all sweeps of the logs and of results/.
+    """Promote what is asked for, then render all sweeps of the logs and of results/, or the site.
 
     A sweep that cannot be rendered is named and costs the exit code, not the others.
     """
@@ -43,7 +45,11 @@ def main(cfg: DictConfig) -> None:
     )
     failed: list[Path] = []
     try:
+        if cfg.site:
+            check_packages()
         promote_all(cfg, sweeps, runs, results)
+        if cfg.site:
+            return build_site(Path(cfg.paths.root_dir), results, sweeps, runs)
         for manifest in sorted(sweeps.glob("*/sweep.json")):
             where = [runs], manifest.parent, results / "published"
             if rendered(failed, manifest, *where, names=cfg.figures, bench=bench_of(results)):
@@ -55,6 +61,17 @@ def main(cfg: DictConfig) -> None:
         raise SystemExit(f"error: {message(error)}") from None
     if failed:
         raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
+
+
+def build_site(root: Path, results: Path, sweeps: Path, runs: Path) -> None:
+    """Write the site; what could not be shown is named and costs the exit code, not the rest."""
+    out = root / "build" / "site"
+    problems = build(root, results, sweeps, runs, out)
+    for line in problems:
+        print(f"not shown: {line}", file=sys.stderr)
+    print(out / "index.html")
+    if problems:
+        raise SystemExit(f"error: {len(problems)} not shown, named above and on problems.html")
 
 
 def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bnnbench.report.markup import MISSING, right_aligned
 from bnnbench.report.notes import MARKS
 from bnnbench.report.rows import Row
-from bnnbench.report.tables import Table, scientific, significant
+from bnnbench.report.tables import METRIC_NAMES, Table, scientific, significant
 from bnnbench.site.entries import Entry, bits_of, budget_of, structure_of
 from bnnbench.site.grid import Cell, Column, Grid, Line, Mark, cell_of, mark
 
@@ -233,5 +233,6 @@ def _row_point(row: Row) -> str:
     told = [_order(found[0]) if found else "" for found in values]
     name = f"{row.choice('dataset')}, {_budget(row).partition(',')[0]}"
     metric = (row.results[0].get("headline") or "/").split("/")[1]
+    metric = METRIC_NAMES.get(metric, metric)
     score = sum(scores) / len(scores)
     return "|".join([name.replace("|", " "), metric, f"{score:.4g}", *told, ""])

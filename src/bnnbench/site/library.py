@@ -36,6 +36,7 @@ class Library:
     def __init__(self, root: Path, site: Site, to: Addresses) -> None:
         self.root, self._site, self._to = root.resolve(), site, to
         self._sources: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
         found = [*_OTHERS, *_LAST, *(f"docs/{p.name}" for p in sorted((root / "docs").glob("*.md")))]
         has_docs = (root / _INDEX).is_file()
         present = [path for path in found if has_docs and (root / path).is_file()]
@@ -94,12 +95,22 @@ class Library:
         if not file.is_relative_to(self.root) or not file.exists():
             return None
         if file.is_dir():
-            return self.pages.get(f"{path}/README.md")
+            return self.pages.get(f"{path}/README.md") or self._listed(path, file)
         if file.suffix in _PICTURES:
             return self._site.copy(file, path)
         if file.stat().st_size > _MOST_BYTES:
             return None
         return self._sources.setdefault(path, f"source/{path}.html")
+
+    def _listed(self, path: str, folder: Path) -> str:
+        """A page that lists a folder's files, and shows them."""
+        address = f"source/{path}/index.html"
+        if address not in self._folders.values():
+            self._folders[path] = address
+            names = [file.name for file in sorted(folder.iterdir()) if file.is_file()]
+            files = [(name, self.address(f"{path}/{name}")) for name in names]
+            self._site.page(address, "folder.html", path=path, files=files, active="docs")
+        return address
 
     def _generated(self, path: str) -> str | None:
         """The site's own page of a table, of a run, or of all of them."""

@@ -20,13 +20,14 @@
   }
 
   function panel(points, axis, width) {
-    const best = front(points);
+    const best = front(points), costs = points.map((p) => p.cost);
     const words = (p) => [`${p.method}, ${p.bits} bits: ${p.score} %`, axis.form(p.cost), p.group, p.structure]
       .filter(Boolean).join(" · ");
     const svg = Plot.plot({
       width, height: Math.min(320, Math.max(230, width * 0.62)), marginLeft: 44, marginRight: 18, marginBottom: 40,
       style: { background: "transparent", overflow: "visible", fontSize: "12px" },
-      x: { type: "log", label: axis.label, grid: true, nice: true, ticks: 4, tickFormat: (v) => (v >= 1e4 ? v.toExponential(0).replace("+", "") : `${v}`) },
+      inset: 14,
+      x: { type: "log", label: axis.label, grid: true, ticks: 5, domain: [0.9 * Math.min(...costs), 1.1 * Math.max(...costs)], tickFormat: (v) => (v >= 1e4 ? v.toExponential(0).replace("+", "") : `${v}`) },
       y: { label: `↑ ${points[0].metric} %`, grid: true, nice: true },
       marks: [
         Plot.line(best, { x: "cost", y: "score", curve: "step-after", stroke: "var(--muted)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
@@ -66,7 +67,7 @@
     for (const [set, points] of drawn.slice(0, MOST)) {
       const box = document.createElement("div");
       box.append(Object.assign(document.createElement("h3"), { textContent: set.split(" · ")[0] }));
-      box.append(panel(points, axis, Math.floor(room / columns) - (columns > 1 ? 24 : 0)));
+      box.append(panel(points, axis, columns > 1 ? Math.floor(room / 2) - 24 : Math.min(room, 760)));
       holder.append(box);
     }
     if (drawn.length > MOST || !drawn.length) {
@@ -89,6 +90,9 @@
     document.querySelectorAll(".curve").forEach((box) => {
       const chart = charts[Number(box.dataset.chart)];
       const points = chart.lines.flatMap((line) => line.points.map(([epoch, value]) => ({ epoch, value, line: line.name })));
+      const ends = chart.lines.map((line) => line.points[line.points.length - 1]);
+      const labels = chart.lines.map((line, at) => ({ line: line.name, epoch: ends[at][0], value: ends[at][1] }))
+        .sort((a, b) => b.value - a.value);
       const style = (name) => `var(--${name === "train" ? "few" : "one"})`;
       box.replaceChildren(Plot.plot({
         width: Math.max(260, box.clientWidth), height: 240, marginLeft: 48, marginRight: 40, marginBottom: 36,
@@ -98,7 +102,8 @@
         marks: [
           Plot.line(points, { x: "epoch", y: "value", z: "line", stroke: (p) => style(p.line), strokeWidth: 2 }),
           Plot.dot(points.length < 3 ? points : [], { x: "epoch", y: "value", fill: (p) => style(p.line), r: 3 }),
-          Plot.text(points, Plot.selectLast({ x: "epoch", y: "value", z: "line", text: "line", dx: 6, textAnchor: "start", fill: (p) => style(p.line) })),
+          ...labels.map((label, at) => Plot.text([label], { x: "epoch", y: "value", text: "line", dx: 6,
+            dy: labels.length > 1 ? (at ? 7 : -7) : 0, textAnchor: "start", fill: style(label.line) })),
           Plot.tip(points, Plot.pointer({ x: "epoch", y: "value", fill: "var(--paper)", stroke: "var(--line)",
             title: (p) => `${p.line}, epoch ${p.epoch}: ${p.value.toPrecision(4)}` })),
         ],

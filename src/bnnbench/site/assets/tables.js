@@ -27,7 +27,7 @@
         targets: at, visible: usual[at], className: head.classList.contains("number") ? "number" : "",
         orderSequence: head.classList.contains("number") ? ["desc", "asc", ""] : ["asc", "desc", ""],
       })),
-      language: { zeroRecords: "No row fits these filters.", emptyTable: "No row." },
+      language: { zeroRecords: "No row fits these filters: reset them to see all.", emptyTable: "No row." },
     };
     if (groups) {
       options.orderFixed = { pre: [[0, "asc"], [1, "asc"]] };
@@ -118,12 +118,19 @@
       filter();
     }
 
+    const toggle = tools.querySelector(".toggle");
+    toggle.addEventListener("click", () => {
+      toggle.setAttribute("aria-expanded", String(tools.classList.toggle("open")));
+    });
+
     tools.querySelector(".reset").addEventListener("click", () => {
-      history.replaceState(null, "", location.pathname.startsWith("/") ? "#" : "#");
+      history.replaceState(null, "", "#");
       restore();
     });
     table.on("order", () => { if (!restoring) save(); });
     table.on("draw", () => {
+      const used = Object.values(menus).filter(({ select }) => select.value).length;
+      toggle.textContent = used ? `Filters (${used})` : "Filters";
       const { recordsDisplay, recordsTotal } = table.page.info();
       tools.querySelector(".count").textContent = `${recordsDisplay} of ${recordsTotal} rows`;
       if (window.drawPareto) window.drawPareto(element.id, rowsShown());
