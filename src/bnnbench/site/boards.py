@@ -118,9 +118,7 @@ def point_of(entry: Entry) -> str:
     )
 
 
-def comparison_grid(
-    table: Table, rows: Iterable[Row], to: Addresses
-) -> Grid:
+def comparison_grid(table: Table, rows: Iterable[Row], to: Addresses) -> Grid:
     """A sweep's comparison table: the same cells, marks explained, runs and methods linked.
 
     Rows of other bits, budget or structure stand under a heading of their own.

@@ -90,7 +90,7 @@ def _quoted(folder: Path, found: Collection) -> dict[str, Published]:
         try:
             quoted[file.stem] = load_published(file)
         except ValueError as error:
-            found.problems.append(str(error))
+            found.problems.append("; ".join(str(error).splitlines()))
     return quoted
 
 

@@ -57,9 +57,9 @@ def measured(found: Collection, bench: Bench | None) -> list[Entry]:
     settings: dict[str, list[tuple[str, Result]]] = {}
     for key, result in found.runs.items():
         config = {k: v for k, v in result["config"].items() if k != "seed"}
-        # results that call themselves alike on other data, or that hold no config, are no seeds
-        same = json.dumps(config or key, sort_keys=True) + str(result.get("data_stamp"))
-        settings.setdefault(same, []).append((key, result))
+        # results on other data of one name, or without a config, are no seeds of one setting
+        same = [config or key, result["choices"], result.get("data_stamp")]
+        settings.setdefault(json.dumps(same, sort_keys=True), []).append((key, result))
     return [_measured(group, found, bench) for group in settings.values()]
 
 

@@ -37,7 +37,11 @@ class Library:
         self.root, self._site, self._to = root.resolve(), site, to
         self._sources: dict[str, str] = {}
         self._folders: dict[str, str] = {}
-        found = [*_OTHERS, *_LAST, *(f"docs/{p.name}" for p in sorted((root / "docs").glob("*.md")))]
+        found = [
+            *_OTHERS,
+            *_LAST,
+            *(f"docs/{p.name}" for p in sorted((root / "docs").glob("*.md"))),
+        ]
         has_docs = (root / _INDEX).is_file()
         present = [path for path in found if has_docs and (root / path).is_file()]
         self.pages = {path: _address(path) for path in present}

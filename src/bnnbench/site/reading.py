@@ -98,9 +98,13 @@ def _tell_doubles(found: Collection) -> None:
     for name, keys in files.items():
         if len(keys) > 1:
             where = ", ".join(f"{key}.json" for key in keys)
-            _add(found.problems, f"several results call themselves {name}: {where}; delete all but one")
+            _add(
+                found.problems,
+                f"several results call themselves {name}: {where}; delete all but one",
+            )
 
 
 def _add(problems: list[str], line: str) -> None:
+    line = "; ".join(line.splitlines())
     if line not in problems:
         problems.append(line)

@@ -166,9 +166,7 @@ def _config(result: Result) -> str:
     return highlighted(text, "yaml")
 
 
-def _alike(
-    place: int, members: list[Entry], to: Addresses
-) -> tuple[list[tuple[Entry, str]], int]:
+def _alike(place: int, members: list[Entry], to: Addresses) -> tuple[list[tuple[Entry, str]], int]:
     """The settings of one set nearest to a place in it with their pages, and how many more."""
     start = max(0, min(place - _MOST_ALIKE // 2, len(members) - _MOST_ALIKE))
     near = members[start : start + _MOST_ALIKE]

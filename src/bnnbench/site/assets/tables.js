@@ -129,6 +129,10 @@
     });
     table.on("order", () => { if (!restoring) save(); });
     table.on("draw", () => {
+      // DataTables says the direction of the first key, which is that of the headings here.
+      heads.forEach((head) => head.removeAttribute("aria-sort"));
+      const [key] = table.order().filter(([, way]) => way);
+      if (key) heads[key[0]].setAttribute("aria-sort", key[1] === "asc" ? "ascending" : "descending");
       const used = Object.values(menus).filter(({ select }) => select.value).length;
       toggle.textContent = used ? `Filters (${used})` : "Filters";
       const { recordsDisplay, recordsTotal } = table.page.info();
