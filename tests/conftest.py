@@ -63,6 +63,12 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runtime/test_build.py::test_each_path_can_be_forced": (),
     "runtime/test_build.py::test_processes_that_start_together": (),
     "runtime/test_build.py::test_without_openmp_it_is_compiled_for_one_thread": (),
+    "site/test_browser.py::test_addresses_typed_wrong_are_survived": (),
+    "site/test_browser.py::test_all_data_sets_survive_a_reload": (),
+    "site/test_browser.py::test_columns_are_hidden_and_shown": (),
+    "site/test_browser.py::test_light_and_dark": (),
+    "site/test_browser.py::test_no_page_is_wider_than_its_screen": ("390-index.html",),
+    "site/test_build.py::test_the_command": (),
     "test_wheel.py::test_the_installed_command_trains_in_an_empty_folder": (),
     "runs/test_every_logger.py::test_a_run_and_a_finished_one_reach_it_alike": (
         "wandb",

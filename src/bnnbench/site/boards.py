@@ -34,7 +34,7 @@ _COLUMNS = (
     Column("params M", "Parameters in millions", number=True, shown=False),
     Column("train s", "Seconds of training, on its device", number=True, shown=False),
     Column("seeds", "Finished runs", number=True),
-    Column("loss", "The loss; of published numbers what sets them apart"),
+    Column("loss, options", "The loss, and what sets rows of one method apart"),
     Column("kind", "Measured here, or printed by a paper", facet="kind"),
     Column("data set", facet="dataset", shown=False),
     Column("backbone", facet="backbone", shown=False),
@@ -75,7 +75,7 @@ def _line(entry: Entry, group: tuple[str, str], place: str, to: Addresses) -> Li
         _number(numbers.get("params"), lambda value: f"{value / 1e6:.3f}"),
         _number(numbers.get("train_s"), significant),
         _number(entry.seeds or None, str),
-        Cell(entry.loss),
+        Cell(", ".join(filter(None, [entry.loss, entry.apart]))),
         *(Cell(text) for text in (entry.kind, entry.dataset, entry.backbone, entry.bits)),
         *(Cell(text) for text in (entry.recipe, entry.budget, entry.metric, entry.device)),
     ]
@@ -127,9 +127,9 @@ def comparison_grid(table: Table, rows: Iterable[Row], to: Addresses) -> Grid:
     numbers = right_aligned([table.header, *table.rows])
     facets = _facets(rows)
     columns = [_column(title, number) for title, number in zip(table.header, numbers, strict=True)]
-    shown = {column.title for column in columns} | {"accuracy"}
-    extra = [facet for facet in facets if facet not in shown and f"W/A {facet}" not in shown]
-    columns += [Column(facet, facet=facet, shown=False) for facet in extra]
+    shown = {column.facet for column in columns}
+    extra = [facet for facet in facets if facet.replace(" ", "") not in shown]
+    columns += [Column(name, facet=name.replace(" ", ""), shown=False) for name in extra]
     lines = []
     for row, texts in zip(rows, table.rows, strict=True):
         cells = _cells(row, texts, table.header, numbers, to)
@@ -196,7 +196,9 @@ def _cells(
     return cells
 
 
-def _headings(row: Row, facets: dict[str, dict[int, str]]) -> tuple[tuple[str, str], ...]:
+def _headings(
+    row: Row, facets: dict[str, dict[int, str]]
+) -> tuple[tuple[str, str], tuple[str, str]]:
     """What a row may be ranked with, in words: the facets that differ, and the structure."""
     told = [facets[name][id(row)] for name in ("data set", "backbone") if name in facets]
     bits = bits_of(_known(row)) if row.results or row.published else ""

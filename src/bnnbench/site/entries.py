@@ -18,6 +18,7 @@ from bnnbench.site.grid import Mark, mark
 from bnnbench.site.reading import Collection, Published
 
 _UNTOLD = {"head_norm": False, "padding_value": 0, "first": "fp32", "last": "fp32"}
+_MOST_APART = 3  # options that are named
 _SAME_METRIC = {"top1": "accuracy", "map": "mAP"}
 
 
@@ -26,8 +27,9 @@ class Entry:
     """A setting with its seeds, or a published number.
 
     runs: name and seed of its results. score: the last epoch's mean in percent; text: with its
-    deviation. numbers: ops, bytes, ms, params, train_s, best. comparable: what entries must share to
-    be ranked with it: in words, the structure last. place: its rank and how many share that.
+    deviation. numbers: ops, bytes, ms, params, train_s, best. comparable: what entries must share
+    to be ranked with it: in words, the structure last. place: its rank and how many share that.
+    apart: how its config differs from others of its method there.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Entry:
     metric: str = ""
     seeds: int = 0
     device: str = ""
+    apart: str = ""
     file: str = ""
     runs: list[tuple[str, int]] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -60,7 +63,36 @@ def measured(found: Collection, bench: Bench | None) -> list[Entry]:
         # results on other data of one name, or without a config, are no seeds of one setting
         same = [config or key, result["choices"], result.get("data_stamp")]
         settings.setdefault(json.dumps(same, sort_keys=True), []).append((key, result))
-    return [_measured(group, found, bench) for group in settings.values()]
+    entries = [_measured(group, found, bench) for group in settings.values()]
+    _tell_apart(entries, [group[0][1] for group in settings.values()])
+    return entries
+
+
+def _tell_apart(entries: list[Entry], results: list[Result]) -> None:
+    """Say of entries of one method in one set how their configs differ."""
+    alike: dict[tuple[str, ...], list[tuple[Entry, Result]]] = {}
+    for entry, result in zip(entries, results, strict=True):
+        alike.setdefault((entry.method, entry.loss, *entry.comparable), []).append((entry, result))
+    for pairs in alike.values():
+        if len(pairs) == 1:
+            continue
+        configs = [dict(_flat(result["config"])) for _, result in pairs]
+        known = [key for key in configs[0] if all(key in config for config in configs)]
+        telling = [key for key in known if len({config[key] for config in configs}) > 1]
+        for (entry, _), config in zip(pairs, configs, strict=True):
+            # `loss.nu` stands in the term's `loss.terms.kernel.nu` as well
+            named = {(key.rpartition(".")[2], config[key]): key for key in reversed(telling)}
+            own = [f"{key}={config[key]}" for key in telling if key in named.values()]
+            entry.apart = ", ".join(own[:_MOST_APART])
+
+
+def _flat(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys of a config with their values as text; the seed and what is null left out."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        elif value is not None and key not in ("seed", "_target_"):
+            yield f"{path}{key}", plain(value)
 
 
 def _measured(group: list[tuple[str, Result]], found: Collection, bench: Bench | None) -> Entry:

@@ -21,13 +21,14 @@
 
   function panel(points, axis, width) {
     const best = front(points), costs = points.map((p) => p.cost);
+    const spare = Math.max(...costs) < 2 * Math.min(...costs) ? 1.6 : 1.1;
     const words = (p) => [`${p.method}, ${p.bits} bits: ${p.score} %`, axis.form(p.cost), p.group, p.structure]
       .filter(Boolean).join(" · ");
     const svg = Plot.plot({
       width, height: Math.min(320, Math.max(230, width * 0.62)), marginLeft: 44, marginRight: 18, marginBottom: 40,
       style: { background: "transparent", overflow: "visible", fontSize: "12px" },
       inset: 14,
-      x: { type: "log", label: axis.label, grid: true, ticks: 5, domain: [0.9 * Math.min(...costs), 1.1 * Math.max(...costs)], tickFormat: (v) => (v >= 1e4 ? v.toExponential(0).replace("+", "") : `${v}`) },
+      x: { type: "log", label: axis.label, grid: true, ticks: 5, domain: [Math.min(...costs) / spare, Math.max(...costs) * spare], tickFormat: (v) => (v >= 1e4 ? Number(v.toPrecision(3)).toExponential().replace("+", "") : `${Number(v.toPrecision(3))}`) },
       y: { label: `↑ ${points[0].metric} %`, grid: true, nice: true },
       marks: [
         Plot.line(best, { x: "cost", y: "score", curve: "step-after", stroke: "var(--muted)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
