@@ -67,8 +67,10 @@ def _write(root: Path, results: Path, sweeps_dir: Path, runs_dir: Path, site: Si
     bench = bench_of(results)
     quoted = _quoted(results / "published", found)
     entries = ranked([*measured(found, bench), *published(quoted)])
-    to = _addresses(found, entries, bench)
+    to = Addresses()
     library = Library(root, site, to)
+    methods = library.methods().keys() | {entry.method for entry in entries}
+    _name_pages(to, found, sorted(methods), bench)
     site.has_docs = bool(library.pages)
     for stem in quoted:
         if address := library.address(f"results/published/{stem}.yaml"):
@@ -94,10 +96,9 @@ def _quoted(folder: Path, found: Collection) -> dict[str, Published]:
     return quoted
 
 
-def _addresses(found: Collection, entries: list[Entry], bench: Bench | None) -> Addresses:
-    """A page for every run, table and method; names that cannot be files are given others."""
-    to = Addresses()
-    runs, sheets, methods = Names(), Names(), Names("index")
+def _name_pages(to: Addresses, found: Collection, methods: list[str], bench: Bench | None) -> None:
+    """Give every run, table and method a page; names that cannot be files are given others."""
+    runs, sheets, pages = Names(), Names(), Names("index")
     for key in found.runs:
         to.runs[key] = f"runs/{runs.take(key)}.html"
     for sweep in found.sweeps:
@@ -106,9 +107,8 @@ def _addresses(found: Collection, entries: list[Entry], bench: Bench | None) -> 
         to.tables[name] = f"tables/{sheets.take(name)}.html"
     for name, _ in bench_tables(bench):
         to.tables[name] = f"tables/{sheets.take(name)}.html"
-    for method in sorted({entry.method for entry in entries}):
-        to.methods[method] = f"methods/{methods.take(method)}.html"
-    return to
+    for method in methods:
+        to.methods[method] = f"methods/{pages.take(method)}.html"
 
 
 def _write_front(

@@ -239,7 +239,7 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
     for (kind, shared, _), members in sets.items():
         sizes[kind, shared] = sizes.get((kind, shared), 0) + len(members)
         members.sort(key=lambda e: (e.score is None, -(e.score or 0), e.method))
-        if kind == "measured" and len(members) > 1:
+        if kind == "measured":
             _place(members)
 
     def before(item: tuple[tuple[str, str, str], list[Entry]]) -> tuple[Any, ...]:
@@ -252,6 +252,6 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
 
 def _place(members: list[Entry]) -> None:
     scores = [entry.score for entry in members if entry.score is not None]
-    for entry in members:
+    for entry in members if len(scores) > 1 else []:
         if entry.score is not None:
-            entry.place = (scores.index(entry.score) + 1, len(members))
+            entry.place = (scores.index(entry.score) + 1, len(scores))

@@ -16,8 +16,8 @@ def write_methods(site: Site, entries: list[Entry], library: Library, to: Addres
         by_method.setdefault(entry.method, []).append(entry)
     chapters = library.methods()
     listed = []
-    for method in sorted(by_method):
-        own, address = by_method[method], to.methods[method]
+    for method, address in to.methods.items():
+        own = by_method.get(method, [])
         chapter = _chapter(chapters.get(method), address, library)
         grid = leaderboard("board", own, to)
         site.page(
@@ -46,4 +46,4 @@ def _counted(own: list[Entry]) -> str:
     settings = sum(entry.kind == "measured" for entry in own)
     printed = len(own) - settings
     parts = [f"{settings} measured" if settings else "", f"{printed} published" if printed else ""]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, parts)) or "not measured"
