@@ -52,6 +52,9 @@ def test_other_data_of_one_name_are_no_seeds(world) -> None:
         {"choices.teacher": "run"},
         {"choices.backbone": "resnet18"},
         {"choices.dataset": "cifar100"},
+        {"config.dataset.folder": "/mine/birds"},
+        {"config.backbone.widths": [32, 64, 128]},
+        {"data_stamp": f"sha256:{'1' * 64}"},
         {"headline": "test/loss_free", "metrics.last": {}, "metrics.best": {}},
     ],
     ids=str,
@@ -60,8 +63,10 @@ def test_what_is_not_comparable_has_no_common_rank(world, change: dict) -> None:
     if "headline" in change:  # held-out images instead of the test set
         last = {"val/acc": 0.95}
         change = {"headline": "val/acc", "metrics.last": last, "metrics.best": {}}
-    world.run("one", 0.8)
-    world.run("two", 0.7, **{"choices.quantizer": "xnor"})
+    same = {"data_stamp": f"sha256:{'0' * 64}"}
+    world.run("one", 0.8, **same)
+    world.run("two", 0.7, **same, **{"choices.quantizer": "xnor"})
+    change = same | change
     world.run("odd", 0.9, **({"choices.quantizer": "bnn"} | change))
     found = {entry.method: entry for entry in entries(world)}
     assert (found["adabin"].place, found["xnor"].place) == ((1, 2), (2, 2))

@@ -9,7 +9,8 @@ from bnnbench.report.markup import MISSING, right_aligned
 from bnnbench.report.notes import MARKS
 from bnnbench.report.rows import Row
 from bnnbench.report.tables import METRIC_NAMES, Table, scientific, significant
-from bnnbench.site.entries import Entry, bits_of, budget_of, structure_of
+from bnnbench.site.entries import Entry
+from bnnbench.site.facts import bits_of, budget_of, structure_of
 from bnnbench.site.grid import Cell, Column, Grid, Line, Mark, cell_of, mark
 
 

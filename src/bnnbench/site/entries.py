@@ -10,14 +10,14 @@ from typing import Any
 
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.matching import entry_dataset
-from bnnbench.report.notes import STRUCTURE, is_stale_result
+from bnnbench.report.notes import is_stale_result
 from bnnbench.report.published import distinct, is_verified
 from bnnbench.report.rows import Result, lookup, plain
-from bnnbench.report.tables import METRIC_NAMES, spread, width
+from bnnbench.report.tables import METRIC_NAMES, spread
+from bnnbench.site.facts import backbone_of, bits_of, budget_of, dataset_of, structure_of
 from bnnbench.site.grid import Mark, mark
 from bnnbench.site.reading import Collection, Published
 
-_UNTOLD = {"head_norm": False, "padding_value": 0, "first": "fp32", "last": "fp32"}
 _MOST_APART = 3  # options that are named
 _SAME_METRIC = {"top1": "accuracy", "map": "mAP"}
 
@@ -64,8 +64,24 @@ def measured(found: Collection, bench: Bench | None) -> list[Entry]:
         same = [config or key, result["choices"], result.get("data_stamp")]
         settings.setdefault(json.dumps(same, sort_keys=True), []).append((key, result))
     entries = [_measured(group, found, bench) for group in settings.values()]
+    _tell_data_apart(entries, [group[0][1] for group in settings.values()])
     _tell_apart(entries, [group[0][1] for group in settings.values()])
     return entries
+
+
+def _tell_data_apart(entries: list[Entry], results: list[Result]) -> None:
+    """Name data of one name by their stamp where they have more than one content."""
+    stamps: dict[str, set[str]] = {}
+    pairs = [
+        (entry, result.get("data_stamp")) for entry, result in zip(entries, results, strict=True)
+    ]
+    for entry, stamp in pairs:
+        stamps.setdefault(entry.dataset, set()).update([stamp] if stamp else [])
+    several = {name for name, found in stamps.items() if len(found) > 1}
+    for entry, stamp in pairs:
+        if entry.dataset in several:
+            entry.dataset += f" ({stamp[7:15] if stamp else 'of unknown content'})"
+            entry.comparable = (_shared(entry), entry.comparable[1])
 
 
 def _tell_apart(entries: list[Entry], results: list[Result]) -> None:
@@ -109,12 +125,12 @@ def _measured(group: list[tuple[str, Result]], found: Collection, bench: Bench |
         "train_s": _mean(lookup(result, "time", "train_s") for result in results),
         "best": _mean(_percents(results, "best")),
     }
-    split, _, metric = headline.partition("/")
+    metric = headline.partition("/")[2]
     entry = Entry(
         kind="measured",
         method=str(choices.get("quantizer")),
-        backbone=str(lookup(first, "config", "backbone", "model") or choices.get("backbone")),
-        dataset=str(choices.get("dataset")) + (", held-out images" if split == "val" else ""),
+        backbone=backbone_of(first),
+        dataset=dataset_of(first),
         bits=bits_of(first),
         budget=budget_of(first),
         score=mean(scores) if scores else None,
@@ -149,28 +165,6 @@ def _percents(results: Iterable[Result], kind: str) -> list[float]:
 def _mean(values: Iterable[Any]) -> float | None:
     known = [value for value in values if value is not None]
     return mean(known) if known else None
-
-
-def bits_of(entry: dict[str, Any]) -> str:
-    """W/A bits of a result or published row; gradients and errors as well where they have few."""
-    bits, bases = entry.get("bits") or {}, entry.get("bases") or {}
-    sides = ("w", "a", "g", "e") if {"g", "e"} & set(bits) else ("w", "a")
-    return width((bits.get(side, 32), bases.get(side) or 1) for side in sides) if bits else "?"
-
-
-def budget_of(result: Result) -> str:
-    """The length of a training in epochs, and what cut it."""
-    epochs, ended = result.get("epochs"), result.get("ended")
-    unit = "epoch" if epochs == 1 else "epochs"
-    return f"{epochs} {unit}, ended by {ended}" if ended else f"{epochs} {unit}"
-
-
-def structure_of(result: Result) -> str:
-    """What a network is built of besides the method; what is usual is not told."""
-    parts = result.get("structure") or {}
-    told = {key: value for key, value in parts.items() if _UNTOLD.get(key, key) != value}
-    words = (f"{STRUCTURE.get(key, key)} {plain(v)}" for key, v in told.items() if v is not None)
-    return ", ".join(words)
 
 
 def marks_of(group: list[tuple[str, Result]], found: Collection) -> list[Mark]:

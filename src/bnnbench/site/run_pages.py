@@ -10,7 +10,8 @@ import yaml
 from bnnbench.report.rows import Result, lookup, plain
 from bnnbench.report.tables import scientific, significant
 from bnnbench.site.boards import Addresses
-from bnnbench.site.entries import Entry, budget_of, marks_of, structure_of
+from bnnbench.site.entries import Entry, marks_of
+from bnnbench.site.facts import budget_of, structure_of
 from bnnbench.site.grid import Cell, Column, Grid, Line
 from bnnbench.site.markdown import highlighted
 from bnnbench.site.pages import Site
