@@ -282,7 +282,11 @@ def test_html_in_results_is_not_run(browser, world) -> None:
     words = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
     for key, method in (("odd", words), ("other", "xnor")):
         acc = 0.9 if key == "odd" else 0.5
-        world.run(key, acc, **{"choices.quantizer": method, "choices.loss": words, "device": words})
+        world.run(
+            key,
+            acc,
+            **{"choices.quantizer": method, "choices.loss": words, "choices.dataset": words},
+        )
     world.build()
     victim = Reader(browser, world.root / "build/site")
     for address in ("index.html", "runs.html", "runs/odd.html", "methods/index.html"):

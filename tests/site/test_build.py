@@ -222,16 +222,16 @@ def test_links_of_the_docs(world) -> None:
     docs.mkdir()
     (world.root / "src").mkdir()
     (world.root / "src/code.py").write_text("x = '<b>'\n")
-    (world.root / "secret").mkdir()
+    (world.root.parent / "outside.txt").write_text("not of the repository")
     (docs / "README.md").write_text("# Index\n\n## To begin\n\n[p](page.md#two-words)\n")
     (docs / "page.md").write_text(
         "# Page\n\n## Two words\n\n[t](../results/tables/stored.md) [r](../results/runs/good.json) "
-        "[c](../src/code.py) [x](nowhere.md) [up](../../../etc/passwd) [j](javascript:alert(1)) "
+        "[c](../src/code.py) [x](nowhere.md) [up](../../outside.txt) [j](javascript:alert(1)) "
         "[w](https://example.org/)\n\n<b>raw</b>\n"
     )
     problems = world.build()
     complaint(problems, "nowhere.md")
-    complaint(problems, "etc/passwd")
+    complaint(problems, "outside.txt")
     page = world.page("docs/page.html")
     article = page.links[page.links.index("../tables/stored.html") :]
     assert article[:4] == [

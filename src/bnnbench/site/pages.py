@@ -28,7 +28,7 @@ class Names:
     def take(self, text: str) -> str:
         """The text itself where it can name a file that no other has, in upper or lower case."""
         name = text
-        if not _PLAIN.fullmatch(text) or text.lower() in self._taken:
+        if not _PLAIN.fullmatch(text):
             words = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:80]
             name = f"{words}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
         start, number = name, 1
