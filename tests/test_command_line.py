@@ -89,6 +89,18 @@ def test_a_mistake_is_explained_before_anything_is_trained(
     assert not list(tmp_path.glob("runs/*/checkpoints/*.ckpt"))
 
 
+def test_an_evaluation_of_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.ckpt"
+    bad.write_text("no checkpoint")
+    for words, told in (
+        ([], "an evaluation needs a checkpoint: set ckpt_path=<file>"),
+        ([f"ckpt_path={bad}"], "cannot be read as a checkpoint"),
+    ):
+        done = train("train=false", *words, logs=tmp_path)
+        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+        assert not list(tmp_path.glob("runs/*"))
+
+
 def test_a_mistake_ends_a_run_also_where_tracebacks_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,3 +133,32 @@ def test_the_usual_keys_cost_no_import() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+class Placed:
+    def __init__(self, data_dir: str = "/here", *, folder: str, **rest: object) -> None: ...
+
+
+class Handing(Placed):
+    def __init__(self, size: int = 1, **rest: object) -> None:
+        super().__init__(**rest)  # pyright: ignore
+
+
+class Asking(Placed):
+    def __init__(self, data_dir: str) -> None:
+        super().__init__(data_dir, folder="")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        (Placed, "data_dir", True),
+        (Placed, "folder", False),
+        (Handing, "data_dir", True),
+        (Handing, "size", True),
+        (Asking, "data_dir", False),
+        (Asking, "nothing", False),
+    ],
+)
+def test_whether_a_class_says_a_default(kind: type, name: str, said: bool) -> None:
+    assert keys.has_default(f"{__name__}.{kind.__name__}", name) is said

@@ -78,7 +78,12 @@ def test_help_names_every_command(
     main(typed.split())
     told = capsys.readouterr().out
     assert told == f"{overview()}\n"
-    assert all(f"  {name} " in told for name in COMMANDS)
+    assert all(f"\n  bnnbench {name} " in told for name in COMMANDS)
+    lines = told.splitlines()
+    assert len(lines) <= 13
+    assert max(map(len, lines)) <= 100
+    methods = set(options("quantizer")) - {"fp32"}
+    assert f"train --help has a word on each of {len(methods)} methods" in told
     assert ran == []
 
 
@@ -87,12 +92,23 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bnnbench {__version__}\n"
 
 
-def test_the_help_of_evaluate_is_its_own(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("evaluate", "bnnbench evaluate ckpt_path=<file> "),
+        ("report", "bnnbench report "),
+        ("completion", 'eval "$(bnnbench completion bash)" '),
+    ],
+)
+def test_the_help_of_a_command_is_its_own(
+    command: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bnnbench"])
-    main(["evaluate", "--help"])
-    assert capsys.readouterr().out.startswith("bnnbench evaluate ckpt_path=<file> ")
+    main([command, "--help"])
+    assert capsys.readouterr().out.startswith(told)
 
 
 @pytest.mark.parametrize("group", GROUPS)

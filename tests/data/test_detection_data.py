@@ -525,7 +525,7 @@ def test_real_blood_cells_are_read_and_augmented(shared_data, dataset_option):
         "voc_folder", shared_data, folder="bccd/BCCD", classes=["Platelets", "RBC", "WBC"],
         bad_boxes="drop", image_size=120, workers=0, val_fraction=0.9,
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="left out 2 boxes"):
+    with pytest.warns(UserWarning, match="boxes without area left out: 2"):
         data.setup()
     assert (data.train_images, data.eval_images, data.test_images) == (29, 263, 72)
     images, targets = next(iter(data.train_dataloader()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -173,3 +174,29 @@ def test_listing_loads_no_torch() -> None:
         "import sys, bnnbench.data.listing, bnnbench.data.stamp; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_folder_that_has_not_changed_is_not_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    asked: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: asked.append(str(path)) or scan(path))
+    assert [listing.folders_in(tmp_path) for _ in range(3)] == [["a"]] * 3
+    assert len(asked) == 3  # it is younger than the tick of a clock
+    os.utime(tmp_path, ns=(0, 10**18))
+    assert [listing.folders_in(tmp_path) for _ in range(3)] == [["a"]] * 3
+    assert len(asked) == 4
+    (tmp_path / "b").mkdir()
+    assert listing.folders_in(tmp_path) == ["a", "b"]
+
+
+def test_whether_a_folder_holds_images_is_what_its_listing_says(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("._x.jpg", ".hidden.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert not listing.holds(tmp_path, (".jpg",))
+    (tmp_path / "x.JPG").touch()
+    assert listing.holds(tmp_path, (".jpg",))
+    assert listing.listed(tmp_path, (".jpg",)).images == ["x.JPG"]

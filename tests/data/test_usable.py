@@ -68,7 +68,7 @@ def test_all_bad_files_of_all_parts_are_told_at_once_ten_by_name(tree):
 
 def test_images_that_cannot_be_used_are_left_out_where_that_is_asked_for(tree):
     damage(tree)
-    with pytest.warns(UserWarning, match=r"left out 14 images that cannot be used, the first in "):
+    with pytest.warns(UserWarning, match=r"images that cannot be used left out: 14, the first in "):
         parts = voc.read_parts(tree, PARTS, NAMES, Rules(bad_images="drop"))
     kept = {part: [os.fsdecode(f)[-7:-4] for f in files] for part, (files, _) in parts.items()}
     assert kept == {"train": ["i11"], "test": ["i15"]}
@@ -79,7 +79,7 @@ def test_a_part_of_which_nothing_is_left_is_refused(tree):
     damage(tree)
     (tree / "Annotations" / "i15.xml").write_text("")
     with (
-        pytest.warns(UserWarning, match="left out 15 images"),
+        pytest.warns(UserWarning, match="images that cannot be used left out: 15"),
         pytest.raises(DatasetDamaged, match=r"test\.txt: no image of this split has an object"),
     ):
         voc.read_parts(tree, PARTS, NAMES, Rules(bad_images="drop"))
@@ -226,7 +226,7 @@ def test_bad_files_of_class_folders_are_told_or_dropped(folders, dataset_option)
         file.write_bytes(file.read_bytes()[:300])
     with pytest.raises(DatasetDamaged, match=r"2 files of .*train/a/1\.jpg.*val/b/0\.jpg.*drop$"):
         build()
-    with pytest.warns(UserWarning, match="left out 2 images that cannot be used"):
+    with pytest.warns(UserWarning, match="images that cannot be used left out: 2"):
         data = build(bad_images="drop")
     assert torch.equal(data.parts["train"][1], torch.tensor([0] * 5 + [1] * 6))
     assert {os.fsencode(file) for file in bad}.isdisjoint(

@@ -234,7 +234,7 @@ def test_each_split_needs_objects_and_images_of_its_own(tree):
 
 def test_boxes_without_area_are_left_out_where_that_is_asked_for(tree):
     edit(tree, "b", ("<xmax>20<", "<xmax>11<"))
-    with pytest.warns(UserWarning, match=r"left out 1 boxes without area, the first in .*b\.xml"):
+    with pytest.warns(UserWarning, match=r"boxes without area left out: 1, the first in .*b\.xml"):
         _, truths = voc.read_splits(tree, ["trainval"], CLASSES, Rules(bad_boxes="drop"))
     assert per_image(truths)[0] == ([[40, 1, 59, 39]], [1], [True])
     edit(tree, "b", ("<xmax>11<", "<xmax>nan<"))  # not known to be without area
@@ -271,7 +271,7 @@ def test_real_blood_cells(shared_data, tmp_path):
     folder, names = shared_data / "bccd" / "BCCD", ["Platelets", "RBC", "WBC"]
     with pytest.raises(DatasetDamaged, match=r"BloodImage_003\d\d\.xml: object .*bad_boxes=drop"):
         voc.read_splits(folder, ["train", "val", "test"], names)
-    with pytest.warns(UserWarning, match="left out 2 boxes"):
+    with pytest.warns(UserWarning, match="boxes without area left out: 2"):
         _, truths = voc.read_splits(
             folder, ["train", "val", "test"], names, Rules(bad_boxes="drop")
         )

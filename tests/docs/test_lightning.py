@@ -159,6 +159,13 @@ def test_a_trusted_class_is_evaluated_on_its_own_data(own: Path) -> None:
     done = bnnbench("evaluate", f"ckpt_path={checkpoint}", "trust=[discs]")
     assert done.returncode == 0, done.stderr
     assert "on 200 test images of discs" in done.stdout
+    code, start = own / "discs.py", "def __init__(self, **spec: Any) -> None:\n"
+    placed = 'def __init__(self, data_dir: str = "/own", **spec: Any) -> None:\n'
+    assert start in code.read_text()
+    code.write_text(code.read_text().replace(start, f"{placed}        print('in', data_dir)\n"))
+    for typed, place in ([], "/own"), (["dataset.data_dir=/typed"], "/typed"):
+        done = bnnbench("evaluate", f"ckpt_path={checkpoint}", "trust=[discs]", *typed)
+        assert f"in {place}\n" in done.stdout, done.stderr
 
 
 def test_tasks_of_one_name_in_two_modules_are_two_runs(compose: Compose) -> None:

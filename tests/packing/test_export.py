@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import bnnbench
 from bnnbench.config import options
@@ -20,6 +21,12 @@ from bnnbench.runtime.format import header_bytes
 SEVERAL = {"twn": "2 bits", "wage": "2 bits", "zhuang": "2 bits", "abcnet": "5 bases"}
 PACKED = [name for name in options("quantizer") if name not in SEVERAL]
 SIZE = (3, 16, 16)
+# Methods of which not every layer is packed on both sides: what becomes of its 18 layers instead.
+FLOAT: dict[str, str] = {}
+FLOAT |= dict.fromkeys(("admm", "bayesbinn", "bwn", "mcn"), "float: activations of Identity")
+FLOAT |= {"ienet": "float: activations of IENetActivation"}
+FLOAT |= {"tbn": "float: activations of TBNActivation"}
+REAL = ("bbb", "fp32")  # evaluated with weights in full precision: nothing is packed
 STRUCTURES = [
     ("adabin", {"q_activation_center": "reference", "padding_value": -1}),
     ("xnor", {"first": "binary", "last": "binary", "downsample": "binary_conv"}),
@@ -47,6 +54,11 @@ def test_every_one_bit_method(method, network, tmp_path):
     counted = cost.packed_bytes + sum(layer.scale_bytes for layer in cost.layers)
     header = header_bytes(tmp_path / "net.safetensors")
     assert header <= 32768
+    paths = [layer.path for layer in bnnbench.runtime.report(packed)]
+    assert len(packed.layers) == (0 if method in REAL or method in FLOAT else 18)
+    assert len(paths) == (0 if method in REAL else 18)
+    if method in FLOAT:
+        assert set(paths) == {FLOAT[method]}
     assert (tmp_path / "net.safetensors").stat().st_size - header <= 1.05 * counted
 
 
@@ -64,6 +76,83 @@ def test_several_bits_or_bases_are_refused_by_the_layers_name(method, what, netw
     with pytest.raises(NotPackable, match=rf"\w+ \(\w+\) has weights of {what}"):
         exported(network(method, backbone), tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "what"),
+    [
+        ("dorefa", {"q_weight_bits": 2}, "2 bits"),
+        ("abcnet", {"q_activation_bases": 1}, "5 bases"),
+        ("dorefa", {"q_activation_bits": 2}, "float: activations of DoReFaActivation"),
+        ("abcnet", {"q_weight_bases": 1}, "float: activations of ABCNetActivation"),
+        ("abcnet", {"q_weight_bases": 1, "q_activation_bases": 1}, ""),
+        ("zhuang", {"q_weight_bits": 1, "q_activation_bits": 1}, ""),
+    ],
+)
+def test_bits_and_bases_by_option(method, options, what, network, tmp_path):
+    net, file = network(method, **options), tmp_path / "net.safetensors"
+    if what.endswith(("bits", "bases")):
+        with pytest.raises(NotPackable, match=f"has weights of {what}"):
+            exported(net, file)
+        return
+    packed = exported(net, file)
+    prove(net, packed, check_images(SIZE, 8, seed=3))
+    assert header_bytes(file) <= 32768
+    paths = [layer.path for layer in bnnbench.runtime.report(packed)]
+    assert len(paths) == 18
+    assert len(packed.layers) == (0 if what else 18)
+    assert not what or set(paths) == {what}
+
+
+class Own(nn.Module):
+    """Groups, dilation, a linear layer, and views of maps as ShuffleNets have them."""
+
+    def __init__(self, norms: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.wide = nn.Conv2d(16, 24, 3, stride=2, padding=1, groups=2, bias=False)
+        self.far = nn.Conv2d(24, 24, 3, padding=2, dilation=2, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(24) if norms else nn.Identity() for _ in "ab")
+        self.hidden, self.head = nn.Linear(24, 32), nn.Linear(32, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norms[0](self.wide(self.stem(x)))
+        n, c, h, w = x.shape
+        shuffled = x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+        x = shuffled + self.norms[1](self.far(x))
+        return self.head(self.hidden(x.mean((2, 3))))
+
+
+@pytest.mark.parametrize("method", ["adabin", "xnor", "reactnet", "dorefa", "bwn"])
+def test_a_network_that_was_binarized(method, tmp_path):
+    torch.manual_seed(0)
+    net = bnnbench.binarize(Own(), method, input_size=SIZE)
+    with torch.no_grad():
+        net.train()(torch.randn(8, *SIZE))
+    packed = exported(net, tmp_path / "net.safetensors")
+    assert net.training  # it is left as it is
+    prove(net.eval(), packed, check_images(SIZE, 8, seed=3))
+    names = {layer.name for layer in bnnbench.runtime.report(packed)}
+    assert names == {"wide", "far", "hidden"}
+
+
+def test_ties_are_told_and_are_no_mistake(tmp_path):
+    """Without batch norms sums of signs are 0 now and then, and their sign that of rounding."""
+    torch.manual_seed(0)
+    net = bnnbench.binarize(Own(norms=False), "xnor", nonlinearity=None, input_size=SIZE)
+    with pytest.warns(UserWarning, match="^far: many activations lie on their thresholds"):
+        exported(net, tmp_path / "net.safetensors")
+
+
+def test_what_torch_cannot_follow_names_the_network(tmp_path):
+    class Chooses(Own):
+        def forward(self, x):
+            return super().forward(x) if float(x.sum()) > 0 else x.flatten(1)[:, :5]
+
+    with pytest.raises(NotPackable, match=r"^Chooses cannot be followed by torch\.export: "):
+        exported(Chooses(), tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"give input_size=\(channels, height, width\)"):
+        bnnbench.export(Own(), tmp_path / "net.safetensors")
 
 
 def test_another_network_is_no_proof(network, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.report.promote import promote
+from bnnbench.report.promote import continued, promote
 
 
 @pytest.fixture
@@ -169,3 +169,11 @@ def test_a_promoted_result_says_what_was_exported(folders, finish, write, hexed)
     write(source.with_name("packed.json"), record)
     _, result = promote("a_sweep", **folders)
     assert json.loads(result.read_text()) == json.loads(source.read_text()) | {"export": export}
+
+
+def test_a_continued_run_is_said_to_be_one(folders, finish) -> None:
+    origin = {"name": "first", "fingerprint": "0" * 64, "epochs": 8, "lr": [0.1, 0.1]}
+    finish("quantizer=bnn", {"continued": origin}, commit="abc", dirty=False)
+    finish("quantizer=xnor", commit="abc", dirty=False)
+    (line,) = continued(promote("a_sweep", **folders))
+    assert line.endswith("is a continued run: it goes on from first after its 8 epochs")

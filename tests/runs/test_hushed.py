@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import Path
 
 import pytest
 
+from bnnbench.runs import hushed
 from bnnbench.runs.hushed import hush
 
 SAID = [
@@ -51,3 +53,13 @@ def test_of_a_logger_by_its_words_alone(caplog: pytest.LogCaptureFixture) -> Non
     logger.warning("Something else about %s", "CUDA")
     assert [record.getMessage() for record in caplog.records] == ["Something else about CUDA"]
     assert len(logger.filters) == 1
+
+
+def test_our_own_warnings_are_a_line_and_others_stay_as_they_are() -> None:
+    hush()
+    hush()
+    own = Path(hushed.__file__).parents[1] / "data" / "usable.py"
+    text = warnings.formatwarning(UserWarning("left out\n  two"), UserWarning, str(own), 7)
+    assert text == "warning: left out two\n"
+    text = warnings.formatwarning(UserWarning("x"), UserWarning, "/elsewhere/code.py", 7)
+    assert text == "/elsewhere/code.py:7: UserWarning: x\n"

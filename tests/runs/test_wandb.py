@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bnnbench.runs.run_log import About
-from bnnbench.runs.wandb import WandbLog, choose_mode, unreachable
+from bnnbench.runs.wandb import WandbLog, choose_mode, terminal_settings, unreachable
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 VARIABLES = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "NETRC")
+VARIABLES += ("WANDB_SILENT", "WANDB_QUIET", "WANDB_SHOW_INFO")
 VARIABLES += ("WANDB_FINISH_TIMEOUT", "http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
@@ -177,3 +178,33 @@ def test_a_wandb_that_breaks_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     logger.log_metrics({"train/a": 1.0}, step=1)
     logger.log_metrics({"train/a": 2.0}, step=2)
     assert [metrics["train/a"] for metrics in asked] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "settings"),
+    [
+        ({"WANDB_MODE": "offline"}, {"silent": True}),
+        ({"WANDB_MODE": "online"}, {"quiet": True}),
+        ({"WANDB_MODE": "offline", "WANDB_SILENT": "false"}, {}),
+        ({"WANDB_MODE": "offline", "WANDB_QUIET": "true"}, {}),
+    ],
+)
+def test_what_is_left_out_on_the_terminal_is_the_users_choice_first(
+    chosen: dict[str, str], settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    assert terminal_settings() == settings
+
+
+def test_an_offline_run_says_in_one_line_how_to_upload_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = WandbLog(About("a_run"), "project", str(tmp_path), None)
+    logger.log_metrics({"train/a": 1.0, "epoch": 0}, step=1)
+    logger.close("success")
+    told = capfd.readouterr()
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    upload = f"wandb: logged offline; upload it with `wandb sync {folder}`\n"
+    assert (told.err, told.out) == (upload, "")

@@ -75,15 +75,21 @@ class Drawn:
         self.groups = draw.choice((1, 1, 1, 2, 3))
         width, each = 4 * draw.randint(1, 20), draw.choice((1, 3, 5, 16, 31, 64, 70, 129))
         self.kernel = draw.choice(((1, 1), (3, 3), (3, 3), (5, 3), (2, 4)))
-        self.stride, self.dilation = (draw.choice((1, 1, 2, 3)) for _ in "hw"), draw.choice((1, 2))
-        self.stride = tuple(self.stride)
-        self.padding = draw.randint(0, 3), draw.randint(0, 3)
+        self.stride = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))
+        self.dilation = draw.choice((1, 2))
+        self.padding = [draw.randint(0, 3) for _ in "hw"]
+        if draw.random() < 0.3:  # top, bottom, left, right
+            self.padding = [draw.randint(0, 3) for _ in "tblr"]
+        self.sides = (
+            [*self.padding] if len(self.padding) == 4 else [p for p in self.padding for _ in "12"]
+        )
         self.padding_value = draw.choice((0, 0, -1, 1))
         self.shape = (each * self.groups, width, *self.kernel)
         self.inputs = width * self.groups
         reach = [self.dilation * (k - 1) + 1 for k in self.kernel]
         size = [
-            max(r - 2 * p, 1) + draw.randint(0, 7) for r, p in zip(reach, self.padding, strict=True)
+            max(reach[i] - sum(self.sides[2 * i : 2 * i + 2]), 1) + draw.randint(0, 7)
+            for i in (0, 1)
         ]
         self.x = self.numbers(draw.randint(1, 3), self.inputs, *size)
         self.weight = self.numbers(*self.shape)
@@ -118,8 +124,8 @@ class Drawn:
         """The convolution of the values in float64."""
         codes = (self.x >= self.threshold.view(1, -1, 1, 1)) ^ self.flip.view(1, -1, 1, 1)
         x = torch.where(codes, 1.0, -1.0).double() * self.values[0] + self.values[1]
-        (ph, pw), options = self.padding, (self.stride, 0, self.dilation, self.groups)
-        x = F.pad(x, (pw, pw, ph, ph), value=self.padding_value)
+        options = self.stride, 0, self.dilation, self.groups
+        x = F.pad(x, self.sides[2:] + self.sides[:2], value=self.padding_value)
         weight = torch.where(self.weight >= 0, 1.0, -1.0).double() * self.scale.view(-1, 1, 1, 1)
         if self.offset is not None:
             weight = weight + self.offset.view(-1, 1, 1, 1)

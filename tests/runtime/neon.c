@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 typedef struct {
-  uint64_t encoder, layer, input, codes, add, output, next, expected, expected_next;  // 0: none
+  uint64_t encoder, layer, input, codes, factor, add, output, next, expected, expected_next;  // 0: none
   uint64_t output_bytes, next_bytes;
   int32_t n, h, w;
 } Job;
@@ -27,7 +27,7 @@ int main(int count, char **arguments) {
     if (fread(&j, sizeof(j), 1, file) != 1) return 2;
     Layer *layer = (Layer *)(blob + j.layer);
     encode((Encoder *)(blob + j.encoder), (float *)(blob + j.input), blob + j.codes, j.n, j.h, j.w, 2);
-    convolve(layer, blob + j.codes, j.add ? (float *)(blob + j.add) : NULL, (float *)(blob + j.output), 1, j.next ? blob + j.next : NULL, NULL, j.n, 2);
+    convolve(layer, blob + j.codes, j.factor ? (float *)(blob + j.factor) : NULL, j.add ? (float *)(blob + j.add) : NULL, (float *)(blob + j.output), 1, j.next ? blob + j.next : NULL, NULL, j.n, 2);
     int is_wrong = memcmp(blob + j.output, blob + j.expected, j.output_bytes) != 0;
     if (j.next) is_wrong |= memcmp(blob + j.next, blob + j.expected_next, j.next_bytes) != 0;
     printf("%d", is_wrong);

@@ -181,6 +181,32 @@ def test_a_cache_that_cannot_be_used(fresh, tmp_path: Path, what: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.skipif(
+    os.getuid() == 0 and not shutil.which("setpriv"), reason="root without setpriv writes anywhere"
+)
+def test_a_home_that_is_read_only(tmp_path: Path) -> None:
+    """The library is made for the process alone."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir(mode=0o555)
+    temporary.mkdir()
+    user = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 else []
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    environment |= {"TMPDIR": str(temporary), "PYTHONPATH": str(Path(build.__file__).parents[2])}
+    touched = subprocess.run([*user, "touch", str(home / "a")], capture_output=True, check=False)
+    assert touched.returncode
+    done = subprocess.run(
+        [*user, sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"kernel: {build.supported()[0]}|True"
+    assert done.stderr == ""
+    assert libraries(home) == libraries(temporary) == []
+
+
+@needs_compiler
 @pytest.mark.parametrize("kept", [0, 1000, -1])
 def test_a_library_that_is_not_whole_is_made_again(fresh, tmp_path: Path, kept: int) -> None:
     fresh()

@@ -149,6 +149,7 @@ def test_shortcuts_codes_and_readers_of_another_shape_are_refused(path: str, lay
         ({"groups": 4}, "in 4 groups"),
         ({"stride": 0}, "stride and dilation are at least 1"),
         ({"padding": -1}, "padding at least 0"),
+        ({"padding": (0, 0, 1, -1)}, "padding at least 0"),
         ({"activation": Binarizer(0.0, torch.ones(3))}, "3 values for 8 channels"),
         ({"padding": "reflect"}, "'same' or 'valid'"),
         ({"scale": torch.ones(5)}, "5 values for 6 channels"),
@@ -166,14 +167,18 @@ def test_bits_of_another_shape_are_refused() -> None:
             PackedConv2d(bits, (6, 8, 3, 3), activation=Binarizer())
 
 
-def test_padding_in_words(layer_of) -> None:
-    x = torch.randn(1, 8, 6, 6)
-    layer = layer_of("float", 6, 8, padding="same", dilation=2)
-    assert layer.padding == (2, 2)
-    assert layer(x).shape == (1, 6, 6, 6)
-    assert layer_of("float", 6, 8, padding="valid").padding == (0, 0)
-    with pytest.raises(ValueError, match="differs on both sides"):
-        layer_of("float", 6, 8, 2, padding="same")
+@pytest.mark.parametrize(("size", "dilation"), [(3, 2), (2, 1), (4, 1), (4, 3), (5, 1)])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_padding_in_words(path: str, size: int, dilation: int, value: float, layer_of) -> None:
+    x, options = torch.randn(2, 8, 6, 9), {"dilation": dilation, "padding_value": value}
+    layer = layer_of(path, 6, 8, size, padding="same", **options)
+    sides = [side for axis in reversed(layer.sides) for side in axis]
+    codes = F.pad(torch.where(x >= 0, 1.0, -1.0), sides, value=value)
+    assert torch.equal(layer(x), F.conv2d(codes, layer.signs, dilation=dilation))
+    if not value:
+        codes = torch.where(x >= 0, 1.0, -1.0)
+        assert torch.equal(layer(x), F.conv2d(codes, layer.signs, None, 1, "same", dilation))
+    assert layer_of(path, 6, 8, size, padding="valid").sides == ((0, 0), (0, 0))
 
 
 def test_the_path_says_why() -> None:

@@ -86,14 +86,16 @@ def lay_out(blob: Blob, case: Case, random: torch.Generator) -> None:
     for i in range(2):
         target = encoder(blob, readers[i]) if i < len(readers) else None
         blob.point(places[0] + CLayer.next.offset + 8 * i, target)
-    y = on(None, layer).fused(x, epilogue=epilogue, add=add)[0]
+    factor = None if add is None else add[:, :1] + 1
+    y = on(None, layer).fused(x, epilogue=epilogue, add=add, factor=factor)[0]
     codes = expected_codes(readers[0], y) if readers else torch.zeros(0, dtype=torch.uint8)
     room = layer.encoding(NEON).room(x.shape).zero_()
     fields = [encoder(blob, on(NEON, layer)), places[0], blob.map(x), blob.tensor(room)]
-    fields += [blob.map(add) if add is not None else 0, blob.tensor(torch.zeros(shape))]
+    fields += [blob.map(each) if each is not None else 0 for each in (factor, add)]
+    fields += [blob.tensor(torch.zeros(shape))]
     fields += [blob.tensor(codes.new_zeros(codes.numel() + 8)) if readers else 0]
     fields += [blob.map(y), blob.tensor(codes), y.numel() * 4, codes.numel()]
-    blob.jobs.append(struct.pack("<11Q3i4x", *fields, len(x), *case.size))
+    blob.jobs.append(struct.pack("<12Q3i4x", *fields, len(x), *case.size))
 
 
 def expected_codes(reader: PackedConv2d, y: Tensor) -> Tensor:

@@ -104,6 +104,8 @@ def test_a_search_ends_in_tables_and_goes_on(app: App) -> None:
     marked = [number for number, row in enumerate(listed) if "(best)" in row[0]]
     assert marked == [scores.index(max(scores))]
     assert len(app.executed()) == 4
+    assert len(re.findall(r", trials \d", first.stderr)) == 2  # rounds
+    assert len(re.findall("Joblib.Parallel", first.stdout + first.stderr)) == 1
     command = shlex.split(first.stdout.splitlines()[-1])
     assert command[-2:] == [f"recipe.lr={values[marked[0]]}", "dataset.val_fraction=0"]
     assert "hparams_search" not in " ".join(command)

@@ -140,3 +140,18 @@ def test_predictions_are_probabilities_with_labels_or_without() -> None:
         said = L.Trainer(**QUIET).predict(task, images)
         assert said is not None
         torch.testing.assert_close(torch.cat(said), probabilities)  # type: ignore[arg-type]
+
+
+def test_a_training_in_16_bits_is_evaluated_in_32() -> None:
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    net = nn.Sequential(nn.Linear(4, 2))
+    net[0].register_forward_hook(lambda module, _, y: seen[module.training].add(y.dtype))
+    recipe = Recipe("sgd", lr=0.1, schedule="constant")
+    task = Classification(net, task_loss("classification"), recipe, 2)
+    pairs = [(torch.randn(4), torch.tensor(0)) for _ in range(8)]
+    loader = DataLoader(pairs, batch_size=4)  # type: ignore[arg-type]
+    trainer = L.Trainer(**QUIET, max_epochs=1, precision="bf16-mixed")
+    trainer.fit(task, loader, loader)
+    trainer.test(task, loader, verbose=False)
+    trainer.predict(task, loader)
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}

@@ -217,6 +217,20 @@ def arguments(target: str, first: int = 0) -> set[str] | None:
     return None if rest else found
 
 
+def has_default(target: str, name: str) -> bool:
+    """Whether the class at a dotted path, or one that it inherits from, says a default of ``name``.
+
+    The first of these that has an argument of that name decides.
+    """
+    module, _, attribute = target.rpartition(".")
+    kind = getattr(import_module(module), attribute)
+    starts = [vars(each).get("__init__") for each in getattr(kind, "__mro__", ())[:-1]]
+    for start in filter(None, starts or [kind]):
+        if (found := inspect.signature(start).parameters.get(name)) is not None:
+            return found.default is not found.empty
+    return False
+
+
 def _parameters(function: Any, first: int) -> tuple[set[str], bool]:
     """Names that a function takes by keyword, and whether it takes any other."""
     parameters = list(inspect.signature(function).parameters.values())[first:]

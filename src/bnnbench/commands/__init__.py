@@ -15,25 +15,34 @@ from bnnbench import __version__
 
 
 class Command(NamedTuple):
-    """What a command does, the arguments that it puts before those that are typed, its module."""
+    """What is typed, what it does, its module, and the arguments that it puts before others."""
 
+    words: str
     line: str
     module: str
     first: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "train": Command("train a run, or a sweep that ends in its comparison table", "train"),
-    "evaluate": Command("evaluate a checkpoint: ckpt_path=<file>", "train", ("train=false",)),
-    "predict": Command(
-        "say what images show: ckpt_path=<file> input=<image, folder or pattern>", "predict"
+    "train": Command(
+        "train -m quantizer=adabin,xnor backbone=resnet20",
+        "a comparison, which ends in its table",
+        "train",
     ),
-    "export": Command("write a packed 1-bit file, or ONNX: ckpt_path=<file>", "export"),
-    "bench": Command("time packed networks beside float and int8 ones on this CPU", "bench"),
-    "data": Command("say what a folder of images holds: data check <folder>", "data"),
-    "report": Command("render every table and figure again, promote results", "report"),
+    "evaluate": Command(
+        "evaluate ckpt_path=<file>", "a checkpoint on its test set", "train", ("train=false",)
+    ),
+    "predict": Command(
+        "predict ckpt_path=<file> input=<images>",
+        "what images, or a folder, show",
+        "predict",
+    ),
+    "export": Command("export ckpt_path=<file>", "a packed 1-bit file, or ONNX", "export"),
+    "bench": Command("bench", "times of packed networks on this CPU", "bench"),
+    "data": Command("data check <folder>", "what training would read there", "data"),
+    "report": Command("report promote=<sweep>", "keeps a sweep, renders all tables", "report"),
     "completion": Command(
-        'complete words with Tab: eval "$(bnnbench completion bash)"', "completion"
+        "completion bash", 'completes words with Tab: eval "$(...)"', "completion"
     ),
 }
 HYDRAS_COMPLETION = ("-sc", "--shell-completion", "--shell_completion")

@@ -34,6 +34,9 @@ function _bnnbench
 end
 complete -c bnnbench -f -a '(_bnnbench)'""",
 }
+HELP = """\
+eval "$(bnnbench completion bash)"          in ~/.bashrc; zsh likewise in ~/.zshrc
+bnnbench completion fish | source           in ~/.config/fish/config.fish"""
 HYDRAS = ("train", "evaluate", "report")  # their words are overrides
 WORDS = {"data": ("check",), "completion": tuple(SCRIPTS)}
 
@@ -45,6 +48,8 @@ def run() -> None:
         answer(os.environ.get("COMP_LINE", ""))
     elif len(words) == 1 and words[0] in SCRIPTS:
         print(SCRIPTS[words[0]])
+    elif words in (["-h"], ["--help"]):
+        print(HELP)
     else:
         raise SystemExit(f"bnnbench completion {' '.join(words)}: give {', '.join(SCRIPTS)}")
 

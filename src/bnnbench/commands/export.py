@@ -11,6 +11,7 @@ The network that was written is compared with the trained one before the file is
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,9 +89,19 @@ def place_of(options: Options) -> Path:
     return file
 
 
+def check_place(file: Path) -> None:
+    """Refuse a place that nothing can be written to. Raises ValueError."""
+    folder = next(each for each in file.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise ValueError(f"{file} cannot be written, {folder} is a file: set output=<another file>")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{file}: {folder} cannot be written to: set output=<another file>")
+
+
 def exported(options: Options) -> None:
     """Load, export, and say what was written."""
     file = place_of(options)
+    check_place(file)
     from bnnbench.packing.export import export
     from bnnbench.packing.onnx import export_onnx
     from bnnbench.packing.work import work_of
@@ -122,5 +133,7 @@ def told(file: Path, name: str) -> str:
     paths = [layer.path for layer in runtime.report(net)]
     packed = f"{len(net.layers)} layers of 1-bit weights and activations"
     others = len(paths) - len(net.layers)
+    if not paths:
+        packed = "no layer of 1-bit weights: all of it is stored in floats"
     rest = f", {others} of 1-bit weights alone" if others else ""
     return f"Written to {file}: {name}, {file.stat().st_size / 1e6:.3f} MB, {packed}{rest}"

@@ -21,12 +21,7 @@ bnnbench train hparams_search=recipe dataset.val_fraction=0.1      a search on h
 bnnbench train quantizer=reactnet recipe=native            as its authors train it
 bnnbench train <the same words>      again: reuses what is finished, resumes the rest
 bnnbench train <words> force=true    runs it anew
-bnnbench train <words> --cfg job --resolve                 shows all values, trains nothing
-bnnbench evaluate ckpt_path=<file> <words>
-bnnbench predict ckpt_path=<file> input=<images>
-bnnbench data check <folder>         says what would be read there, draws a contact sheet
-bnnbench report promote=<sweep>      keeps a sweep's table under results/"""
-
+bnnbench train <words> --cfg job --resolve                 shows all values, trains nothing"""
 
 EVALUATE = """\
 bnnbench evaluate ckpt_path=<file>   a checkpoint of a run on its test set: it says what it is
@@ -38,22 +33,37 @@ bnnbench evaluate ckpt_path=<file>   a checkpoint of a run on its test set: it s
 
 It writes evaluation.json into a folder of its own. Further groups: bnnbench train --help."""
 
+REPORT = """\
+bnnbench report                      renders all tables and figures of logs/sweeps and results/
+  promote=<sweep>                           copies a sweep of logs/sweeps into results/ first
+  as=<name> title='<words>'                 under another name, with a title of its own
+  allow_dirty=true, allow_partial=true      also what no commit, or no full run, stands behind
+  'figures=[curves,layers]'                 these of curves, kernels, layers and binarized
+  paths.log_dir=<folder>                    where the sweeps lie
+
+Where results/bench holds what bnnbench bench measured, tables show times as well."""
+
 
 def overview() -> str:
-    """What to type, and the commands."""
-    commands = [f"  {name:12}{line}" for name, (line, *_) in COMMANDS.items()]
+    """What to type, a line a command, and where each method is told of."""
+    width = max(len(command.words) for command in COMMANDS.values()) + 2
     return "\n".join(
         [
             "bnnbench: binary neural networks, composed, trained and compared",
             "",
-            textwrap.indent(EXAMPLES, "  "),
+            *(f"  bnnbench {command.words:{width}}{command.line}" for command in COMMANDS.values()),
             "",
-            "Commands:",
-            *commands,
-            "",
-            "bnnbench train --help lists every method, network and data set.",
+            "bnnbench train --help has a word on each of "
+            f"{_count('quantizer')} methods, {_count('backbone')} networks, "
+            f"{_count('dataset')} data sets and {_count('table')} tables.",
+            "bnnbench <command> --help says what else a command takes.",
         ]
     )
+
+
+def _count(group: str) -> int:
+    """How many options a group has, beside those that stand for nothing of its kind."""
+    return len({file.stem for file in (conf_dir() / group).glob("*.yaml")} - {"none", "fp32"})
 
 
 def of_train() -> str:
@@ -64,6 +74,11 @@ def of_train() -> str:
 def of_evaluate() -> str:
     """What to type."""
     return EVALUATE
+
+
+def of_report() -> str:
+    """What to type."""
+    return REPORT
 
 
 def titles(group: str) -> Iterator[tuple[str, str]]:

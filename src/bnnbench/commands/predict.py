@@ -127,7 +127,8 @@ def show(predictions: Sequence[Prediction], trained: Trained) -> None:
     from rich.table import Table
 
     folder = os.path.commonpath([each.file.absolute().parent for each in predictions])
-    table = Table(title=escape(f"{trained.name} on {folder}"), title_justify="left")
+    print(f"{trained.name} on {folder}")  # which a table's title would fold
+    table = Table()
     table.add_column("image", overflow="fold")
     table.add_column("found" if trained.task == "detection" else "classes", overflow="fold")
     for each in predictions:

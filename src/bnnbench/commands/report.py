@@ -20,12 +20,13 @@ from omegaconf import DictConfig, ListConfig
 
 from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
 from bnnbench.records.store import read_result_file
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.pareto import pareto
-from bnnbench.report.promote import promote
+from bnnbench.report.promote import continued, promote
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
@@ -86,6 +87,8 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
         copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
         results_of = sum(path.parent == results / "runs" for path in copied)
         print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
+        for line in continued(copied):
+            print(f"  {line}")
 
 
 def render_results(results: Path, failed: list[Path], names: Sequence[str] | None) -> None:
@@ -132,5 +135,8 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(of_report())
+        return
     with short_errors():
         main()

@@ -10,6 +10,7 @@ A finished run is reused, an interrupted one resumes from its last epoch; ``forc
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from omegaconf import DictConfig
 
 from bnnbench import resolvers
 from bnnbench.checks.deleted import check_deleted
-from bnnbench.checks.errors import messages
+from bnnbench.checks.errors import is_told, messages
 from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.places import check_room, check_temporary
 from bnnbench.commands.help import of_evaluate, of_train
@@ -46,6 +47,8 @@ from bnnbench.sweep.cli import (
     with_home,
 )
 from bnnbench.sweep.devices import claim_gpu
+
+EMPTY = (".hydra", "train.log", "error.txt")  # what a folder holds in which nothing came of it
 
 resolvers.register()
 
@@ -73,7 +76,9 @@ def _run(cfg: DictConfig, in_sweep: bool) -> float:
         _say(f"the data are not those that {first.name} was trained on: this is {run.name}")
     if (result := _finished(run)) is not None:
         return _reuse(run, result)
-    if not cfg.train or rank() > 0:  # an evaluation trains nothing; the first process holds a run
+    if not cfg.train:
+        return _evaluate(run, in_sweep)
+    if rank() > 0:  # the first process holds a run
         return _execute(run, in_sweep)
     signals.at(f"while it waited for {run.folder}")
     with locked(run.folder, run.fingerprint, replaces=bool(cfg.force)):
@@ -86,6 +91,17 @@ def _finished(run: Run) -> dict[str, Any] | None:
     """The result that stands for the run; None where it has to be run."""
     result = None if run.cfg.force or not run.cfg.train else read_result(run.folder)
     return result if result is not None and result["fingerprint"] == run.fingerprint else None
+
+
+def _evaluate(run: Run, in_sweep: bool) -> float:
+    """Evaluate; what was refused, and has said why, leaves no folder."""
+    try:
+        return _execute(run, in_sweep)
+    except Exception as error:
+        left = set(run.folder.glob("*"))
+        if is_told(error) and rank() == 0 and left <= {run.folder / name for name in EMPTY}:
+            shutil.rmtree(run.folder)
+        raise
 
 
 def _execute(run: Run, in_sweep: bool) -> float:

@@ -7,9 +7,11 @@ file is looked into.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from bnnbench.data.known import IMAGE_EXTENSIONS, DatasetDamaged
@@ -26,6 +28,7 @@ UNREAD = {
 }  # fmt: skip
 ANNOTATED = "val_annotations.txt"  # Tiny-ImageNet's: file name, class and a box a line
 FOLDER = "images"  # that such a list is about
+SETTLED_NS = 2_000_000_000  # after a change: the coarsest clock of a file system's, FAT's
 
 
 @dataclass
@@ -66,6 +69,34 @@ def listed(folder: str | Path, endings: Sequence[str] = IMAGE_EXTENSIONS) -> Lis
     found.images.sort()
     found.folders.sort()
     return found
+
+
+def folders_in(folder: str | Path) -> list[str]:
+    """The names of the folders in a folder, sorted; it is listed again once it has changed.
+
+    A change within the tick of a file system's clock does not show: what is that young is listed.
+    """
+    changed = os.stat(folder).st_mtime_ns
+    if time.time_ns() - changed < SETTLED_NS:
+        return listed(folder).folders
+    return list(_settled(os.fspath(folder), changed))
+
+
+@lru_cache(maxsize=256)
+def _settled(folder: str, changed: int) -> tuple[str, ...]:
+    return tuple(listed(folder).folders)
+
+
+def holds(folder: str | Path, endings: Sequence[str]) -> bool:
+    """Whether a folder has a file that ``listed`` would count; looks no further than the first."""
+    endings = tuple(endings)
+    with os.scandir(folder) as entries:
+        return any(
+            entry.name.lower().endswith(endings)
+            and not is_hidden(entry.name)
+            and not entry.is_dir()
+            for entry in entries
+        )
 
 
 def class_names(folder: str | Path) -> list[str]:

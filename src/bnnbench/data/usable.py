@@ -112,10 +112,10 @@ def told(problems: Sequence[BadFile], folder: Path, remedy: str, advice: str = "
 
 
 def warn_of(problems: Sequence[BadFile], what: str) -> None:
-    """Say that some are left out, and which is the first."""
+    """Say that some are left out, and which is the first; ``what`` they are called in plural."""
     if problems:
         first = problems[0]
-        rank_zero_warn(f"left out {len(problems)} {what}, the first in {first.file}{first.what}")
+        rank_zero_warn(f"{what} left out: {len(problems)}, the first in {first.file}{first.what}")
 
 
 def _counted(found: Iterator[T], count: int) -> Iterator[T]:

@@ -7,12 +7,13 @@ names differ from tool to tool, or side by side. Free of torch and numpy.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bnnbench.data.known import IMAGE_EXTENSIONS
-from bnnbench.data.listing import listed
+from bnnbench.data.listing import folders_in, holds, listed
 
 # In small letters; of several the first that holds such files is taken.
 IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "img")
@@ -43,8 +44,7 @@ def tree_of(folder: Path) -> Tree | None:
     named = [inside[name] for name in IMAGE_FOLDERS if name in inside]
     images = _first([*named, folder], IMAGE_EXTENSIONS)
     described = [inside[name] for name in XML_FOLDERS if name in inside]
-    deeper = [path for each in described for path in map(_folders(each).get, XML_FOLDERS) if path]
-    annotations = _first([*described, *deeper, *named, folder], XML)
+    annotations = _first(chain(described, _deeper(described), named, [folder]), XML)
     return None if images is None or annotations is None else Tree(images, annotations)
 
 
@@ -75,10 +75,16 @@ def sub_folders(folder: Path) -> list[Path]:
 
 def _folders(folder: Path) -> dict[str, Path]:
     """The folders in a folder by their names in small letters, without hidden ones."""
-    names = listed(folder).folders if folder.is_dir() else []
+    names = folders_in(folder) if folder.is_dir() else []
     return {name.lower(): folder / name for name in names}
 
 
-def _first(folders: Sequence[Path], extensions: Sequence[str]) -> Path | None:
+def _deeper(folders: Sequence[Path]) -> Iterator[Path]:
+    """The folders for XML files within some; each is listed only once it is its turn."""
+    for folder in folders:
+        yield from filter(None, map(_folders(folder).get, XML_FOLDERS))
+
+
+def _first(folders: Iterable[Path], extensions: Sequence[str]) -> Path | None:
     """The first folder that holds files of these kinds."""
-    return next((folder for folder in folders if listed(folder, extensions).images), None)
+    return next((folder for folder in folders if holds(folder, extensions)), None)

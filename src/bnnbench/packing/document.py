@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.layers import binary_layers
-from bnnbench.packing.ir import Graph, Node, Weight
+from bnnbench.packing.ir import Graph, Weight
 from bnnbench.packing.passes import simplified
 from bnnbench.packing.trace import trace
 from bnnbench.packing.writing import Writer
-from bnnbench.runtime.graph import PACKED
+from bnnbench.runtime.operation import PACKED
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,16 @@ def _float_layers(graph: Graph, net: nn.Module) -> list[list[str]]:
     for node in graph.nodes:
         names = [each.name for each in node.inputs() if isinstance(each, Weight)]
         if names and node.op not in PACKED:
-            side = sides[names[0]]
-            why = f"activations of {type(side).__name__}"
-            if any(isinstance(p, Node) and p.op == "binarize" for p in node.parents()):
-                why = "the weight's scale is no number of a channel"
-            found.append([names[0], why])
+            found.append([names[0], _why_float(node, sides[names[0]])])
     return found
+
+
+def _why_float(node: Node, side: nn.Module) -> str:
+    before = [parent.op for parent in node.parents()]
+    if "pad" in before and any(p.op == "binarize" for n in node.parents() for p in n.parents()):
+        return "what stands outside the map is neither 0 nor a code"
+    if "binarize" in before:
+        return "the weight's scale is no number of a channel"
+    if not before:
+        return "only a part of its weight is read"
+    return f"activations of {type(side).__name__}"

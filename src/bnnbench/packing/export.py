@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnnbench.packing.document import Facts, packed
 from bnnbench.packing.proof import OUTPUTS, prove
+from bnnbench.packing.sides import NotPackable
 from bnnbench.records.provenance import git_state, versions
 from bnnbench.runs.trained import Trained
 from bnnbench.runtime import format
 from bnnbench.runtime.check import check_images, flat, kept
-from bnnbench.runtime.graph import built
+from bnnbench.runtime.format import BadPackedFile
+from bnnbench.runtime.graph import PackedNetwork, built
 
 # Groups of a run's config that an evaluation of the packed file needs.
 _GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "channels_last", "seed")
@@ -90,7 +92,7 @@ def content_of(net: nn.Module, size: tuple[int, ...], facts: Facts, half: bool) 
     if hasattr(net, "anchor_generator"):
         more["boxes"] = _boxes(net)
     document, tensors = packed(net, size, replace(facts, more=more), half)
-    network = built(document, tensors, facts.name)
+    network = _built(document, tensors, facts.name)
     images = check_images(size, IMAGES)
     prove(net, network, images, HALF if half else OUTPUTS)
     chosen = int((flat(net(images)) - flat(network(images))).abs().amax(1).argmin())
@@ -101,6 +103,13 @@ def content_of(net: nn.Module, size: tuple[int, ...], facts: Facts, half: bool) 
     content = format.encoded(document, tensors)
     built(*format.decoded(content, facts.name), facts.name)
     return content
+
+
+def _built(document: dict[str, Any], tensors: dict[str, Tensor], name: str) -> PackedNetwork:
+    try:
+        return built(document, tensors, name)
+    except BadPackedFile as error:
+        raise NotPackable(f"{name} cannot be packed: {error.__cause__}") from error
 
 
 def _boxes(net: Any) -> dict[str, Any]:

@@ -66,6 +66,16 @@ class Node:
         return [value for value in self.inputs() if isinstance(value, Node)]
 
 
+def compact(value: Tensor) -> Tensor:
+    """One number along every axis on which nothing changes."""
+    for axis in range(value.dim()):
+        if value.shape[axis] > 1:
+            first = value.narrow(axis, 0, 1)
+            if torch.equal(first.expand_as(value), value):
+                value = first
+    return value
+
+
 def leaves(value: Any) -> Iterator[Any]:
     """All that lists and tuples hold, at any depth."""
     if isinstance(value, list | tuple):

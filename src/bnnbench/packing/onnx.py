@@ -17,8 +17,10 @@ from bnnbench.packing.export import image_of
 from bnnbench.packing.sides import NotPackable
 from bnnbench.runs.trained import Trained
 from bnnbench.runtime.check import check_images
-from bnnbench.runtime.graph import Const, PackedNetwork, Ref, built
+from bnnbench.runtime.graph import PackedNetwork, built
+from bnnbench.runtime.operation import Const, Ref
 from bnnbench.runtime.ops import OPS, binarize
+from bnnbench.runtime.shapes import resolved_padding
 
 
 class Simulated(nn.Module):
@@ -57,8 +59,9 @@ def _layer(op: str, args: list) -> Tensor:
     if op == "packed_linear":
         return torch.nn.functional.linear(x, weight, bias)
     stride, padding, dilation, groups, outside = shape
-    if outside:
-        x = torch.nn.functional.pad(x, [padding[1]] * 2 + [padding[0]] * 2, value=outside)
+    (top, bottom), (left, right) = resolved_padding(padding, (0, 0), (1, 1))
+    if outside or (top, left) != (bottom, right):
+        x = torch.nn.functional.pad(x, [left, right, top, bottom], value=outside)
         padding = [0, 0]
     return torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
 

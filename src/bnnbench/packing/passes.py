@@ -193,12 +193,13 @@ def _packed_conv(node: Node) -> Node | None:
     bias, stride, padding, dilation, groups = [*rest, *defaults[len(rest) :]]
     padding_value = 0.0
     if x.op == "pad" and isinstance(x.args[0], Node) and x.args[0].op == "binarize":
-        amounts = x.args[1]
+        left, right, *rows = x.args[1]
         mode, value = [*x.args[2:], *["constant", None][len(x.args) - 2 :]]
-        symmetric = len(amounts) == 4 and amounts[0] == amounts[1] and amounts[2] == amounts[3]
-        if mode != "constant" or not symmetric or any(leaves(padding)):
+        if mode != "constant" or len(rows) != 2 or min(x.args[1]) < 0 or any(leaves(padding)):
             return None
-        x, padding, padding_value = x.args[0], [amounts[2], amounts[0]], float(value or 0)
+        is_even = left == right and rows[0] == rows[1]
+        x, padding = x.args[0], [rows[0], left] if is_even else [*rows, left, right]
+        padding_value = float(value or 0)
         if padding_value not in (-1, 0, 1):
             return None
     if x.op != "binarize" or x.args[5] != 1 or isinstance(padding, str):

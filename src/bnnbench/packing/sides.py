@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.layers import BinaryLayer
-from bnnbench.packing.ir import Weight
+from bnnbench.packing.ir import Weight, compact
 from bnnbench.quantizers.abcnet import ABCNetActivation
 from bnnbench.quantizers.adabin import EPS, AdaBinActivation
 from bnnbench.quantizers.base import Side
@@ -191,4 +191,7 @@ def weight_of(name: str, layer: BinaryLayer) -> Weight | Tensor:
 
 
 def _with_rank(part: Tensor | None, rank: int) -> Tensor | None:
-    return part if part is None else part.reshape((1,) * (rank - part.dim()) + tuple(part.shape))
+    """``part``, which broadcasts against the weight, with as many axes and no number twice."""
+    if part is None:
+        return None
+    return compact(part.reshape((1,) * (rank - part.dim()) + tuple(part.shape))).clone()

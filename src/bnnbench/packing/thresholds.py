@@ -125,8 +125,11 @@ def _is_plain(conv: Node) -> bool:
         return False
     padded = isinstance(x, Node) and x.op == "pad"
     binary = x.args[0] if padded else x
+    if binary.op != "binarize" or binary.args[4] != 0 or binary.args[3] <= 0:
+        return False
+    outside = x.args[3] if padded and len(x.args) > 3 else None  # a sign as well, or nothing
     no_bias = not rest or rest[0] is None
-    return binary.op == "binarize" and binary.args[4] == 0 and binary.args[3] > 0 and no_bias
+    return no_bias and (outside or 0.0) / binary.args[3] in (-1, 0, 1)
 
 
 def _of_sums(conv: Node, region: set[Node], cut: Node) -> tuple[Tensor, Tensor] | None:

@@ -21,6 +21,7 @@ from bnnbench.layers import BinaryLayer, binary_layers
 from bnnbench.packing.ir import Graph, Node, Shape, Weight, mapped
 from bnnbench.packing.sides import Cut, NotPackable, checked_cut, weight_of
 from bnnbench.runtime.ops import OPS
+from bnnbench.runtime.shapes import resolved_padding
 
 # What changes nothing in evaluation, or says only where numbers lie.
 _PASSED = (
@@ -172,6 +173,8 @@ class _Reader:
             raise NotPackable(
                 f"{self._where(node)}: {node.target} is no operation of a packed file"
             )
+        if name == "conv2d.padding":
+            return self._in_pixels(args, node)
         packet, _, overload = name.partition(".")
         if packet == "_assert_tensor_metadata":
             return None
@@ -188,6 +191,23 @@ class _Reader:
             if known is args[0]:
                 self.values[other] = value
         return value
+
+    def _in_pixels(self, args: list[Any], node: fx.Node) -> Node:
+        """A convolution with padding in words, and a pad before it where its sides differ."""
+        x, weight, *rest = args
+        defaults = [None, [1, 1], "valid", [1, 1], 1]
+        bias, stride, word, dilation, groups = [*rest, *defaults[len(rest) :]]
+        kernel: Any = node.args[1]
+        size = tuple(kernel.meta["val"].shape[2:])
+        (top, bottom), (left, right) = resolved_padding(word, size, tuple(dilation))
+        if (top, left) != (bottom, right):
+            n, c, h, w = x.shape
+            shape = n, c, h + top + bottom, w + left + right
+            x = Node("pad", [x, [left, right, top, bottom], "constant", 0.0], {}, shape)
+            self.nodes.append(x)
+            top = left = 0
+        given = [x, weight, bias, stride, [top, left], dilation, groups]
+        return self._add("conv2d", given, {}, node)
 
     @staticmethod
     def _keeps_type(node: fx.Node) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnnbench.packing.ir import Graph, Node, Weight, mapped
+from bnnbench.packing.ir import Graph, Node, Weight, compact, mapped
 from bnnbench.runtime.ops import DTYPES
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -85,7 +85,7 @@ class Writer:
             self._store("integers", value.to(torch.int64).flatten())
             return ["integers", shape]
         kind = "halves" if halved else "floats"
-        least = _compact(value)
+        least = compact(value)
         self._store(kind, least.flatten().to(torch.float16 if halved else torch.float32))
         return [kind, shape] if least.shape == value.shape else [kind, shape, list(least.shape)]
 
@@ -104,19 +104,9 @@ def _packed(high: Tensor) -> Tensor:
     return torch.from_numpy(np.packbits(high.flatten().numpy(), bitorder="little"))
 
 
-def _compact(value: Tensor) -> Tensor:
-    """One number along every axis on which nothing changes."""
-    for axis in range(value.dim()):
-        if value.shape[axis] > 1:
-            first = value.narrow(axis, 0, 1)
-            if torch.equal(first.expand_as(value), value):
-                value = first
-    return value
-
-
 def _repeated(value: Tensor) -> Tensor:
     """The first filters of ``value``, if all others repeat them in turn."""
-    value = _compact(value)
+    value = compact(value)
     count = len(value) if value.dim() else 1
     for period in range(1, count // 2 + 1):
         turns = -(-count // period)

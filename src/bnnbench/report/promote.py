@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ def promote(
         if result.get("export"):  # known from the file beside the result
             write_json(results_dir / "runs" / f"{run}.json", result)
     return [target, *copies]
+
+
+def continued(copied: Iterable[Path]) -> list[str]:
+    """A line for each of the promoted results that went on from a finished run: of which."""
+    results = (read_result_file(path) for path in copied if path.parent.name == "runs")
+    return [
+        f"{result['name']} is a continued run: it goes on from {before['name']} after its "
+        f"{before['epochs']} epochs"
+        for result in results
+        if (before := result.get("continued"))
+    ]
 
 
 def _pictures(folder: Path) -> list[Path]:

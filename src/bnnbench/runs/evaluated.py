@@ -20,6 +20,7 @@ from bnnbench.records.store import write_json
 from bnnbench.runs.ending import evaluation_limits
 from bnnbench.runs.results import classes_of
 from bnnbench.runs.reuse import differs, mark_of
+from bnnbench.runtime.format import is_packed
 from bnnbench.tasks.base import Task
 
 SHARES = ("acc", "top5", "map", "coco_map")  # which are told in percent
@@ -49,6 +50,7 @@ def write_down(
     classes = classes_of(task, data)
     record: dict[str, Any] = {
         "checkpoint": Path(cfg.ckpt_path).name,
+        "packed": is_packed(cfg.ckpt_path),
         "images": task.eval_images,
         "dataset": choice(cfg, "dataset"),
         "run": signature.name if signature else None,

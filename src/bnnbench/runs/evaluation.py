@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bnnbench import runtime
 from bnnbench.backbones.ssd import HeadOutputs
-from bnnbench.checks.keys import arguments
+from bnnbench.checks.keys import arguments, has_default
 from bnnbench.config import load_option
 from bnnbench.data.array_survey import FILES
 from bnnbench.records.checkpoints import Normalisation, load_weights, warn_of_normalisation
@@ -59,15 +59,13 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
     as the network that ``cfg`` describes.
 
     Raises:
-        ValueError: no ``ckpt_path``, an override that contradicts the checkpoint, or a checkpoint
+        ValueError: an override that contradicts the checkpoint, or a checkpoint
             that names code of packages which ``cfg.trust`` does not.
         BadCheckpoint: it cannot be read, or belongs to another network.
     """
-    if cfg.ckpt_path is None:
-        raise ValueError("train=false evaluates a checkpoint: set ckpt_path=<file>")
     if read_identity(folder) is not None:
         raise ValueError(f"{folder} holds a run: choose another folder for the evaluation")
-    packed = runtime.load(cfg.ckpt_path) if is_packed(cfg.ckpt_path) else None
+    packed = runtime.load(cfg.ckpt_path, verify=True) if is_packed(cfg.ckpt_path) else None
     if packed is None:
         signature = signature_of(read_checkpoint(cfg.ckpt_path))
     else:
@@ -76,7 +74,7 @@ def evaluate(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = 
         keys, source = (*_STORED, "channels_last", "seed"), f"ckpt_path={cfg.ckpt_path}"
         known = taken(signature.config, keys, source, trusted_packages(cfg))
         _check_typed(cfg, signature, typed)
-        cfg = _as_trained(cfg, replace(signature, config=known))
+        cfg = _as_trained(cfg, replace(signature, config=known), typed)
     with building(cfg.ckpt_path, "evaluate it with the version that wrote it"):
         data = build_datamodule(cfg)
         task = last_task(cfg)
@@ -122,7 +120,9 @@ def compute_packed(net: nn.Module, packed: PackedNetwork) -> None:
 
     def forward(images: Tensor) -> Any:
         found = packed(images.cpu())
-        return found if outputs is None else outputs(*found)
+        if outputs is None:
+            return found.to(images.device)
+        return outputs(*(each.to(images.device) for each in found))
 
     net.forward = forward
 
@@ -180,7 +180,7 @@ def last_task(cfg: DictConfig) -> Task:
     return build_task(last)
 
 
-def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
+def _as_trained(cfg: DictConfig, signature: Signature, typed: Sequence[str]) -> DictConfig:
     """``cfg`` with the network, the data set and the loss that a checkpoint was trained with."""
     trained = deepcopy(cfg)
     with open_dict(trained):
@@ -189,8 +189,7 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
         trained.recipe.stages = []  # the config is that of the stage which wrote the checkpoint
         # as they were measured, where the config says auto
         trained.dataset.mean, trained.dataset.std = signature.mean, signature.std
-        known = arguments(str(trained.dataset._target_))
-        if known is None or "data_dir" in known:  # a class of one's own need not read files
+        if _takes_place(str(trained.dataset._target_), typed):
             trained.dataset.data_dir = cfg.dataset.get("data_dir", cfg.paths.data_dir)
         trained.channels_last = signature.config["channels_last"]
         trained.seed = signature.config["seed"]
@@ -201,6 +200,18 @@ def _as_trained(cfg: DictConfig, signature: Signature) -> DictConfig:
             if key in cfg.dataset and _same_set(cfg, trained):
                 trained.dataset[key] = cfg.dataset[key]
     return trained
+
+
+def _takes_place(kind: str, typed: Sequence[str]) -> bool:
+    """Whether the data folder is handed to a class, which of one's own may need none.
+
+    One that has a place of its own, as the default of ``data_dir``, keeps it unless it is typed.
+    """
+    known = arguments(kind)
+    if known is not None and "data_dir" not in known:
+        return False
+    said = any(word.lstrip("+").startswith("dataset.data_dir=") for word in typed)
+    return said or not has_default(kind, "data_dir")
 
 
 def _same_set(cfg: DictConfig, stored: DictConfig) -> bool:

@@ -1,13 +1,16 @@
 """Messages of other packages that say nothing to who trains here, each with its reason.
 
-They are left out by their words alone: whatever else these packages say is shown.
+They are left out by their words alone: whatever else these packages say is shown. Warnings of this
+package are a line each: where they stand in its code says nothing to who trains.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
+from pathlib import Path
 
 # The beginning of a warning, as a regular expression, and why nobody has to act on it.
 WARNINGS = {
@@ -32,6 +35,8 @@ LOGGED = {
 }
 # Lightning's tips and lists of devices are what its loggers say below a warning.
 TALKATIVE = ("lightning.pytorch", "lightning.fabric")
+_OWN = f"{Path(__file__).parents[1]}{os.sep}"
+_formatted = warnings.formatwarning  # as it was
 
 
 class Hushed(logging.Filter):
@@ -52,9 +57,22 @@ class Hushed(logging.Filter):
 
 def hush() -> None:
     """Leave these messages out from now on, in this process; calling it again changes nothing."""
+    warnings.formatwarning = _as_a_line
     for pattern in WARNINGS:
         warnings.filterwarnings("ignore", message=pattern)
     for name, patterns in LOGGED.items():
         logging.getLogger(name).addFilter(Hushed(tuple(patterns)))
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _as_a_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    if filename.startswith(_OWN):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _formatted(message, category, filename, lineno, line)

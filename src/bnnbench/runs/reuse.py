@@ -65,7 +65,12 @@ class Run:
 
 
 def check_start(cfg: DictConfig) -> None:
-    """Refuse what cannot go on from a finished run, for a longer time. Raises ValueError."""
+    """Refuse an evaluation of nothing, and a run that cannot go on from a finished one.
+
+    Raises ValueError.
+    """
+    if not cfg.train and cfg.get("ckpt_path") is None:
+        raise ValueError("an evaluation needs a checkpoint: set ckpt_path=<file>")
     if not cfg.train or cfg.get("ckpt_path") is None:
         return
     steps = (cfg.recipe.get("steps"), cfg.trainer.get("max_steps"))

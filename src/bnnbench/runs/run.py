@@ -63,9 +63,9 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
     gc.collect()  # a finished job's modules live on until collected
     with recorded_failure(folder):
         check_settings(cfg)
+        check_start(cfg)
         if not cfg.train:
             return evaluate(cfg, folder, quiet, typed)
-        check_start(cfg)
         if cfg.force:
             return _forced(cfg, folder, quiet)
         check_owner(run := Run(cfg, folder))

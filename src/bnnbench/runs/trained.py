@@ -77,7 +77,7 @@ def load(path: Path | str, trust: Sequence[str] = ()) -> Trained:
         Untrusted: it names code of packages that ``trust`` does not.
     """
     if is_packed(path):
-        net = runtime.load(path)
+        net = runtime.load(path, verify=True)
         signature = packed_signature(net, path)
         return Trained(net, Described({}, signature, signature.config))
     found = described(path, NETWORK, trust)

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -34,6 +35,7 @@ UPLOAD_S = 120  # that a finished run has for its last uploads; wandb itself wai
 KEY_LENGTH = 40  # of wandb's shortest keys
 ID_LENGTH, TAG_LENGTH = 100, 64  # wandb takes 128 and 64 characters
 EXIT_CODES: dict[Status, int] = {"success": 0, "failed": 1, "cut": 255}  # as wandb has of Ctrl-C
+OFFLINE = {"silent": True}  # wandb's settings
 LINKS = "links.json"  # in a run's folder
 _GATEWAY = (502, 503, 504)  # a proxy answers in the server's place
 
@@ -65,7 +67,7 @@ class WandbLog(RunLog, WandbLogger):
 
         if self._experiment is None:
             try:
-                self._experiment = wandb.init(**self._wandb_init)
+                self._experiment = wandb.init(**self._wandb_init, settings=terminal_settings())
             except Error as error:
                 raise ValueError(
                     f"logger=wandb: {error}; WANDB_MODE=offline logs without its server"
@@ -113,6 +115,19 @@ class WandbLog(RunLog, WandbLogger):
         except Exception:
             leave_broken()
             raise
+        if terminal_settings() == OFFLINE:
+            where = f"`wandb sync {run.settings.sync_dir}`"
+            print(f"wandb: logged offline; upload it with {where}", file=sys.stderr, flush=True)
+
+
+def terminal_settings() -> dict[str, bool]:
+    """What wandb leaves out on the terminal, where the user has not chosen that: all but addresses.
+
+    Offline there are none, and ``WandbLog.end`` says where the run lies.
+    """
+    if any(_setting(name) is not None for name in ("silent", "quiet", "show_info")):
+        return {}
+    return OFFLINE if _setting("mode") in ("offline", "dryrun") else {"quiet": True}
 
 
 def run_id(name: str) -> str:

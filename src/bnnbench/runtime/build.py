@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("kernel.c", "kernel_tile.h", "kernel_float.h")
+    Path(__file__).with_name(name)
+    for name in ("kernel.c", "kernel_tile.h", "kernel_float.h", "kernel_mean.h")
 )
 # Contraction would round a product and a sum at once, which the same arithmetic in torch does not.
 COMMON = (

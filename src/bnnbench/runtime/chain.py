@@ -33,6 +33,11 @@ class Chain:
         """Whether nothing but another clamp can follow."""
         return self.low > -math.inf or self.high < math.inf
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is nothing but a multiply-add."""
+        return self.positive is None and self.more is None and not self.is_clamped
+
     def affine(self, scale: Tensor | None, shift: Tensor | None) -> Chain | None:
         """The chain and a multiply-add behind it, or None where that is no chain."""
         if self.is_clamped:
@@ -75,17 +80,20 @@ class Chain:
             return None, Activation(self.scale, self.scale, self.shift, self.low, self.high)
         if self.scale is None:
             return self.shift, self.activation()
-        if bool((self.scale == 0).any()):
-            return None
         shift = None if self.shift is None else self.shift / self.scale
+        if bool((self.scale == 0).any()) or not (shift is None or bool(shift.isfinite().all())):
+            return None
         is_up = self.scale > 0
         positive = self.scale * torch.where(is_up, self.positive, self.negative)
         negative = self.scale * torch.where(is_up, self.negative, self.positive)
         return shift, Activation(positive, negative, self.more, self.low, self.high)
 
 
-def epilogue(before: Chain, after: Chain | None) -> Epilogue | None:
-    """Both chains, before and behind the shortcut's addition, if one epilogue can be both."""
+def epilogue(before: Chain, after: Chain | None, has_factor: bool = False) -> Epilogue | None:
+    """Both chains, before and behind the shortcut's addition, if one epilogue can be both.
+
+    Behind a factor the first one begins with its kink as well.
+    """
     last = None
     if after is not None:
         if (found := after.behind_sum()) is None:
@@ -95,6 +103,9 @@ def epilogue(before: Chain, after: Chain | None) -> Epilogue | None:
         if shifted is None:
             return None
         before = shifted
+    if has_factor:
+        shift, first = before.behind_sum() or (torch.zeros(1), None)
+        return Epilogue(before=first, after=last) if shift is None else None
     return Epilogue(before.scale, before.shift, before.activation(), last)
 
 

@@ -109,10 +109,10 @@ class Activation(nn.Module):
 
 
 class Epilogue(Handled):
-    """``after(before(scale * y + shift) + add)`` of a layer's output ``y``, channel by channel.
+    """``after(before(factor * (scale * y + shift)) + add)`` of a layer's output ``y``, by channels.
 
-    ``scale`` and ``shift`` (a batch norm) are folded into the layer's own; ``add`` is the shortcut,
-    a tensor that is given with each call, or nothing.
+    ``scale`` and ``shift`` (a batch norm) are folded into the layer's own. ``add``, the shortcut,
+    and ``factor``, one number a pixel, are tensors that are given with each call, or nothing.
     """
 
     scale: Tensor | None

@@ -3,15 +3,18 @@
 It holds up to four flat tensors (``bits``: eight signs a byte, ``floats``, ``halves`` and
 ``integers``) and a document, JSON in the header: the operations of the network and where each of
 their constants lies, class names, normalisation, check values, provenance. The document has a
-SHA-256 of each tensor, and the header one of itself, computed with zeros in its place.
+SHA-256 of each tensor, and the header one of itself, computed with zeros in its place. A document
+that would make the header larger than 32 kB is deflated, in base 64: version 2.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-VERSION = 1
+PLAIN, DEFLATED = 1, 2
+VERSION = DEFLATED  # the latest that is read
+LARGEST_PLAIN = 31_000  # bytes of a document in the header, as that writes it
 FORMAT = "bnnbench-packed"
 TENSORS = {
     "bits": torch.uint8,
@@ -40,12 +45,10 @@ def encoded(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes
     """The content of a packed file."""
     kept = {name: tensors[name].contiguous() for name in TENSORS if name in tensors}
     full = {**document, "tensors": {name: _digest(tensor) for name, tensor in kept.items()}}
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "sha256": _ZEROS,
-        "document": json.dumps(full, separators=(",", ":"), ensure_ascii=True),
-    }
+    version, text = PLAIN, json.dumps(full, separators=(",", ":"), ensure_ascii=True)
+    if len(json.dumps(text)) > LARGEST_PLAIN:
+        version, text = DEFLATED, base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    metadata = {"format": FORMAT, "version": str(version), "sha256": _ZEROS, "document": text}
     data = safetensors.torch.save(dict(kept), metadata)
     end = 8 + struct.unpack("<Q", data[:8])[0]
     header = data[:end]
@@ -107,7 +110,7 @@ def decoded(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     _check_header(data, metadata, name)
     try:
-        document = json.loads(metadata["document"])
+        document = json.loads(_inflated(metadata["document"], int(version)))
         tensors = safetensors.torch.load(data)
     except Exception as error:
         raise BadPackedFile(f"{name} is damaged: {error}; copy or export it again") from error
@@ -156,6 +159,16 @@ def _check_header(data: bytes, metadata: Mapping[str, str], name: str) -> None:
         raise BadPackedFile(
             f"{name} is damaged: its header is not what was written; copy or export it again"
         )
+
+
+def _inflated(text: str, version: int) -> str | bytes:
+    if version < DEFLATED:
+        return text
+    reader = zlib.decompressobj()
+    found = reader.decompress(base64.b64decode(text, validate=True), LARGEST_HEADER)
+    if not reader.eof:
+        raise ValueError("its document is cut off, or larger than any")
+    return found
 
 
 def _digest(tensor: Tensor) -> str:

@@ -4,118 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bnnbench.runtime.check import check_images, kept
+from bnnbench.runtime.constants import Constants, repeated
 from bnnbench.runtime.convolution import PackedConv2d, pack_bits
 from bnnbench.runtime.detection import default_boxes, detect
 from bnnbench.runtime.epilogue import Binarizer
 from bnnbench.runtime.format import BadPackedFile
 from bnnbench.runtime.fusion import Plan
 from bnnbench.runtime.linear import PackedLinear
-from bnnbench.runtime.ops import DTYPES, OPS
-
-PACKED = ("packed_conv", "packed_linear")
-
-
-class Ref(NamedTuple):
-    """The result of an operation, by its number; the input is number 0."""
-
-    number: int
-
-
-class Const(NamedTuple):
-    """A constant, by its number."""
-
-    number: int
-
-
-class Operation(NamedTuple):
-    """What one entry of the document says."""
-
-    op: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-
-    def refs(self) -> list[int]:
-        """Numbers of the results that it reads."""
-        found: list[int] = []
-        _visit([self.args, list(self.kwargs.values())], found)
-        return found
-
-
-def _visit(value: Any, found: list[int]) -> None:
-    if isinstance(value, Ref):
-        found.append(value.number)
-    elif isinstance(value, list):
-        for each in value:
-            _visit(each, found)
-
-
-class Constants(nn.Module):
-    """The constants of a network as buffers, unpacked from the flat tensors of its file."""
-
-    def __init__(self, entries: list[list[Any]], tensors: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.signs: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
-        self._place = dict.fromkeys(tensors, 0)
-        self._tensors, count = tensors, 0
-        for number, (kind, shape, *rest) in enumerate(entries):
-            if kind == "signs":
-                scale, *offset = (self.number(each) for each in rest)
-                self.signs[number] = self._bits(shape), scale, offset[0] if offset else None
-                continue
-            if kind == "flags":
-                value = self._bits(shape) > 0
-            else:
-                stored = rest[0] if rest else shape
-                value = self._take(kind, prod(stored)).reshape(stored)
-                value = value.float() if kind == "halves" else value.clone()
-                value = value.expand(shape).contiguous() if rest else value
-            self.register_buffer(f"c{number}", value, persistent=False)
-            count += 1
-        if any(self._place[kind] != len(tensor) for kind, tensor in tensors.items()):
-            raise ValueError("there are more numbers than the operations use")
-        del self._tensors
-
-    def number(self, index: int) -> Tensor:
-        """The constant of that number."""
-        found = self._buffers.get(f"c{index}")
-        if found is None:
-            found = self.dense(index)
-            self.register_buffer(f"c{index}", found, persistent=False)
-        return found
-
-    def dense(self, index: int) -> Tensor:
-        """A 1-bit weight, unpacked."""
-        signs, scale, offset = self.signs[index]
-        value = repeated(scale, len(signs)) * signs
-        return value if offset is None else value + repeated(offset, len(signs))
-
-    def _take(self, kind: str, count: int) -> Tensor:
-        start = self._place[kind]
-        self._place[kind] = start + count
-        if start + count > len(self._tensors[kind]):
-            raise ValueError(f"there are too few {kind}")
-        return self._tensors[kind][start : start + count]
-
-    def _bits(self, shape: list[int]) -> Tensor:
-        count = prod(shape)
-        packed = self._take("bits", -(-count // 8)).numpy()
-        bits = np.unpackbits(packed, count=count, bitorder="little")
-        return torch.from_numpy(bits).float().mul_(2).sub_(1).view(shape)
-
-
-def repeated(value: Tensor, count: int) -> Tensor:
-    """The first axis of ``value`` in turn up to ``count``, where it is not 1."""
-    if len(value) in (1, count):
-        return value
-    return value.repeat(-(-count // len(value)), *(1,) * (value.dim() - 1))[:count]
+from bnnbench.runtime.operation import PACKED, Const, Operation, filled, parsed
+from bnnbench.runtime.ops import OPS
 
 
 class PackedNetwork(nn.Module):
@@ -141,7 +44,7 @@ class PackedNetwork(nn.Module):
         self.image = tuple(int(n) for n in document["image"])
         self.mean, self.std = list(document["mean"]), list(document["std"])
         self.constants = Constants(document["constants"], tensors)
-        self.operations = [_parsed(entry) for entry in document["nodes"]]
+        self.operations = [parsed(entry) for entry in document["nodes"]]
         self.outputs = [int(number) for number in document["outputs"]]
         self.layers = nn.ModuleDict()
         for number, operation in enumerate(self.operations, start=1):
@@ -152,10 +55,21 @@ class PackedNetwork(nn.Module):
         self.layer_names = {
             str(n): str(name) for n, name in zip(self.layers, document["layers"], strict=True)
         }
+        self.eval()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What runs the operations, which copies make of their own constants and layers."""
         self.steps = [self.step(n, op) for n, op in enumerate(self.operations, start=1)]
         self._free_early()
-        self.eval()
         self.plan = Plan(self, self._shapes())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("steps", "plan")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
 
     def forward(self, x: Tensor) -> Any:
         """Normalised images float (N, C, H, W) to what the trained network gives.
@@ -169,7 +83,7 @@ class PackedNetwork(nn.Module):
         with torch.no_grad():
             values: list[Any] = [None] * self.plan.room
             values[0] = x.float()
-            for run, frees in self.plan.steps:
+            for run, frees, _ in self.plan.steps:
                 run(values)
                 for number in frees:
                     values[number] = None
@@ -191,10 +105,10 @@ class PackedNetwork(nn.Module):
         return values
 
     def _shapes(self) -> list[tuple[int, ...] | None]:
-        """Of each result, for two images."""
+        """Of each result, for two images; None of what is no map of floats."""
         nothing = [()] * len(self.operations)
         found = self._interpreted(torch.zeros(2, *self.image), nothing)
-        return [tuple(each.shape) if isinstance(each, Tensor) else None for each in found]
+        return [_shape(each) for each in found]
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != len(self.image) + 1 or tuple(x.shape[1:]) != self.image:
@@ -246,8 +160,10 @@ class PackedNetwork(nn.Module):
         binarizer = Binarizer(self._tensor(edge), self._tensor(flip), scale, offset)
         options: dict[str, Any] = {
             "activation": binarizer,
-            "scale": weight_scale.flatten(),
-            "offset": None if weight_offset is None else weight_offset.flatten(),
+            "scale": repeated(weight_scale, len(signs)).flatten(),
+            "offset": None
+            if weight_offset is None
+            else repeated(weight_offset, len(signs)).flatten(),
             "bias": self._tensor(bias),
         }
         if operation.op == "packed_linear":
@@ -277,13 +193,13 @@ class PackedNetwork(nn.Module):
 
             return run_layer
         function = OPS[operation.op]
-        for each in _constants(operation):  # weights are unpacked now, not with the first image
+        for each in operation.constants():  # weights are unpacked now, not with the first image
             self.constants.number(each)
 
         def run(values: list[Any]) -> None:
-            args = _filled(operation.args, values, self.constants.number)
+            args = filled(operation.args, values, self.constants.number)
             kwargs = {
-                key: _filled(value, values, self.constants.number)
+                key: filled(value, values, self.constants.number)
                 for key, value in operation.kwargs.items()
             }
             values[number] = function(*args, **kwargs)
@@ -291,65 +207,9 @@ class PackedNetwork(nn.Module):
         return run
 
 
-def _constants(operation: Operation) -> list[int]:
-    found: list[int] = []
-
-    def visit(value: Any) -> None:
-        if isinstance(value, Const):
-            found.append(value.number)
-        elif isinstance(value, list):
-            for each in value:
-                visit(each)
-
-    visit([operation.args, list(operation.kwargs.values())])
-    return found
-
-
-def _filled(value: Any, values: Sequence[Any], number: Callable[[int], Tensor]) -> Any:
-    if isinstance(value, Ref):
-        return values[value.number]
-    if isinstance(value, Const):
-        return number(value.number)
-    if isinstance(value, list):
-        return [_filled(each, values, number) for each in value]
-    return value
-
-
-def replaced(operation: Operation, numbers: Mapping[int, int]) -> Operation:
-    """``operation``, reading other results instead of some."""
-
-    def other(value: Any) -> Any:
-        if isinstance(value, list):
-            return [other(each) for each in value]
-        return Ref(numbers.get(value.number, value.number)) if isinstance(value, Ref) else value
-
-    kwargs = {key: other(value) for key, value in operation.kwargs.items()}
-    return Operation(operation.op, other(operation.args), kwargs)
-
-
-def _parsed(entry: Any) -> Operation:
-    op, args, *rest = entry
-    if op not in OPS and op not in PACKED:
-        raise ValueError(f"{op} is no operation of this version")
-    kwargs = {str(key): _value(value) for key, value in (rest[0] if rest else {}).items()}
-    return Operation(op, _value(args), kwargs)
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_value(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    kind, rest = value[:1], value[1:]
-    if kind == "%":
-        return Ref(int(rest))
-    if kind == "$":
-        return Const(int(rest))
-    if kind == "#":
-        return DTYPES[rest]
-    if kind == "=":
-        return float(rest)
-    return rest
+def _shape(value: Any) -> tuple[int, ...] | None:
+    is_map = isinstance(value, Tensor) and value.dtype == torch.float32 and value.dim() == 4
+    return tuple(value.shape) if is_map else None
 
 
 def built(document: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> PackedNetwork:

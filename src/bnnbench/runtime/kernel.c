@@ -1,5 +1,5 @@
 // 1-bit convolution by table look-up; kernel_tile.h is its inner loop, kernel_float.h the float
-// convolution in front of a packed network.
+// convolution in front of a packed network, kernel_mean.h mean magnitudes of windows.
 //
 // A code is a byte that stands for the signs of CHANNELS neighbouring channels of one pixel. It
 // names a row of a table whose column w is the number of channels in which a weight code w differs
@@ -96,6 +96,7 @@ typedef __m512i V;
 #define LANES 16                // floats that loops over outputs go by: tensors of channels are padded
 #define MOST_PIXELS 8           // of a tile
 #define CHUNK_FLOATS 32768      // outputs a thread makes before it packs them: they are still near
+#define CHUNK_PIXELS 2048       // as many pixels of them at most
 #define SMALL_WORK 400000       // table look-ups that are not worth waking a thread for
 #define INLINE static inline __attribute__((always_inline))
 // A weight vector stays in its register instead of being loaded again for each pixel.
@@ -270,15 +271,20 @@ void encode(const Encoder *e, const float *x, uint8_t *codes, int n, int h, int 
 #define PIXELS PIXELS2
 #include "kernel_tile.h"
 
-// The sum of the codes in a window, each -1 or +1, and 0 outside the map.
+// The sum of the codes in a window, each -1 or +1, and 0 outside the map. Runs are read eight codes
+// at a time: buffers of codes end with eight bytes more.
 static float window_sum(const Layer *l, const uint8_t *corner) {
-  int set = 0;
+  int set = 0, left = l->length % 8;
+  uint64_t last = ((uint64_t)1 << 8 * left) - 1, codes;
   for (int s = 0; s < l->segments; s++) {
-    const uint8_t *run = corner + l->segment[s];
-    for (int k = 0; k < l->length; k += 8) {
-      uint64_t codes = 0;
-      memcpy(&codes, run + k, l->length - k < 8 ? l->length - k : 8);
+    const uint8_t *run = corner + l->segment[s], *end = run + l->length - left;
+    for (; run < end; run += 8) {
+      memcpy(&codes, run, 8);
       set += __builtin_popcountll(codes);
+    }
+    if (left) {
+      memcpy(&codes, run, 8);
+      set += __builtin_popcountll(codes & last);
     }
   }
   return (float)(2 * set - l->bits);
@@ -291,10 +297,12 @@ INLINE float activated(const Activation *a, int i, float v) {
   return v > a->high ? a->high : v;
 }
 
-// Where the pixels of a tile are: their windows' corners, and what is added there.
+// Where the pixels of a tile are: their windows' corners and sums, what is added there, and by which
+// factor the layer is multiplied.
 typedef struct {
   const uint8_t *corner[MOST_PIXELS];
-  const float *rows[MOST_PIXELS];
+  const float *rows[MOST_PIXELS], *windows;
+  float factor[MOST_PIXELS];
 } Place;
 
 // From counts to the layer's output: `pixels` times `outs`, of which the first is number `c` of the
@@ -307,9 +315,11 @@ INLINE void finish(const Layer *l, const Place *at, const uint16_t (*count)[2 * 
     const float *restrict scale = l->scale + c, *restrict row = at->rows[p];
     const float *restrict from = is_added ? add + p * step : NULL;
     float *restrict to = y + p * step;
+    const float factor = at->factor[p];
     for (int j = 0; j < outs; j += LANES)
       for (int i = j; i < j + LANES; i++) {
         float half = (float)counted[i], v = scale[i] * (bits - (half + half)) + row[i];
+        v *= factor;
         if (is_before) v = activated(&before, c + i, v);
         if (is_added) v += from[i];
         if (is_after) v = activated(&after, c + i, v);
@@ -329,10 +339,14 @@ static void finish_tile(const Layer *l, const Place *at, const uint16_t (*count)
   }
 }
 
+// Whether the outputs of a group are one block and there is a lane behind them. Its weights are 0:
+// it counts what is set in the window.
+INLINE int has_spare(const Layer *l) { return l->out < l->padded && l->padded <= 2 * VL; }
+
 // A block of outputs, from number `first` of group g, at the pixels of a tile.
 static void block(const Layer *l, Place *at, int pixels, int g, int first, const float *add, float *y) {
   uint16_t count[MOST_PIXELS][2 * VL] __attribute__((aligned(64)));
-  float sums[MOST_PIXELS][2 * VL], shortcut[MOST_PIXELS][2 * VL], made[MOST_PIXELS][2 * VL];
+  float shifted[MOST_PIXELS][2 * VL], shortcut[MOST_PIXELS][2 * VL], made[MOST_PIXELS][2 * VL];
   int vectors = l->padded - first >= 2 * VL ? 2 : 1, outs = l->out - first;
   if (outs > vectors * VL) outs = vectors * VL;
   int c = g * l->padded + first;
@@ -343,9 +357,11 @@ static void block(const Layer *l, Place *at, int pixels, int g, int first, const
   for (int p = 0; p < pixels; p++) at->rows[p] += c;
   if (l->window)
     for (int p = 0; p < pixels; p++) {
-      float sum = window_sum(l, at->corner[p] + group);
-      for (int i = 0; i < vectors * VL; i++) sums[p][i] = l->window[c + i] * sum + at->rows[p][i];
-      at->rows[p] = sums[p];
+      const float *restrict window = l->window + c, *restrict row = at->rows[p];
+      float sum = has_spare(l) ? (float)(2 * count[p][l->out] - l->bits) : at->windows[p];
+      for (int j = 0; j < outs; j += LANES)
+        for (int i = j; i < j + LANES; i++) shifted[p][i] = window[i] * sum + row[i];
+      at->rows[p] = shifted[p];
     }
   const uint16_t (*counted)[2 * VL] = (const uint16_t (*)[2 * VL])count;
   if (outs % LANES == 0) {
@@ -389,12 +405,25 @@ INLINE void advance(const Layer *l, Cursor *at, int pixels, Place *place) {
   for (int p = pixels; p < MOST_PIXELS; p++) place->corner[p] = place->corner[pixels - 1];
 }
 
+// The sums of group g in the windows of pixels first..last.
+static void window_sums(const Layer *l, const uint8_t *codes, int g, float *windows, long first, long last) {
+  Cursor cursor = cursor_at(l, codes, first);
+  for (long q = first; q < last; q += MOST_PIXELS) {
+    int pixels = last - q < MOST_PIXELS ? (int)(last - q) : MOST_PIXELS;
+    Place place;
+    advance(l, &cursor, pixels, &place);
+    for (int p = 0; p < pixels; p++) *windows++ = window_sum(l, place.corner[p] + (size_t)g * l->codes);
+  }
+}
+
 INLINE int tile_pixels(const Layer *l) { return l->padded > VL ? PIXELS2 : PIXELS1; }
 
 // Outputs of pixels first..last into y, which starts at the first of them.
-static void chunk(const Layer *l, const uint8_t *codes, const float *add, float *y, long first, long last) {
+static void chunk(const Layer *l, const uint8_t *codes, const float *factor, const float *add, float *y, long first, long last) {
   int tile = tile_pixels(l), step, all = l->groups * l->out;
-  for (int g = 0; g < l->groups; g++)
+  float windows[CHUNK_PIXELS + MOST_PIXELS];
+  for (int g = 0; g < l->groups; g++) {
+    if (l->window && !has_spare(l)) window_sums(l, codes, g, windows, first, last);
     for (int o = 0; o < l->padded; o += step) {
       step = l->padded - o >= 2 * VL ? 2 * VL : VL;
       Cursor cursor = cursor_at(l, codes, first);
@@ -403,20 +432,24 @@ static void chunk(const Layer *l, const uint8_t *codes, const float *add, float 
         size_t at = (size_t)(q - first) * all + (size_t)g * l->out + o;
         Place place;
         advance(l, &cursor, pixels, &place);
+        place.windows = windows + (q - first);
+        for (int p = 0; p < pixels; p++) place.factor[p] = factor ? factor[q - first + p] : 1;
         block(l, &place, pixels, g, o, add ? add + at : NULL, y + at);
       }
     }
+  }
 }
 
 // Outputs that a thread makes before it packs them, a multiple of any tile.
 int chunk_pixels(const Layer *l) {
-  int tile = tile_pixels(l), pixels = CHUNK_FLOATS / (l->groups * l->out) / tile * tile;
+  int tile = tile_pixels(l), pixels = CHUNK_FLOATS / (l->groups * l->out);
+  pixels = (pixels < CHUNK_PIXELS ? pixels : CHUNK_PIXELS) / tile * tile;
   return pixels > tile ? pixels : tile;
 }
 
-// The layer on n maps: y (n, oh, ow, out) and the codes of the next layers. Without `is_kept` y is
+// The layer on n maps, times a factor (n, oh, ow) or NULL: y (n, oh, ow, out) and the codes of the next layers. Without `is_kept` y is
 // room for one chunk a thread.
-void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, int is_kept, uint8_t *next0, uint8_t *next1, int n, int threads) {
+void convolve(const Layer *l, const uint8_t *codes, const float *factor, const float *add, float *y, int is_kept, uint8_t *next0, uint8_t *next1, int n, int threads) {
   long pixels = (long)n * l->oh * l->ow, all = (long)l->groups * l->out, size = chunk_pixels(l);
   if (pixels * l->segments * l->length * l->groups * l->padded / VL * 8 < SMALL_WORK) threads = 1;
   long each = ((pixels + threads - 1) / threads + tile_pixels(l) - 1) / tile_pixels(l) * tile_pixels(l);
@@ -426,7 +459,7 @@ void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, 
     for (long q = t * each; q < end; q += size) {
       long last = q + size < end ? q + size : end;
       float *to = y + (is_kept ? q : t * size) * all;
-      chunk(l, codes, add ? add + q * all : NULL, to, q, last);
+      chunk(l, codes, factor ? factor + q : NULL, add ? add + q * all : NULL, to, q, last);
       if (next0) encode_pixels(l->next[0], to, next0, q, last, l->oh, l->ow);
       if (next1) encode_pixels(l->next[1], to, next1, q, last, l->oh, l->ow);
     }
@@ -434,3 +467,4 @@ void convolve(const Layer *l, const uint8_t *codes, const float *add, float *y, 
 }
 
 #include "kernel_float.h"
+#include "kernel_mean.h"

@@ -68,6 +68,16 @@ class CStem(Structure):
     ]
 
 
+class CMean(Structure):
+    """``Mean`` of kernel_mean.h."""
+
+    _fields_ = [
+        ("scale", c_float),
+        *((name, c_int32) for name in ("channels", "h", "w", "top", "bottom", "left", "right")),
+        *((name, c_int32) for name in ("kh", "kw", "sh", "sw", "dh", "dw", "oh", "ow")),
+    ]
+
+
 class Kernel:
     """A loaded library.
 
@@ -77,16 +87,17 @@ class Kernel:
         channels: channels of one code.
         factor: of a code of a map, over the number of its row.
         float_block: outputs of one block of the float convolution.
-        encode, convolve, stem, chunk_pixels: the functions of kernel.c; pointers are integers.
+        encode, convolve, stem, means, chunk_pixels: functions of kernel.c; pointers are integers.
     """
 
     def __init__(self, file: Path) -> None:
         self.library = library = ctypes.CDLL(str(file))
         library.name.restype = c_char_p
         library.encode.argtypes = [c_void_p] * 3 + [c_int] * 4
-        library.convolve.argtypes = [c_void_p] * 4 + [c_int] + [c_void_p] * 2 + [c_int] * 2
+        library.convolve.argtypes = [c_void_p] * 5 + [c_int] + [c_void_p] * 2 + [c_int] * 2
         library.stem.argtypes = [c_void_p] * 8 + [c_int] * 2
-        library.stem.restype = None
+        library.means.argtypes = [c_void_p] * 5 + [c_int] * 2
+        library.stem.restype = library.means.restype = None
         library.encode.restype = library.convolve.restype = None
         library.chunk_pixels.argtypes = [c_void_p]
         library.initialise()
@@ -95,7 +106,7 @@ class Kernel:
         self.factor = library.code_factor()
         self.float_block = library.float_block()
         self.encode, self.convolve = library.encode, library.convolve
-        self.stem = library.stem
+        self.stem, self.means = library.stem, library.means
         self.chunk_pixels = library.chunk_pixels
 
 

@@ -10,6 +10,8 @@ typedef __m512 F;
 #define F_STORE(p, v) _mm512_storeu_ps(p, v)
 #define F_ALL(x) _mm512_set1_ps(x)
 #define F_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define F_ADD(a, b) _mm512_add_ps(a, b)
+#define F_ABS(a) _mm512_abs_ps(a)
 #elif VL == 32
 typedef __m256 F;
 #define F_LANES 8
@@ -18,6 +20,8 @@ typedef __m256 F;
 #define F_STORE(p, v) _mm256_storeu_ps(p, v)
 #define F_ALL(x) _mm256_set1_ps(x)
 #define F_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define F_ADD(a, b) _mm256_add_ps(a, b)
+#define F_ABS(a) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
 #else
 typedef float32x4_t F;
 #define F_LANES 4
@@ -26,6 +30,8 @@ typedef float32x4_t F;
 #define F_STORE(p, v) vst1q_f32(p, v)
 #define F_ALL(x) vdupq_n_f32(x)
 #define F_FMA(a, b, c) vfmaq_f32(c, a, b)
+#define F_ADD(a, b) vaddq_f32(a, b)
+#define F_ABS(a) vabsq_f32(a)
 #endif
 #define F_PIXELS 6
 #define F_BLOCK (F_LANES * F_VECTORS)

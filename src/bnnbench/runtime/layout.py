@@ -15,7 +15,8 @@ from bnnbench.runtime.epilogue import Activation, Epilogue, channels
 from bnnbench.runtime.kernel import CActivation, CEncoder, CLayer, Kernel, pointer
 
 if TYPE_CHECKING:
-    from bnnbench.runtime.convolution import Folded, PackedConv2d
+    from bnnbench.runtime.convolution import PackedConv2d
+    from bnnbench.runtime.sign_convolution import Folded
 
 MOST_PRODUCTS = 2**16 - 1  # of one sum, which the kernel counts in 16 bits
 MOST_BYTES = 2**31 - 1  # of the codes of one map, which it addresses with 32
@@ -172,7 +173,8 @@ def runs(layer: PackedConv2d, encoder: Encoding, size: Sequence[int]) -> tuple[T
     """Where the window's runs of neighbouring codes start, from its corner, and their length."""
     (kh, kw), (dh, dw), pixel = layer.shape[2:], layer.dilation, encoder.bytes
     width = size[1] + 2 * layer.padding[1]
-    rows = torch.arange(kh, dtype=torch.int32) * dh * width * pixel
+    above, beside = (p - sides[0] for p, sides in zip(layer.padding, layer.sides, strict=True))
+    rows = (torch.arange(kh, dtype=torch.int32) * dh + above) * width * pixel + beside * pixel
     if layer.groups == 1 and dw == 1:
         return rows, kw * pixel
     columns = torch.arange(kw, dtype=torch.int32) * dw * pixel

@@ -33,14 +33,18 @@ class Handled(nn.Module):
 
 
 @torch.library.custom_op("bnnbench::packed_conv2d", mutates_args=())
-def packed_conv2d(x: Tensor, layer: int, epilogue: int, add: Tensor | None) -> Tensor:
+def packed_conv2d(
+    x: Tensor, layer: int, epilogue: int, add: Tensor | None, factor: Tensor | None = None
+) -> Tensor:
     """The output of a layer and its epilogue (0: none), (N, O, H', W') in channels-last order."""
-    y, _ = _MODULES[layer].fused(x, epilogue=_MODULES.get(epilogue), add=add)
+    y, _ = _MODULES[layer].fused(x, epilogue=_MODULES.get(epilogue), add=add, factor=factor)
     return y
 
 
 @packed_conv2d.register_fake
-def _(x: Tensor, layer: int, epilogue: int, add: Tensor | None) -> Tensor:
+def _(
+    x: Tensor, layer: int, epilogue: int, add: Tensor | None, factor: Tensor | None = None
+) -> Tensor:
     shape = _MODULES[layer].output_shape(x.shape)
     return torch.empty(
         shape, dtype=torch.float32, device=x.device, memory_format=torch.channels_last

@@ -15,8 +15,8 @@ _ATEN = """
 abs add.Tensor add.Scalar addcmul adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d amax
 amin arange avg_pool2d batch_norm bmm cat chunk clamp clamp.Tensor clamp_min clamp_max
 constant_pad_nd conv1d conv2d conv_transpose2d.input cos div.Tensor div.Scalar div.Tensor_mode elu
-eq.Scalar eq.Tensor erf exp exp2 expand flatten.using_ints flip full full_like ge.Scalar ge.Tensor
-gelu glu group_norm gt.Scalar gt.Tensor hardsigmoid hardswish hardtanh im2col index.Tensor
+eq.Scalar eq.Tensor erf exp exp2 expand expand_as flatten.using_ints flip full full_like ge.Scalar
+ge.Tensor gelu glu group_norm gt.Scalar gt.Tensor hardsigmoid hardswish hardtanh im2col index.Tensor
 index_select instance_norm layer_norm le.Scalar le.Tensor leaky_relu linalg_vector_norm linear log
 log2 log_softmax.int lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor matmul max.dim
 max_pool2d maximum mean mean.dim min.dim minimum mish mul.Tensor mul.Scalar narrow neg new_ones
@@ -79,6 +79,7 @@ def _aten(name: str) -> Callable[..., Any]:
 
 OPS: dict[str, Callable[..., Any]] = {name: _aten(name) for name in _ATEN.split()}
 OPS |= _NUMBERS
+OPS["view"] = OPS["reshape"]  # a packed layer's maps lie otherwise in memory than the trained one's
 OPS |= {"binarize": binarize, "affine": affine, "slopes": slopes, "pad": pad}
 
 DTYPES = {

@@ -11,6 +11,7 @@ from bnnbench.runtime.convolution import PackedConv2d, pack_bits
 from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Activation, Binarizer, Epilogue
 from bnnbench.runtime.kernel import Kernel
+from bnnbench.runtime.mean import WindowMean
 from bnnbench.runtime.stem import Stem
 
 
@@ -28,12 +29,14 @@ CASES = (
     Case((64, 64, 3, 3), (6, 5), {"padding": 1}, fused=True),
     Case((150, 20, 3, 3), (7, 7), {"padding": 1, "stride": 2}, offsets=True, fused=True),
     Case((16, 16, 3, 3), (6, 6), {"padding": 1}, offsets=True),
-    Case((24, 8, 3, 3), (7, 6), {"padding": 2, "dilation": 2, "groups": 3}, fused=True),
+    Case((128, 36, 3, 3), (5, 6), {"padding": 1, "groups": 2}, offsets=True),  # no lane is spare
+    Case((24, 8, 3, 3), (7, 6), {"padding": 2, "dilation": 2, "groups": 3}, True, True),
     Case((10, 100, 1, 1), (1, 1)),
     Case((32, 52, 3, 3), (5, 5), {"padding": 1, "padding_value": -1.0}, fused=True),
     Case((8, 12, 5, 3), (8, 9), {"padding": (2, 1), "padding_value": 1.0}, offsets=True),
+    Case((16, 16, 2, 4), (6, 7), {"padding": (0, 1, 2, 1)}, offsets=True),
     Case((4, 300, 5, 5), (5, 5), {"padding": 2}),
-    Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}),  # several chunks of pixels
+    Case((600, 8, 3, 3), (13, 12), {"padding": 1, "stride": 2}, offsets=True),  # several chunks
 )
 # Weight and options of float convolutions.
 STEMS = (
@@ -41,6 +44,8 @@ STEMS = (
     ((16, 3, 3, 3), {"padding": 1, "pool": (3, 2, 1)}),
     ((20, 1, 5, 3), {"stride": (1, 2), "padding": (2, 1), "pool": (2, 1, 0)}),
 )
+# Channels, height, width, stride, padding and dilation of windows of mean magnitudes.
+MEANS = ((16, 3, 3, 1, 1, 1), (72, 3, 5, 2, 2, 2), (100, 1, 1, 2, 0, 1))
 
 
 def differences(kernel: Kernel) -> str:
@@ -50,7 +55,16 @@ def differences(kernel: Kernel) -> str:
     stems = [
         f"stem {i}" for i, case in enumerate(STEMS) if not stem_is_equal(kernel, *case, random)
     ]
-    return ", ".join(wrong + stems)
+    means = [f"mean {i}" for i, case in enumerate(MEANS) if not mean_is_equal(kernel, case, random)]
+    return ", ".join(wrong + stems + means)
+
+
+def mean_is_equal(kernel: Kernel, case: tuple[int, ...], random: torch.Generator) -> bool:
+    """Whether mean magnitudes are torch's, bit by bit."""
+    channels, kh, kw, stride, padding, dilation = case
+    mean = on(kernel, WindowMean((kh, kw), 1 / (kh * kw), stride, padding, dilation))
+    x = torch.randn(2, channels, 9, 7, generator=random)
+    return torch.equal(mean(x), mean.in_torch(x))
 
 
 def stem_is_equal(
@@ -80,11 +94,12 @@ def is_equal(kernel: Kernel, case: Case, random: torch.Generator) -> bool:
     epilogue = Epilogue(scale, shift, *parts)
     shape = (2, out, *(layer.output_size(axis, case.size[axis]) for axis in (0, 1)))
     add = torch.randn(shape, generator=random)
+    options = {"epilogue": epilogue, "add": add, "factor": add[:, :1] + 1}
     found = []
     for engine in (None, kernel):
         next = [on(engine, reader) for reader in readers]
-        y, codes = on(engine, layer).fused(x, epilogue=epilogue, add=add, next=next)
-        _, alone = layer.fused(x, epilogue=epilogue, add=add, next=next, keep=False)
+        y, codes = on(engine, layer).fused(x, next=next, **options)
+        _, alone = layer.fused(x, next=next, keep=False, **options)
         read = [
             r.fused(c)[0] for r, c in zip(next * 2, [*codes, *alone], strict=True) if fits(r, y)
         ]

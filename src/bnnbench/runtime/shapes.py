@@ -10,6 +10,10 @@ from torch import Tensor
 
 def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device) -> Tensor:
     """``x`` as float32 in channels-last order, once it has that shape and these channels."""
+    is_as_wanted = x.shape == shape and shape[1] == channels and x.device == device
+    order = torch.channels_last
+    if is_as_wanted and x.dtype == torch.float32 and x.is_contiguous(memory_format=order):
+        return x  # the calls below take longer
     if tuple(x.shape) != tuple(shape) or x.shape[1] != channels:
         expected = tuple(shape) or f"(N, {channels}, H, W)"
         raise ValueError(
@@ -17,7 +21,7 @@ def checked(x: Tensor, shape: Sequence[int], channels: int, device: torch.device
         )
     if x.device != device:
         raise ValueError(f"a map on {x.device}, but the layer is on {device}: move one of them")
-    return x.to(torch.float32).contiguous(memory_format=torch.channels_last)
+    return x.to(torch.float32).contiguous(memory_format=order)
 
 
 def is_traced() -> bool:
@@ -45,15 +49,17 @@ def check_shape(bits: Tensor, shape: Sequence[int], groups: int) -> tuple[int, i
 
 def resolved_padding(
     padding: int | Sequence[int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    """Pixels on either side of each axis, of numbers or of the words of ``nn.Conv2d``."""
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels before and behind on each axis, of numbers or of the words of ``nn.Conv2d``."""
     if padding == "valid":
-        return 0, 0
-    if padding == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        if any(t % 2 for t in total):
-            raise ValueError(f"padding='same' of a {kernel} window differs on both sides")
-        return total[0] // 2, total[1] // 2
+        return (0, 0), (0, 0)
+    if padding == "same":  # the odd pixel stands behind, as torch has it
+        high, wide = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return (high // 2, high - high // 2), (wide // 2, wide - wide // 2)
     if isinstance(padding, str):
         raise ValueError(f"padding='{padding}': choose pixels, 'same' or 'valid'")
-    return pair(padding)
+    if not isinstance(padding, int) and len(padding) == 4:
+        top, bottom, left, right = padding
+        return (top, bottom), (left, right)
+    high, wide = pair(padding)
+    return (high, high), (wide, wide)

@@ -106,8 +106,11 @@ class Task(L.LightningModule):
     def _run(self, images: Tensor, targets: Any) -> tuple[Any, Tensor | None]:
         """The network's output, and the sum of all terms where there are any."""
         if not self.training:
-            # forward itself is never compiled: evaluation would pay for a compilation of its own
-            return self.net.forward(images), None
+            # forward itself is never compiled: evaluation would pay for a compilation of its own.
+            # Floats of 32 bits whatever the training took: what is reported is what the trained
+            # network says anywhere else, half a point is at stake with bfloat16
+            with torch.autocast(images.device.type, enabled=False):
+                return self.net.forward(images), None
         if not self.terms:
             return self.net(images), None
         outputs, features = self.net(images, return_features=True)

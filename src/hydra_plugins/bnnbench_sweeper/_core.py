@@ -52,14 +52,15 @@ def run(sweep: Sweep, launcher: Callable[[], Launch]) -> int:
     return concluded(sweep, carried_out(sweep, launcher))
 
 
-def carried_out(sweep: Sweep, launcher: Callable[[], Launch]) -> Outcome:
-    """Run what is not finished."""
+def carried_out(sweep: Sweep, launcher: Callable[[], Launch], part: str = "") -> Outcome:
+    """Run what is not finished; ``part`` says which part of it this is, where it is one."""
     for planned in sweep.runs:
         if not planned.cfg.get("force"):
             finish_cut_exchange(sweep.runs_dir / planned.cell.run, planned.cell.fingerprint)
     pending = sweep.pending()
     finished = [planned for planned in sweep.runs if planned not in pending]
-    _say(f"sweep {sweep.name}: {len(finished)} runs are finished, {len(pending)} to run")
+    counts = f"{len(finished)} runs are finished, {len(pending)} to run"
+    _say(f"sweep {sweep.name}{part and f', {part}'}: {counts}")
     for planned in sweep.runs:
         if mark := OmegaConf.select(planned.cfg, MARK):
             first = planned.cell.run.removesuffix(f"_data{mark}")

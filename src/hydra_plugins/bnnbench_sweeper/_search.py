@@ -4,9 +4,11 @@ A round is as many trials as the launcher runs side by side; each is planned, la
 as a cell of any sweep. What the next round tries follows from the results of those before.
 """
 
+import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +88,11 @@ def run(
             tried, trials = [*tried, *values], [*trials, *planned]
             write_trials(folder / "trials.json", tried)
         of_all = manifest(search.name, [each.cell for each in _once(trials)])
-        done = carried_out(Sweep(config, _once(planned), of_all), launcher)
+        sweep = Sweep(config, _once(planned), of_all)
+        first = len(tried) - len(values)
+        part = f"trials {', '.join(map(str, range(first, len(tried))))}"
+        with _hushed(config) if first else nullcontext():
+            done = carried_out(sweep, launcher, part)
         outcome.failed += done.failed
         outcome.not_renewed += done.not_renewed
         outcome.ended, outcome.stopped = done.ended, done.stopped
@@ -95,6 +101,18 @@ def run(
     scores = [Trial(v, _score(config, p)) for v, p in zip(tried, trials, strict=True)]
     _tell(search, scores, trials, folder)
     return code
+
+
+@contextmanager
+def _hushed(config: DictConfig) -> Iterator[None]:
+    """Without what the launcher says of each launch: the first round has said it."""
+    log = logging.getLogger(config.hydra.launcher._target_.rpartition(".")[0].rpartition(".")[0])
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _next(search: Search, known: Sequence[Trial], count: int) -> list[Values]:
