@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: help install test test-all test-python chaos lint format bench bench-runtime \
-	reproduce-tables report docs clean
+	reproduce-tables report site docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 22
@@ -56,6 +56,9 @@ reproduce-tables: install ## train and render every table: SCALE=demo (default) 
 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py
+
+site: install ## write results and docs as pages that open from disk: build/site/index.html
+	$(BIN)/python src/report.py site=true
 
 docs: install ## write docs/methods.md with its plots, and the picture of the README
 	$(BIN)/python docs/build/methods.py

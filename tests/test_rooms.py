@@ -37,6 +37,7 @@ ORDER = (
     "packing",
     "bench",
     "report",
+    "site",
     "sweep",
     "__init__",
     "hydra_plugins",

@@ -193,6 +193,7 @@ KINDS: dict[str, Kind] = {
     "teacher.pretrained": FLAG,
     "teacher.*": TEXT | NULL,
     "allow_*": FLAG,  # of report.py, as what follows
+    "site": FLAG,
     "promote": TEXT | NAMES | NULL,
     "title": TEXT | NULL,
     "figures": NAMES | NULL,

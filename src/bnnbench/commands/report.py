@@ -6,6 +6,7 @@ bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
 bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure, for a paper
 bnnbench report wandb=my-team/bnnbench table=<sweep> # a W&B Report of a sweep of the logs
+bnnbench report site=true                # write results and docs as pages, to build/site, instead
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
 figure are drawn of it: efficiency.
@@ -31,6 +32,7 @@ from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
+from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
 
 resolvers.register()
@@ -38,7 +40,7 @@ resolvers.register()
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="report")
 def main(cfg: DictConfig) -> None:
-    """Promote what is asked for, then render all sweeps of the logs and of results/.
+    """Promote what is asked for, then render all sweeps of the logs and of results/, or the site.
 
     A sweep that cannot be rendered is named and costs the exit code, not the others.
     """
@@ -57,7 +59,11 @@ def main(cfg: DictConfig) -> None:
             make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
         if cfg.figure is not None or cfg.wandb is not None:
             return
+        if cfg.site:
+            check_packages()
         promote_all(cfg, sweeps, runs, results)
+        if cfg.site:
+            return build_site(Path(cfg.paths.root_dir), results, sweeps, runs)
         manifests = sorted(sweeps.glob("*/sweep.json"))
         for manifest in manifests:
             where = [runs], manifest.parent, results / "published"
@@ -76,6 +82,17 @@ def main(cfg: DictConfig) -> None:
 def as_list(value: str | Sequence[str]) -> list[str]:
     """What may be one word or a list of them, as a list."""
     return [value] if isinstance(value, str) else list(value)
+
+
+def build_site(root: Path, results: Path, sweeps: Path, runs: Path) -> None:
+    """Write the site; what could not be shown is named and costs the exit code, not the rest."""
+    out = root / "build" / "site"
+    problems = build(root, results, sweeps, runs, out)
+    for line in problems:
+        print(f"not shown: {line}", file=sys.stderr)
+    print(out / "index.html")
+    if problems:
+        raise SystemExit(f"error: {len(problems)} not shown, named above and on problems.html")
 
 
 def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> None:

@@ -14,7 +14,7 @@ from bnnbench.report.rows import CHOICES, Result, Row, lookup
 Fact = tuple[str, Callable[[Result], Any]]
 
 MARKS = {"unverified": "†", "swept": "^", "stale": "*", "best": "§"}
-_STRUCTURE = {
+STRUCTURE = {
     "shortcut": "shortcut",
     "downsample": "downsample",
     "nonlinearity": "nonlinearity",
@@ -148,9 +148,9 @@ def _facts(options: list[str]) -> list[Fact]:
     shown = {key.removeprefix("quantizer.").removeprefix("backbone.") for key in options}
     shown |= {"backbone"} if "backbone.name" in options else set()
     facts: list[Fact] = [(g, lambda r, g=g: lookup(r, "choices", g)) for g in CHOICES]
-    facts += [(name, lambda r, k=k: lookup(r, "structure", k)) for k, name in _STRUCTURE.items()]
+    facts += [(name, lambda r, k=k: lookup(r, "structure", k)) for k, name in STRUCTURE.items()]
     facts = [
-        fact for fact, key in zip(facts, [*CHOICES, *_STRUCTURE], strict=True) if key not in shown
+        fact for fact, key in zip(facts, [*CHOICES, *STRUCTURE], strict=True) if key not in shown
     ]
     return [
         *facts,

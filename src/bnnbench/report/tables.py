@@ -18,12 +18,12 @@ from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, option_keys
 from bnnbench.report.twins import Gap, gaps, reasons
 
-__all__ = ["Table", "comparison"]
+__all__ = ["Table", "comparison", "rows_of"]
 
 Column = tuple[str, Callable[[Row], str]]
 GAP = "gap to twin"
 
-_METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}
+METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}
 
 
 def comparison(
@@ -48,9 +48,9 @@ def comparison(
         bench: the bench file that times are looked up in, or None.
     """
     hashes = source_hashes or {}
-    rows, options = group_cells(manifest, results, failures, damaged), option_keys(manifest)
+    rows = rows_of(manifest, results, failures, published, damaged)
+    options = option_keys(manifest)
     if published:
-        rows = with_published(rows, published, manifest)
         options = published_options(options, published)
     naming, alike = _split_options(options, rows)
     different, shared = facts_of(rows, options)
@@ -73,6 +73,18 @@ def comparison(
     if GAP in header:
         notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
     return Table(title_of(manifest), header, texts, notes)
+
+
+def rows_of(
+    manifest: dict[str, Any],
+    results: dict[str, Result],
+    failures: dict[str, str],
+    published: dict[str, Any] | None,
+    damaged: dict[str, str] | None,
+) -> list[Row]:
+    """The rows of a sweep's table, in its order; see ``comparison``."""
+    rows = group_cells(manifest, results, failures, damaged)
+    return with_published(rows, published, manifest) if published else rows
 
 
 def spread(values: list[float]) -> str:
@@ -136,7 +148,7 @@ def _score_columns(
 ) -> list[Column]:
     keys = [key for row in rows for r in row.results if (key := r.get("headline"))]
     keys = keys or [manifest.get("headline") or "test/acc"]
-    metric = " or ".join(dict.fromkeys(_METRIC_NAMES[key.split("/")[1]] for key in keys))
+    metric = " or ".join(dict.fromkeys(METRIC_NAMES[key.split("/")[1]] for key in keys))
     columns: list[Column] = [
         (f"{metric} % (last epoch)", lambda row: _last(row, hashes)),
         (f"best epoch %{MARKS['best']}", lambda row: spread(row.headline("best"))),
