@@ -45,6 +45,12 @@ def test_what_the_user_told_apart_is_told() -> None:
     assert telling(cells) == [{"quantizer": "a", "dataset.workers": n} for n in "04"]
 
 
+@pytest.mark.parametrize("key", ["recipe.batch_size.cifar10", "recipe.epochs", "recipe.resize"])
+def test_a_recipes_numbers_make_another_sweep(key: str) -> None:
+    plain = {"quantizer": "a", "recipe": "fast"}
+    assert sweep_name(telling([plain])) != sweep_name(telling([plain | {key: "64"}]))
+
+
 def test_a_plain_sweep_is_named_by_its_overrides() -> None:
     name = sweep_name([ADABIN, XNOR])
     assert name.startswith("adabin-xnor_resnet18_")

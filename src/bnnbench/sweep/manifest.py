@@ -132,6 +132,8 @@ def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _is_silent(key: str) -> bool:
+    if key.startswith("recipe."):  # a run is known by what its entry for the data set becomes
+        return False
     return is_outside(key) or key in ("callbacks", "callbacks.progress_bar", "train")
 
 
