@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnbench.packing.document import Facts, packed
-from bnnbench.packing.proof import OUTPUTS, prove
+from bnnbench.packing.proof import prove
 from bnnbench.packing.sides import NotPackable
 from bnnbench.records.provenance import git_state, versions
 from bnnbench.runs.trained import Trained
@@ -23,7 +23,7 @@ from bnnbench.runtime.graph import PackedNetwork, built
 
 # Groups of a run's config that an evaluation of the packed file needs.
 _GROUPS = ("quantizer", "loss", "backbone", "dataset", "recipe", "channels_last", "seed")
-IMAGES, HALF = 4, 0.05  # half precision of the stem moves outputs
+IMAGES = 4  # of the proof
 RULES = ("score_thresh", "topk_candidates", "nms_thresh", "detections_per_img")
 
 
@@ -94,7 +94,7 @@ def content_of(net: nn.Module, size: tuple[int, ...], facts: Facts, half: bool) 
     document, tensors = packed(net, size, replace(facts, more=more), half)
     network = _built(document, tensors, facts.name)
     images = check_images(size, IMAGES)
-    prove(net, network, images, HALF if half else OUTPUTS)
+    prove(net, network, images, half)
     chosen = int((flat(net(images)) - flat(network(images))).abs().amax(1).argmin())
     document["check"] = {
         "seed": chosen,

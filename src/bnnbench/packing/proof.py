@@ -27,23 +27,30 @@ from bnnbench.runtime.ops import over_axis
 
 CODES, OUTPUTS = 1e-4, 1e-3  # parts of a layer's codes, and of the largest output, that may differ
 TIE = 1e-5  # of the largest activation: what is as close to its threshold lies on it
+HALF_TIE, HALF_OUTPUTS = 1e-3, 0.05  # where float layers have eleven bits of precision
 TOLD = 1e-3  # part of a layer's codes: of more ties that differ somebody is told
 LARGE = 1e30
 Known = dict[str, list[tuple[Tensor, Tensor]]]  # of each layer its activations' values, and ties
 
 
 @torch.no_grad()
-def prove(
-    net: nn.Module, network: PackedNetwork, images: Tensor, tolerance: float = OUTPUTS
-) -> None:
-    """Raises NotPackable, naming the layer, where ``network`` is not ``net``."""
+def prove(net: nn.Module, network: PackedNetwork, images: Tensor, half: bool = False) -> None:
+    """Raises NotPackable, naming the layer, where ``network`` is not ``net``.
+
+    Args:
+        net: the trained network.
+        network: the packed one.
+        images: that both see.
+        half: whether float layers of ``network`` are rounded to half precision.
+    """
+    tie, tolerance = (HALF_TIE, HALF_OUTPUTS) if half else (TIE, OUTPUTS)
     known: Known = defaultdict(list)
     hooks = []
     packed = set(network.layer_names.values())
     for name, layer in binary_layers(net):
 
         def keep(side: nn.Module, args: tuple[Tensor], value: Tensor, name: str = name) -> None:
-            known[name].append((value, distance(side, args[0]) <= TIE))  # pyright: ignore
+            known[name].append((value, distance(side, args[0]) <= tie))  # pyright: ignore
 
         if name in packed:
             hooks.append(layer.activation_quantizer.register_forward_hook(keep))
