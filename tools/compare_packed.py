@@ -31,7 +31,7 @@ import bnnbench
 from bnnbench import resolvers, runtime
 from bnnbench.checks.keys import arguments
 from bnnbench.layers import binary_layers
-from bnnbench.packing.proof import TIE, distance
+from bnnbench.packing.proof import TIE, distance, is_high
 from bnnbench.quantizers.base import Side
 from bnnbench.records.provenance import git_state
 from bnnbench.records.store import write_json
@@ -199,8 +199,8 @@ def watched(packed: PackedNetwork, images: Tensor, seen: Seen) -> tuple[Any, str
 
     def look(reader: PackedConv2d, maps: Tensor) -> None:
         side, x, value = seen[names[reader]]
-        is_high = (value > reader.activation.offset) ^ (reader.activation.scale < 0)
-        differs = (reader.activation.codes(maps) > 0) != is_high.reshape(maps.shape)
+        known = is_high(reader.activation, value).reshape(maps.shape)
+        differs = (reader.activation.codes(maps) > 0) != known
         if not found and bool(differs.any()):
             away = distance(side, x).reshape(maps.shape)[differs]
             found.append((names[reader], float(away.max())))

@@ -21,6 +21,7 @@ from bnnbench.layers import binary_layers
 from bnnbench.packing.sides import NotPackable, cut
 from bnnbench.quantizers.base import Side
 from bnnbench.runtime.check import flat
+from bnnbench.runtime.epilogue import Binarizer
 from bnnbench.runtime.graph import PackedNetwork
 from bnnbench.runtime.linear import PackedLinear
 from bnnbench.runtime.ops import over_axis
@@ -77,6 +78,14 @@ def distance(side: Side, x: Tensor) -> Tensor:
     return (x - edge).abs() / x.abs().max().clamp(min=1e-30)
 
 
+def is_high(binarizer: Binarizer, values: Tensor) -> Tensor:
+    """Of values that a side gave, whether they stand for an activation that reaches its threshold.
+
+    ``binarizer`` is the packed layer's, in which a channel that is turned round is so only later.
+    """
+    return (values > binarizer.offset) ^ (binarizer.scale < 0)
+
+
 def _forced(network: PackedNetwork, images: Tensor, known: Known) -> Any:
     """The outputs of ``network`` from the codes that are ``known``, layer by layer."""
     hooks = []
@@ -89,8 +98,7 @@ def _forced(network: PackedNetwork, images: Tensor, known: Known) -> Any:
             x, side = args[0], own.activation
             maps = x.reshape(-1, x.shape[-1], 1, 1) if isinstance(module, PackedLinear) else x
             value, tied = known[name].pop(0)
-            is_high = (value > side.offset) ^ (side.scale < 0)
-            codes = is_high.float().mul(2).sub(1).reshape(maps.shape)
+            codes = is_high(side, value).float().mul(2).sub(1).reshape(maps.shape)
             differs = side.codes(maps) != codes
             wrong = float((differs & ~tied.reshape(maps.shape)).float().mean())
             if wrong > CODES:

@@ -23,7 +23,7 @@ class Constants(nn.Module):
         super().__init__()
         self.signs: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
         self._place = dict.fromkeys(tensors, 0)
-        self._tensors, count = tensors, 0
+        self._tensors = tensors
         for number, (kind, shape, *rest) in enumerate(entries):
             if kind == "signs":
                 scale, *offset = (self.number(each) for each in rest)
@@ -37,7 +37,6 @@ class Constants(nn.Module):
                 value = value.float() if kind == "halves" else value.clone()
                 value = value.expand(shape).contiguous() if rest else value
             self.register_buffer(f"c{number}", value, persistent=False)
-            count += 1
         if any(self._place[kind] != len(tensor) for kind, tensor in tensors.items()):
             raise ValueError("there are more numbers than the operations use")
         del self._tensors

@@ -121,7 +121,7 @@ class PackedNetwork(nn.Module):
 
     def constant(self, value: Any) -> Any:
         """A constant of an operation as a tensor; what is none as it is."""
-        return self._tensor(value)
+        return self.constants.number(value.number) if isinstance(value, Const) else value
 
     def verify(self) -> float:
         """How far the output of the file's check image is from what it was, over its largest value.
@@ -157,14 +157,14 @@ class PackedNetwork(nn.Module):
         """The module of a packed layer."""
         _, edge, flip, scale, offset, weight, bias, *shape = operation.args
         signs, weight_scale, weight_offset = self.constants.signs[weight.number]
-        binarizer = Binarizer(self._tensor(edge), self._tensor(flip), scale, offset)
+        binarizer = Binarizer(self.constant(edge), self.constant(flip), scale, offset)
         options: dict[str, Any] = {
             "activation": binarizer,
             "scale": repeated(weight_scale, len(signs)).flatten(),
             "offset": None
             if weight_offset is None
             else repeated(weight_offset, len(signs)).flatten(),
-            "bias": self._tensor(bias),
+            "bias": self.constant(bias),
         }
         if operation.op == "packed_linear":
             return PackedLinear(pack_bits(signs), tuple(signs.shape), **options)
@@ -179,9 +179,6 @@ class PackedNetwork(nn.Module):
             padding_value=padding_value,
             **options,
         )
-
-    def _tensor(self, value: Any) -> Any:
-        return self.constants.number(value.number) if isinstance(value, Const) else value
 
     def step(self, number: int, operation: Operation) -> Callable[[list[Any]], None]:
         """What computes result ``number``."""

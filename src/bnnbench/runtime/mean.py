@@ -13,7 +13,7 @@ from torch import Tensor
 from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.kernel import CMean, Kernel, active
 from bnnbench.runtime.operation import Operation
-from bnnbench.runtime.shapes import is_traced, pair, resolved_padding
+from bnnbench.runtime.shapes import is_traced, outputs_along, pair, resolved_padding
 
 LANES = 16  # channels whose sums run side by side
 
@@ -87,11 +87,9 @@ class WindowMean(Derived):
 
 def outputs(mean: WindowMean, axis: int, length: int) -> list[slice]:
     """Where each tap of the window falls in a bordered map, for all outputs along one axis."""
-    step, reach = mean.stride[axis], mean.dilation[axis] * (mean.size[axis] - 1)
-    count = (length + sum(mean.sides[axis]) - reach - 1) // step + 1
-    if count < 1:
-        raise ValueError(f"a map of {length} pixels is smaller than the window of {reach + 1}")
-    taps = (k * mean.dilation[axis] for k in range(mean.size[axis]))
+    size, step, dilation = mean.size[axis], mean.stride[axis], mean.dilation[axis]
+    count = outputs_along(length, mean.sides[axis], size, step, dilation)
+    taps = (k * dilation for k in range(size))
     return [slice(tap, tap + (count - 1) * step + 1, step) for tap in taps]
 
 

@@ -35,6 +35,20 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
     return int(first), int(second)
 
 
+def outputs_along(
+    length: int, sides: tuple[int, int], size: int, stride: int, dilation: int
+) -> int:
+    """Outputs of a window of ``size`` along one axis of a map of ``length`` pixels.
+
+    Raises ValueError for a map that is smaller than the window.
+    """
+    reach = dilation * (size - 1) + 1
+    count = (length + sum(sides) - reach) // stride + 1
+    if count < 1:
+        raise ValueError(f"a map of {length} pixels is smaller than the window of {reach}")
+    return count
+
+
 def check_shape(bits: Tensor, shape: Sequence[int], groups: int) -> tuple[int, int, int, int]:
     """The weight's shape, once bits and groups fit it."""
     out, width, kh, kw = (int(n) for n in shape)

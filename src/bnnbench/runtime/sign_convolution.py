@@ -26,7 +26,7 @@ from torch import Tensor
 
 from bnnbench.runtime.derived import Derived
 from bnnbench.runtime.epilogue import Binarizer, Epilogue, channels, over_map
-from bnnbench.runtime.shapes import check_shape, checked, pair, resolved_padding
+from bnnbench.runtime.shapes import check_shape, checked, outputs_along, pair, resolved_padding
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,5 @@ class SignConv2d(Derived):
 
     def output_size(self, axis: int, length: int) -> int:
         """Outputs along one axis of a map of ``length`` pixels."""
-        reach = self.dilation[axis] * (self.shape[2 + axis] - 1) + 1
-        count = (length + sum(self.sides[axis]) - reach) // self.stride[axis] + 1
-        if count < 1:
-            raise ValueError(f"a map of {length} pixels is smaller than the window of {reach}")
-        return count
+        size, stride, dilation = self.shape[2 + axis], self.stride[axis], self.dilation[axis]
+        return outputs_along(length, self.sides[axis], size, stride, dilation)
