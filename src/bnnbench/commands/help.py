@@ -41,6 +41,7 @@ bnnbench report                      renders all tables and figures of logs/swee
   'figures=[curves,scores]'                 these figures, which docs/figures.md lists
   figure=<name> table=<sweep> format=pdf    one figure alone: png, svg or pdf
   wandb=<entity>/<project> table=<sweep>    a W&B Report of a sweep alone
+  site=true                                 results and docs as pages in build/site, instead
   paths.log_dir=<folder>                    where the sweeps lie
 
 Where results/bench holds what bnnbench bench measured, tables show times as well."""

@@ -65,9 +65,9 @@ def main(cfg: DictConfig) -> None:
         if cfg.site:
             return build_site(Path(cfg.paths.root_dir), results, sweeps, runs)
         manifests = sorted(sweeps.glob("*/sweep.json"))
+        how = {"names": cfg.figures, "bench": bench_of(results), "beside": manifests}
         for manifest in manifests:
             where = [runs], manifest.parent, results / "published"
-            how = {"names": cfg.figures, "bench": bench_of(results), "beside": manifests}
             if rendered(failed, manifest, *where, **how):
                 print(manifest.parent / "table.md")
         render_results(results, failed, cfg.figures)
@@ -115,10 +115,10 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
     """Render every promoted sweep into results/tables and results/figures, with an index."""
     folder, index, bench = results / "tables", [], bench_of(results)
     manifests = sorted((results / "sweeps").glob("*.json"))
+    how = {"formats": ("png",), "names": names, "bench": bench, "beside": manifests}
     for manifest in manifests:
         name = manifest.stem
         where = [results / "runs"], folder, results / "published", name, results / "figures" / name
-        how = {"formats": ("png",), "names": names, "bench": bench, "beside": manifests}
         if table := rendered(failed, manifest, *where, **how):
             index.append(_listed(table, name))
             print(folder / f"{name}.md")

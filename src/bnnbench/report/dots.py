@@ -22,7 +22,7 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
-from bnnbench.report.figures import METRICS, row_name, short_names
+from bnnbench.report.figures import METRICS, metric_of, row_name, short_names, split_of
 from bnnbench.report.matching import entry_dataset, is_comparable, with_published
 from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
@@ -166,8 +166,8 @@ def _finished(row: Row) -> bool:
 
 
 def _words(row: Row) -> str:
-    split, _, metric = (row.results[0].get("headline") or "test/acc").partition("/")
-    return f"{split} {METRICS.get(metric, metric)}, last epoch"
+    metric = metric_of(row)
+    return f"{split_of(row)} {METRICS.get(metric, metric)}, last epoch"
 
 
 def _key(figure: Any, quoted: Any, several: bool, omitted: str) -> None:

@@ -25,7 +25,7 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
-from bnnbench.report.rows import CHOICES, Result, Row, group_cells, option_keys
+from bnnbench.report.rows import CHOICES, METRIC_NAMES, Result, Row, group_cells, option_keys
 
 _PANEL = 1.5  # height of one panel, inches
 _SMALL, _COLUMNS = 0.95, 3  # height of a row's own panel, and panels a line of a paper's column
@@ -34,7 +34,7 @@ _TITLE = 20  # letters of a small panel's width
 _OTHERS: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.5, "zorder": 1, "aa": False}
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2}
 _TRAIN: dict[str, Any] = {"linestyle": (0, (3, 1.5)), "linewidth": 0.7, "alpha": 0.75}
-METRICS = {"acc": "accuracy %", "map": "mAP %"}
+METRICS = {metric: f"{name} %" for metric, name in METRIC_NAMES.items()}
 
 
 def curves(
@@ -83,7 +83,7 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
         shown = [row for row in rows if facet in (None, row.choice("backbone"))]
         ends = [_draw(line, row, row_name(row, keys, split), colours) for row in shown]
         named += [(panel, [e[i] for e in ends]) for i, panel in enumerate(line)]
-    splits = " or ".join(sorted({_split(row) for row in rows}))
+    splits = " or ".join(sorted({split_of(row) for row in rows}))
     figure.supxlabel(f"epoch (solid: {splits}, dashed: train)", fontsize=7)
     for panel, ends in named:
         name_lines(panel, [end for end in ends if end is not None])
@@ -92,7 +92,7 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
 
 def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End | None]:
     """Both panels of a row; returns where its test curves end, None where it has none."""
-    split, metric, colour = _split(row), _metric(row), colours[name]
+    split, metric, colour = split_of(row), metric_of(row), colours[name]
     ends: list[End | None] = []
     for panel, word, factor in ((panels[0], metric, 100), (panels[1], "loss", 1)):
         drawn = [
@@ -135,7 +135,7 @@ def _multiples(rows: list[Row], names: list[str]) -> Any:
     for panel, row, name, own in zip(panels, rows, names, scaled, strict=False):
         for other in scaled:
             panel.plot(*other, **_OTHERS)
-        seen = _scaled(mean_curve(row.results, f"train/{_metric(row)}"), 100)
+        seen = _scaled(mean_curve(row.results, f"train/{metric_of(row)}"), 100)
         panel.plot(*seen, color="black", **_TRAIN)
         panel.plot(*own, color=row_colours([name])[name], **_TEST)
         last = f"{own[1][-1]:.1f}" if own[1] else ""
@@ -145,8 +145,8 @@ def _multiples(rows: list[Row], names: list[str]) -> Any:
         panel.set_visible(number < len(rows))
         if len(rows) - columns <= number < len(rows):  # the last of its column
             panel.tick_params(labelbottom=True)
-    words = " or ".join(sorted({METRICS.get(_metric(row), _metric(row)) for row in rows}))
-    splits = " or ".join(sorted({_split(row) for row in rows}))
+    words = " or ".join(sorted({METRICS.get(metric_of(row), metric_of(row)) for row in rows}))
+    splits = " or ".join(sorted({split_of(row) for row in rows}))
     figure.supxlabel(f"epoch (solid: {splits}, dashed: train, grey: the other rows)", fontsize=7)
     figure.supylabel(words, fontsize=7)
     return figure
@@ -172,11 +172,13 @@ def _has_history(row: Row) -> bool:
     return any(mean_curve(row.results, name) for name in names if "/" in name)
 
 
-def _metric(row: Row) -> str:
+def metric_of(row: Row) -> str:
+    """The metric of a measured row's headline, such as "acc"."""
     return (row.results[0].get("headline") or "test/acc").split("/")[1]
 
 
-def _split(row: Row) -> str:
+def split_of(row: Row) -> str:
+    """The part of the data that it is of, such as "test"."""
     return (row.results[0].get("headline") or "test/acc").split("/")[0]
 
 

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any, NamedTuple
 
-from bnnbench.report.matching import entry_dataset, matches
+from bnnbench.report.matching import PRINTED, entry_dataset, matches
 from bnnbench.report.published import distinct, is_plain, is_verified
 from bnnbench.report.rows import Row, lookup, plain
 from bnnbench.report.significance import Agreement, agreement
 from bnnbench.report.twins import scores, structure
 
 SHOWN = 3  # rows that make an order worth printing
-_PRINTED = {"acc": "top1", "map": "map"}  # a headline's metric as published files call it
 _LENGTH = {"seed", "trainer.max_epochs"}
 
 
@@ -80,7 +79,7 @@ def printed(row: Row, sources: Sequence[dict[str, Any]]) -> dict[str, float]:
     Of several numbers of a backbone the first counts. A row's structure counts where a published
     row names one.
     """
-    metric = _PRINTED.get(str(row.results[0].get("headline")).removeprefix("test/"), "")
+    metric = PRINTED.get(str(row.results[0].get("headline")).removeprefix("test/"), "")
     values: dict[str, float] = {}
     for source in sources:
         for entry in distinct(source["rows"]):

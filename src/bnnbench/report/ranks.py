@@ -19,7 +19,9 @@ from bnnbench.plots import (
     wrapped,
 )
 from bnnbench.report.figures import short_names
-from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
+from bnnbench.report.orders import groups
+from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.twins import scores
 
 _RANK = 0.17  # height of a rank, inches
 Scores = dict[int, float]  # by seed
@@ -33,26 +35,26 @@ def ranks(
 ) -> bool:
     """Draw the rank of every row at every seed, the best on top; whether there was anything.
 
-    Rows are ranked against those of the same bits, data, backbone and number of epochs alone, a
-    panel each, over the seeds that all of them have: two at least. The title counts the pairs of
-    rows whose order is the same at every seed.
+    Rows are ranked against those of the same bits, bases, data, backbone and number of epochs
+    alone, a panel each, over the seeds that all of them have: two at least. The title counts the
+    pairs of rows whose order is the same at every seed.
     """
     rows = [row for row in group_cells(manifest, results, {}) if row.headline("last")]
     names = dict(zip(map(id, rows), short_names(rows, option_keys(manifest)), strict=True))
-    groups = [(title, group) for title, group in _groups(rows) if _common(group)]
-    if not groups:
+    alike = [(_title(group[0]), group) for group in groups(rows) if _common(group)]
+    if not alike:
         return False
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        heights = [len(group) * _RANK + 0.4 for _, group in groups]
+        heights = [len(group) * _RANK + 0.4 for _, group in alike]
         figure = Figure((COLUMN, sum(heights) + 0.3), layout="constrained")
         ratios = {"height_ratios": heights}
-        panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw=ratios)[:, 0]
+        panels = figure.subplots(len(alike), 1, squeeze=False, gridspec_kw=ratios)[:, 0]
         drawn = [
             _draw(panel, [names[id(row)] for row in group], group, title)
-            for panel, (title, group) in zip(panels, groups, strict=True)
+            for panel, (title, group) in zip(panels, alike, strict=True)
         ]
         panels[-1].set_xlabel("seed")
         for panel, ends in zip(panels, drawn, strict=True):
@@ -73,7 +75,7 @@ def same_order(found: Sequence[Scores], seeds: Sequence[int]) -> tuple[int, int]
 
 def ranked(found: Sequence[Scores], seed: int) -> list[float]:
     """The rank of each at a seed, from 1; equal ones share the mean of theirs."""
-    values = [scores[seed] for scores in found]
+    values = [each[seed] for each in found]
     return [
         1 + sum(other > value for other in values) + (values.count(value) - 1) / 2
         for value in values
@@ -81,25 +83,17 @@ def ranked(found: Sequence[Scores], seed: int) -> list[float]:
 
 
 def by_seed(row: Row) -> Scores:
-    """The headline of each finished seed."""
-    found = {}
-    for result in row.results:
-        score = lookup(result, "metrics", "last", result.get("headline") or "")
-        if score is not None:
-            found[int(result["seed"])] = float(score)
-    return found
+    """The headline of each finished seed, in percent."""
+    return {seed: percent for seed, (percent, _) in scores(row).items()}
 
 
-def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Rows that may be ranked against each other, under what they share."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        first = row.results[0]
-        bits = "/".join(str((first.get("bits") or {}).get(side, "?")) for side in ("w", "a"))
-        what = [row.choice("dataset"), row.choice("backbone"), f"W/A {bits}"]
-        what += [f"{first.get('epochs')} epochs", str(first.get("headline"))]
-        found.setdefault(", ".join(map(str, what)), []).append(row)
-    return list(found.items())
+def _title(row: Row) -> str:
+    """What rows that are ranked with this one share."""
+    first = row.results[0]
+    bits = "/".join(str((first.get("bits") or {}).get(side, "?")) for side in ("w", "a"))
+    what = [row.choice("dataset"), row.choice("backbone"), f"W/A {bits}"]
+    what += [f"{first.get('epochs')} epochs", str(first.get("headline"))]
+    return ", ".join(map(str, what))
 
 
 def _common(rows: Sequence[Row]) -> list[int]:

@@ -177,8 +177,7 @@ def _others(manifest: dict[str, Any], paths: list[Path], run_folders: list[Path]
     name, found = (manifest.get("table") or {}).get("name"), []
     for path in paths if name else ():
         try:
-            table = json.loads(path.read_text(encoding="utf-8")).get("table")
-            if (table or {}).get("name") != name:
+            if _table_name(path, path.stat().st_mtime_ns) != name:
                 continue
             other = read_json(path)
         except (OSError, ValueError, AttributeError):
@@ -186,6 +185,12 @@ def _others(manifest: dict[str, Any], paths: list[Path], run_folders: list[Path]
         rows = group_cells(other, *collect(other, run_folders))
         found.append(Other(other["name"], other["swept"], rows))
     return found
+
+
+@cache
+def _table_name(path: Path, _changed: int) -> str | None:
+    """The table that a manifest is of: every sweep that is rendered asks each of the others."""
+    return (json.loads(path.read_text(encoding="utf-8")).get("table") or {}).get("name")
 
 
 def _quoted(path: Path) -> dict[str, Any] | None:

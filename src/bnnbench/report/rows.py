@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Result = dict[str, Any]
+METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}  # of headlines, in words
 CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 
 
@@ -73,14 +74,20 @@ class Row:
 
     def headline(self, kind: str) -> list[float]:
         """Accuracy (or mAP) in percent of every finished seed; kind: "last" or "best" epoch."""
-        found = (lookup(r, "metrics", kind, r.get("headline") or "") for r in self.results)
-        return [100 * float(value) for value in found if value is not None]
+        found = (percent_of(result, kind) for result in self.results)
+        return [value for value in found if value is not None]
 
     def words(self, fact: Callable[[Result], Any]) -> str:
         """A fact of the results as text; seeds that disagree are all named; "" if unknown."""
         found = (fact(result) for result in self.results)
         texts = [plain(value) for value in found if value is not None]
         return ", ".join(dict.fromkeys(texts))
+
+
+def percent_of(result: Result, kind: str = "last") -> float | None:
+    """Accuracy (or mAP) in percent, of the "last" or "best" epoch; None where there is none."""
+    value = lookup(result, "metrics", kind, str(result.get("headline") or ""))
+    return None if value is None else 100 * float(value)
 
 
 def group_cells(

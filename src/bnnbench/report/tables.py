@@ -15,15 +15,13 @@ from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.matching import is_comparable, published_options, with_published
 from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
-from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, option_keys
 from bnnbench.report.twins import Gap, gaps, reasons
 
 __all__ = ["Table", "comparison", "rows_of"]
 
 Column = tuple[str, Callable[[Row], str]]
 GAP = "gap to twin"
-
-METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}
 
 
 def comparison(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bnnbench.report.rows import Result, Row, lookup, plain
+from bnnbench.report.rows import Result, Row, lookup, percent_of, plain
 
 _GROUPS = ("backbone", "dataset", "recipe")
 _STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths")
@@ -42,9 +42,9 @@ def scores(row: Row) -> dict[int, tuple[float, Result]]:
     """Percent of the headline in the last epoch, and the result, by seed."""
     found: dict[int, tuple[float, Result]] = {}
     for result in row.results:
-        value = lookup(result, "metrics", "last", str(result.get("headline")))
+        value = percent_of(result)
         if value is not None and result.get("seed") is not None:
-            found[int(result["seed"])] = 100 * float(value), result
+            found[int(result["seed"])] = value, result
     return found
 
 

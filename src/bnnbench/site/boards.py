@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from bnnbench.report.markup import MISSING, right_aligned
 from bnnbench.report.notes import MARKS
-from bnnbench.report.rows import Row
-from bnnbench.report.tables import METRIC_NAMES, Table, scientific, significant
+from bnnbench.report.rows import METRIC_NAMES, Row
+from bnnbench.report.tables import Table, scientific, significant
 from bnnbench.site.entries import Entry
 from bnnbench.site.facts import bits_of, budget_of, structure_of
 from bnnbench.site.grid import Cell, Column, Grid, Line, Mark, cell_of, mark
@@ -107,16 +107,15 @@ def point_of(entry: Entry) -> str:
     """What the chart needs of an entry: its set, score, OPs, bytes, milliseconds."""
     if entry.score is None:
         return ""
-    values = (entry.numbers.get(name) for name in ("ops", "bytes", "ms"))
-    budget = entry.budget.partition(",")[0]
-    return "|".join(
-        [
-            f"{entry.dataset.replace('|', ' ')}, {budget}",
-            entry.metric,
-            f"{entry.score:.4g}",
-            *map(_order, values),
-        ]
-    )
+    costs = [entry.numbers.get(name) for name in ("ops", "bytes", "ms")]
+    return _point(entry.dataset, entry.budget, entry.metric, entry.score, costs)
+
+
+def _point(
+    dataset: str, budget: str, metric: str, score: float, costs: Sequence[float | None]
+) -> str:
+    where = f"{dataset}, {budget.partition(',')[0]}".replace("|", " ")
+    return "|".join([where, metric, f"{score:.4g}", *map(_order, costs)])
 
 
 def comparison_grid(table: Table, rows: Iterable[Row], to: Addresses) -> Grid:
@@ -230,10 +229,9 @@ def _row_point(row: Row) -> str:
     scores = row.headline("last")
     if not scores:
         return ""
-    values = [row.numbers("operations", key)[:1] for key in ("ops", "packed_bytes")]
-    told = [_order(found[0]) if found else "" for found in values]
-    name = f"{row.choice('dataset')}, {_budget(row).partition(',')[0]}"
+    values = [row.numbers("operations", key) for key in ("ops", "packed_bytes")]
+    costs = [*(found[0] if found else None for found in values), None]
     metric = (row.results[0].get("headline") or "/").split("/")[1]
     metric = METRIC_NAMES.get(metric, metric)
     score = sum(scores) / len(scores)
-    return "|".join([name.replace("|", " "), metric, f"{score:.4g}", *told, ""])
+    return _point(str(row.choice("dataset")), _budget(row), metric, score, costs)

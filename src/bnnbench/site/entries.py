@@ -9,17 +9,17 @@ from statistics import mean
 from typing import Any
 
 from bnnbench.report.efficiency import Bench, times_of
-from bnnbench.report.matching import entry_dataset
+from bnnbench.report.matching import PRINTED, entry_dataset
 from bnnbench.report.notes import is_stale_result
 from bnnbench.report.published import distinct, is_verified
-from bnnbench.report.rows import Result, lookup, plain
-from bnnbench.report.tables import METRIC_NAMES, spread
+from bnnbench.report.rows import METRIC_NAMES, Result, lookup, percent_of, plain
+from bnnbench.report.tables import spread
 from bnnbench.site.facts import backbone_of, bits_of, budget_of, dataset_of, structure_of
 from bnnbench.site.grid import Mark, mark
 from bnnbench.site.reading import Collection, Published
 
 _MOST_APART = 3  # options that are named
-_SAME_METRIC = {"top1": "accuracy", "map": "mAP"}
+_PRINTED_NAMES = {printed: METRIC_NAMES[ours] for ours, printed in PRINTED.items()}
 
 
 @dataclass
@@ -158,8 +158,8 @@ def _shared(entry: Entry) -> str:
 
 
 def _percents(results: Iterable[Result], kind: str) -> list[float]:
-    found = (lookup(r, "metrics", kind, r.get("headline") or "") for r in results)
-    return [100 * float(value) for value in found if value is not None]
+    found = (percent_of(result, kind) for result in results)
+    return [value for value in found if value is not None]
 
 
 def _mean(values: Iterable[Any]) -> float | None:
@@ -209,7 +209,7 @@ def _published(stem: str, content: Published, row: dict[str, Any], name: str) ->
         text=f"{score:.2f}" if isinstance(score, float) else str(score),
         comparable=("", ""),
         loss=label,
-        metric=_SAME_METRIC.get(name, name),
+        metric=_PRINTED_NAMES.get(name, name),
         file=stem,
         numbers={"params": 1e6 * row["params_m"]} if row.get("params_m") else {},
         marks=marks,

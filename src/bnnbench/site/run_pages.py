@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from bnnbench.report.rows import Result, lookup, plain
+from bnnbench.report.figures import METRICS
+from bnnbench.report.rows import Result, lookup, percent_of, plain
 from bnnbench.report.tables import scientific, significant
 from bnnbench.site.boards import Addresses
 from bnnbench.site.entries import Entry, marks_of
@@ -146,8 +147,7 @@ def history_of(result: Result) -> list[dict[str, Any]]:
                 points = [[epoch, round(scale * value, 5)] for epoch, value in kept]
                 lines.append({"name": split, "points": points})
         if lines:
-            title = {"acc": "accuracy %", "map": "mAP %"}.get(name, name)
-            charts.append({"title": title, "lines": lines})
+            charts.append({"title": METRICS.get(name, name), "lines": lines})
     return charts
 
 
@@ -186,7 +186,7 @@ def _tables(found: Collection, to: Addresses) -> dict[str, list[tuple[str, str]]
 
 
 def _line(key: str, result: Result, found: Collection, to: Addresses) -> Line:
-    choices, score = result["choices"], _score(result)
+    choices, score = result["choices"], percent_of(result)
     commit = lookup(result, "git", "commit") or ""
     cells = [
         Cell(key, key, to.runs[key], tuple(marks_of([(key, result)], found))),
@@ -199,8 +199,3 @@ def _line(key: str, result: Result, found: Collection, to: Addresses) -> Line:
         Cell(result.get("device") or ""),
     ]
     return Line(cells, ("", ""), ("", ""))
-
-
-def _score(result: Result) -> float | None:
-    value = lookup(result, "metrics", "last", result.get("headline") or "")
-    return None if value is None else 100 * float(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bnnbench.report.efficiency import Bench, tables
 from bnnbench.report.markup import Table, right_aligned
-from bnnbench.report.render import FIGURES
+from bnnbench.report.render import FIGURES, figure_stem
 from bnnbench.report.tables import comparison, rows_of
 from bnnbench.site.boards import Addresses, comparison_grid
 from bnnbench.site.grid import Column, Grid, Line, cell_of
@@ -57,7 +57,7 @@ def _write(
         table.notes.append(sweep.note)
     rows = rows_of(*where, sweep.quoted, damaged)
     grid = comparison_grid(table, rows, to)
-    names = {name: sweep.name if name == "curves" else f"{sweep.name}_{name}" for name in FIGURES}
+    names = {name: figure_stem(Path(sweep.name), name).name for name in FIGURES}
     shown = [] if sweep.local else _pictures(site, figures, names)
     address = to.tables[sweep.name]
     _page(site, address, table, grid, shown, sweep)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnnbench.report.markup import Table, one_line
-from bnnbench.report.rows import Result, group_cells, lookup
+from bnnbench.report.rows import METRIC_NAMES, Result, group_cells, lookup
 from bnnbench.runs.run_log import outcome_of, rows_of
 from bnnbench.runs.wandb import run_id
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Layout, PanelGrid, Report, Runset
 
 LONGEST_TITLE = 128  # letters that wandb takes
-METRICS = {"acc": "accuracy", "map": "mAP"}
 COSTS = {"operations/ops": "operations", "operations/packed_bytes": "packed bytes"}
 WEIGHTS = ("kernels", "layers", "binarized")  # figures of latent weights
 SCORES = ("curves", "scores", "ranks", "pareto", "classes")  # figures of what was measured
@@ -97,7 +96,7 @@ def logged_of(
 def question(subject: Subject) -> str:
     """What the sweep asks, in a sentence: what was measured, what differs, what does not."""
     rows = group_cells(dict(subject.manifest), dict(subject.results), {})
-    asked = [METRICS.get(h.split("/")[1], h.split("/")[1]) for h in subject.headlines]
+    asked = [METRIC_NAMES.get(h.split("/")[1], h.split("/")[1]) for h in subject.headlines]
     splits = [h.split("/")[0] for h in subject.headlines]
     swept = []
     for key in subject.manifest["swept"]:
