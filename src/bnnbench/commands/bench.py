@@ -21,11 +21,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.words import answered, meant, names
 
 PARTS = ("networks", "layers")
 WAYS = {"eager": "float, eager", "compiled": "float, compiled", "int8": "int8"} | {
@@ -53,16 +52,7 @@ NUMBERS = ("batch", "threads")
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
-    words = sys.argv[1:]
-    if words and words[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return
-    try:
-        benched(parsed(words))
-    except Exception as error:
-        if full_error() or not is_told(error):
-            raise
-        raise SystemExit(f"error: {message(error)}") from None
+    answered(__doc__, lambda words: benched(parsed(words)), bare=True)
 
 
 def parsed(words: Sequence[str]) -> Options:
@@ -71,7 +61,7 @@ def parsed(words: Sequence[str]) -> Options:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS:
-            raise ValueError(f"{word}: no such key; {_meant(key, KEYS)}")
+            raise ValueError(f"{word}: no such key; {meant(key, KEYS)}")
         if key == "out":
             found.out = value
         elif key == "seconds":
@@ -86,7 +76,7 @@ def parsed(words: Sequence[str]) -> Options:
 
 
 def _words(key: str, value: str) -> list[str]:
-    found = [each.strip() for each in value.strip("[]").split(",") if each.strip()]
+    found = names(value)
     if not found:
         raise ValueError(f"{key}= holds nothing: leave it out for all, or name some")
     return list(dict.fromkeys(found))
@@ -108,12 +98,7 @@ def _number(key: str, value: str, kind: type) -> Any:
 def _check_choices(key: str, chosen: Sequence[str], valid: Sequence[str]) -> None:
     for each in chosen:
         if each not in valid:
-            raise ValueError(f"{key}={each}: there is none such; {_meant(each, valid)}")
-
-
-def _meant(word: str, valid: Sequence[str]) -> str:
-    close = get_close_matches(word, valid, n=1)
-    return f"{f'did you mean {close[0]}? ' if close else ''}There are {', '.join(valid)}"
+            raise ValueError(f"{key}={each}: there is none such; {meant(each, valid)}")
 
 
 def benched(options: Options) -> Path:

@@ -12,13 +12,11 @@ The network that was written is compared with the trained one before the file is
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
-from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.words import answered, meant, names
 
 KEYS = ("ckpt_path", "output", "format", "half", "trust")
 FORMATS = {"packed": ".safetensors", "onnx": ".onnx"}
@@ -38,16 +36,7 @@ class Options:
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``."""
-    words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return
-    try:
-        exported(parsed(words))
-    except Exception as error:
-        if full_error() or not is_told(error):
-            raise
-        raise SystemExit(f"error: {message(error)}") from None
+    answered(__doc__, lambda words: exported(parsed(words)))
 
 
 def parsed(words: Sequence[str]) -> Options:
@@ -56,11 +45,9 @@ def parsed(words: Sequence[str]) -> Options:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS:
-            close = get_close_matches(key, KEYS, n=1)
-            meant = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"{word}: no such key; {meant}There are {', '.join(KEYS)}")
+            raise ValueError(f"{word}: no such key; {meant(key, KEYS)}")
         if key == "trust":
-            found.trust = [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+            found.trust = names(value)
         elif key == "half":
             if value.lower() not in WORDS:
                 raise ValueError(f"half={value}: choose true or false")

@@ -14,15 +14,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.commands.words import answered, meant, names
 
 if TYPE_CHECKING:
     from bnnbench.runs.prediction import Prediction
@@ -46,17 +44,9 @@ class Options:
 
 def run() -> None:
     """The command with the arguments of ``sys.argv``; exits with 1 where an image is not read."""
-    words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
-        return
-    try:
-        unread = predicted(parsed(words))
-    except Exception as error:
-        if full_error() or not is_told(error):
-            raise
-        raise SystemExit(f"error: {message(error)}") from None
-    raise SystemExit(int(unread > 0))
+    unread = answered(__doc__, lambda words: predicted(parsed(words)))
+    if unread is not None:
+        raise SystemExit(int(unread > 0))
 
 
 def parsed(words: Sequence[str]) -> Options:
@@ -71,15 +61,13 @@ def parsed(words: Sequence[str]) -> Options:
         elif key in ("ckpt_path", "out"):
             setattr(found, key, value)
         elif key == "trust":
-            found.trust = [name.strip() for name in value.strip("[]").split(",") if name.strip()]
+            found.trust = names(value)
         elif key == "top":
             found.top = int(_number(key, value, 1, None))
         elif key == "score":
             found.score = _number(key, value, 0, 1)
         else:
-            close = get_close_matches(key, KEYS, n=1)
-            meant = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"{word}: no such key; {meant}There are {', '.join(KEYS)}")
+            raise ValueError(f"{word}: no such key; {meant(key, KEYS)}")
     for key, example in (("ckpt_path", "<checkpoint of a run>"), ("input", "<image or folder>")):
         if not getattr(found, key):
             raise ValueError(f"give {key}={example}")
