@@ -50,6 +50,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "commands/test_export.py::test_a_method_that_cannot_be_packed_names_the_layer": ("*twn*",),
     "packing/test_export.py::test_a_network_that_was_binarized": ("adabin",),
     "packing/test_export.py::test_bits_and_bases_by_option": ("dorefa-options0-*",),
+    "packing/test_export.py::test_every_backbone_is_as_small_as_counted": ("wrn22", "vgg_small"),
     "packing/test_export.py::test_every_one_bit_method": METHODS,
     "packing/test_onnx.py::test_logits_are_the_networks": (),
     "packing/test_export.py::test_structures": ("xnor-structure1", "xnor-structure7"),

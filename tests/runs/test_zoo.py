@@ -40,6 +40,10 @@ def test_an_entry_is_the_file_that_its_result_speaks_of(name: str) -> None:
     assert result["export"]["bytes"] == found.file.stat().st_size
     assert result["export"]["work"] == work_of(document)
     assert document["run"]["fingerprint"] == result["fingerprint"]
+    export, counted = result["export"], result["operations"]
+    assert export["header_bytes"] <= 32768
+    tensors = export["bytes"] - export["header_bytes"]
+    assert tensors <= 1.05 * (counted["packed_bytes"] + counted["scale_bytes"])
     assert result["git"]["dirty"] is False
     assert result["ended"] is None
     choices = (result["choices"][key] for key in ("backbone", "quantizer", "dataset"))
