@@ -275,6 +275,19 @@ def test_a_phone_shows_the_columns_that_matter(browser, committed) -> None:
     assert phone.complaints == []
 
 
+@pytest.mark.parametrize(
+    ("address", "what"), [("runs.html", "score %"), ("tables/efficiency.html", "x float")]
+)
+def test_numbers_of_long_names_are_on_a_phones_screen(browser, committed, address, what) -> None:
+    phone = Reader(browser, committed[0], viewport={"width": 390, "height": 844})
+    page = phone.open(address)
+    heads = page.locator("table.grid thead th")
+    place = next(n for n, text in enumerate(heads.all_inner_texts()) if what in text)
+    box = page.locator("table.grid tbody tr:not(.dtrg-group)").first.locator("td").nth(place)
+    assert box.bounding_box()["x"] + 40 <= 390
+    page.context.close()
+
+
 def test_without_scripts_all_is_there(browser, committed) -> None:
     plain = Reader(browser, committed[0], java_script_enabled=False)
     page = plain.open("index.html")

@@ -30,7 +30,7 @@ def write_tables(
     for name, table in bench_tables(bench):
         shown = _pictures(site, figures, {"": name}) if name == "efficiency" else []
         lines = [_plain(row, right_aligned([table.header, *table.rows])) for row in table.rows]
-        columns = [Column(title, narrow=place < 3) for place, title in enumerate(table.header)]
+        columns = [Column(title, narrow=_is_narrow(title, n)) for n, title in enumerate(table.header)]
         grid = Grid("table", columns, lines)
         _page(site, to.tables[name], table, grid, shown, None)
         listed.append((to.tables[name], table.title, f"{len(table.rows)} rows", ""))
@@ -40,6 +40,11 @@ def write_tables(
 def bench_tables(bench: Bench | None) -> list[tuple[str, Table]]:
     """The tables of a bench file by the names of their pages."""
     return [] if bench is None else tables(bench.speeds, bench.name)
+
+
+def _is_narrow(title: str, place: int) -> bool:
+    """Whether a phone shows a column of a bench table: what a row is, and its speed over float."""
+    return place < 2 or title == "layer" or title.split(",")[0] == "x float"
 
 
 def _write(
