@@ -18,7 +18,7 @@ TABLE_KEYS |= {"scales"}
 # Drawn for a table that asks, the names of bnnbench.report.render.FIGURES.
 TABLE_FIGURES = {"curves", "scores", "ranks", "classes", "pareto", "kernels", "layers", "binarized"}
 # Beside those of every table; published_* are what papers print of sizes and operations, the four
-# short ones what a classifier's probabilities are worth.
+# short ones what a classifier's probabilities are worth, the last six compare with the twin.
 TABLE_COLUMNS = {
     "compression",
     "compression_with_scales",
@@ -28,6 +28,12 @@ TABLE_COLUMNS = {
     "top5",
     "published_params_mb",
     "published_mflops",
+    "relative",
+    "train_time",
+    "train_memory",
+    "smaller",
+    "fewer_ops",
+    "smaller_file",
 }
 TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
