@@ -92,6 +92,8 @@ _NEEDS = {
     "kernels": "histograms of latent weights",
     "layers": "histograms of latent weights",
     "binarized": "statistics of latent weights",
+    "diagnostics": "logged diagnostics: train with callbacks=diagnostics",
+    "sensitivity": "two settings of the recipe that were swept, with scores",
 }
 
 
