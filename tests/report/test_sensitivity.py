@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bnnbench.report.markup import MISSING
 from bnnbench.report.render import render
 from bnnbench.report.rows import group_cells
 from bnnbench.report.sensitivity import grid_of, sensitivity, spread_table
@@ -35,10 +36,10 @@ def test_a_row_a_method_with_its_best_its_worst_and_the_spread(sweep, column) ->
     assert table is not None
     assert column(table, "method") == ["xnor", "adabin", "irnet"]
     assert column(table, "settings") == ["3 of 3", "2 of 3", "0 of 3"]
-    assert column(table, "best accuracy") == ["60.00", "70.00", "–"]
-    assert column(table, "best setting") == ["adam 0.001", "adam 0.001", "–"]
-    assert column(table, "worst setting") == ["sgd 0.1", "adam 0.0001", "–"]
-    assert column(table, "range") == ["40.00", "1.00", "–"]
+    assert column(table, "best accuracy") == ["60.00", "70.00", MISSING]
+    assert column(table, "best setting") == ["adam 0.001", "adam 0.001", MISSING]
+    assert column(table, "worst setting") == ["sgd 0.1", "adam 0.0001", MISSING]
+    assert column(table, "range") == ["40.00", "1.00", MISSING]
     deviation = statistics.stdev([60.0, 50.0, 20.0])
     assert column(table, "standard deviation")[0] == f"{deviation:.2f}"
     assert any("without some setting" in note for note in table.notes)
@@ -77,7 +78,7 @@ def test_the_heat_map_has_each_score_in_its_cell(tmp_path: Path, sweep) -> None:
     told = re.findall("<!-- (.*?) -->", (tmp_path / "map.svg").read_text())
     for text in ("60.0", "50.0", "20.0", "70.0", "69.0", "xnor", "adabin", "irnet", "sgd 0.1"):
         assert told.count(text) == 1
-    assert told.count("–") == 4
+    assert told.count(MISSING) == 4
     assert "test accuracy %, last epoch" in told
 
 

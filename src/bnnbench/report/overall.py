@@ -1,0 +1,213 @@
+"""One score a method and track, from the sweeps of the tables that the tracks are measured with.
+
+``tracks`` has the formulas. A track without results has no score, and neither has a method that
+lacks a part of a track which another one has: over other parts its mean would be another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean
+from typing import Any, NamedTuple
+
+from bnnbench.report import tracks
+from bnnbench.report.efficiency import PLAIN, Bench, fastest
+from bnnbench.report.figures import row_name
+from bnnbench.report.relative import accuracy, fewer_operations, ratios, smaller, train_time
+from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.twins import twins_of
+
+# Tables by the track that they measure; complexity is counted in the first that there is.
+TABLES = {"task": "tasks", "architecture": "architectures", "training": "sensitivity_cifar10"}
+# How models of timm that are no convolutional networks begin.
+_KINDS = {"Transformer": ("vit", "deit", "swin", "cait"), "MLP": ("mixer", "resmlp", "gmlp")}
+Parts = dict[str, dict[str, list[float]]]  # ratios by method and part
+
+
+class Sweep(NamedTuple):
+    """A sweep that has been read: its name, its manifest, its results by run."""
+
+    name: str
+    manifest: dict[str, Any]
+    results: Mapping[str, Result]
+
+    @property
+    def table(self) -> str:
+        """Name of its table; "" for a plain sweep."""
+        return str((self.manifest.get("table") or {}).get("name") or "")
+
+
+class Pair(NamedTuple):
+    """A row and its full-precision twin."""
+
+    method: str
+    row: Row
+    twin: Row
+
+
+class Track(NamedTuple):
+    """A track's scores by method, the sweeps or files behind them, the parts, and who lacks any."""
+
+    scores: dict[str, float]
+    sources: list[str]
+    parts: list[str]
+    lacking: dict[str, list[str]]
+
+
+def overall(
+    sweeps: Sequence[Sweep],
+    bench: Bench | None = None,
+    losses: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    tested: Sequence[str] = (),
+) -> dict[str, Track]:
+    """The tracks that there are results of, by their names, in the order of ``tracks.TRACKS``.
+
+    Args:
+        sweeps: of one scale, of any tables; those of ``TABLES`` count.
+        bench: the bench file of packed networks.
+        losses: by method and corruption, the accuracy that it costs (binarized, full precision).
+        tested: names of what the losses are from.
+    """
+    by_track = {
+        name: [s for s in sweeps if s.table == table and s.results]
+        for name, table in TABLES.items()
+    }
+    counted = next(filter(None, by_track.values()), [])
+    found = {
+        "task": _relative(by_track["task"], dataset_of),
+        "architecture": _relative(by_track["architecture"], kind_of),
+        "robustness": _robustness(losses or {}, tested),
+        "training": _training(by_track["training"]),
+        "complexity": _complexity(counted),
+    }
+    methods = {method for track in found.values() for method in track.scores}
+    found["inference"] = _inference(bench, methods)
+    return {name: found[name] for name in tracks.TRACKS if found[name].scores}
+
+
+def pairs_of(sweeps: Iterable[Sweep]) -> list[Pair]:
+    """The rows of sweeps that have a twin, both with results; what two sweeps have counts once."""
+    found, seen = [], set()
+    for sweep in sweeps:
+        rows, keys = (
+            group_cells(sweep.manifest, dict(sweep.results), {}),
+            option_keys(sweep.manifest),
+        )
+        named = ["quantizer", *(key for key in keys if key.startswith("quantizer."))]
+        for row, twin in zip(rows, twins_of(rows, keys), strict=True):
+            runs = tuple(result.get("fingerprint") for result in row.results)
+            if twin is not None and runs and twin.results and runs not in seen:
+                seen.add(runs)
+                found.append(Pair(row_name(row, named), row, twin))
+    return found
+
+
+def dataset_of(row: Row) -> str:
+    """The name of a row's data set; of a folder its own."""
+    return str(row.settings.get("dataset.name") or row.choice("dataset"))
+
+
+def kind_of(row: Row) -> str:
+    """CNN, Transformer or MLP, by the name of a row's network."""
+    name = str(row.choice("backbone")).rpartition("/")[2]
+    return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), "CNN")
+
+
+def _relative(sweeps: Sequence[Sweep], part_of: Callable[[Row], str]) -> Track:
+    known: Parts = {}
+    for pair in pairs_of(sweeps):
+        values = ratios(pair.row, pair.twin, accuracy)
+        if values:
+            known.setdefault(pair.method, {}).setdefault(part_of(pair.row), []).extend(values)
+
+    def score(parts: Mapping[str, list[float]]) -> float:
+        return tracks.relative({name: [(v, 1.0) for v in vs] for name, vs in parts.items()})
+
+    return _scored(known, score, [sweep.name for sweep in sweeps])
+
+
+def _robustness(
+    losses: Mapping[str, Mapping[str, tuple[float, float]]], tested: Sequence[str]
+) -> Track:
+    """Corruptions that cost somebody nothing are left out for all: a ratio would say nothing."""
+    pairs = [(name, pair) for by_name in losses.values() for name, pair in by_name.items()]
+    free = {name for name, pair in pairs if min(pair) <= 0}
+    known = {
+        method: {name: pair for name, pair in by_name.items() if name not in free}
+        for method, by_name in losses.items()
+    }
+    return _scored(known, tracks.robustness, tested)
+
+
+def _training(sweeps: Sequence[Sweep]) -> Track:
+    """Of methods whose every setting was measured, and those of their twins."""
+    settings: dict[str, dict[str, Pair]] = {}
+    for pair in pairs_of(sweeps):
+        text = " ".join(f"{k.rpartition('.')[2]} {v}" for k, v in sorted(_recipe(pair.row).items()))
+        settings.setdefault(pair.method, {})[text] = pair
+    scores: dict[str, float] = {}
+    every = list(dict.fromkeys(text for known in settings.values() for text in known))
+    lacking = {m: [t for t in every if t not in known] for m, known in settings.items()}
+    for method, known in settings.items():
+        score = None if lacking[method] else _sensitivity(list(known.values()))
+        if score is not None:
+            scores[method] = score
+    absent = {method: parts for method, parts in lacking.items() if parts}
+    return Track(scores, [sweep.name for sweep in sweeps], every, absent)
+
+
+def _recipe(row: Row) -> dict[str, str]:
+    return {key: value for key, value in row.options.items() if key.startswith("recipe.")}
+
+
+def _sensitivity(pairs: Sequence[Pair]) -> float | None:
+    times = [(v, 1.0) for pair in pairs for v in ratios(pair.row, pair.twin, train_time)]
+    if not times:
+        return None
+    ours, twins = [_score(pair.row) for pair in pairs], [_score(pair.twin) for pair in pairs]
+    return tracks.training(times, ours, twins)
+
+
+def _score(row: Row) -> float:
+    return mean(row.headline("last"))
+
+
+def _complexity(sweeps: Sequence[Sweep]) -> Track:
+    """Networks count once, however often they were trained."""
+    sizes: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for pair in pairs_of(sweeps):
+        bytes_, ops = (
+            ratios(pair.row, pair.twin, kind)[:1] for kind in (smaller, fewer_operations)
+        )
+        if bytes_ and ops:
+            part = f"{pair.row.choice('backbone')} on {dataset_of(pair.row)}"
+            sizes.setdefault(pair.method, {})[part] = [(bytes_[0], ops[0])]
+    return _scored(sizes, _two, [sweep.name for sweep in sweeps])
+
+
+def _inference(bench: Bench | None, methods: Iterable[str]) -> Track:
+    """Of one image at a time on one thread, the packed network against the float one."""
+    known: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    subjects = bench.speeds["subjects"] if bench else []
+    plain = {s["network"]: s["bytes"] for s in subjects if s["method"] == PLAIN}
+    for subject in subjects:
+        times = bench and fastest(bench.speeds, subject, 1, 1)
+        if subject["method"] in methods and times and times.x_float and subject["network"] in plain:
+            pair = times.x_float, plain[subject["network"]] / subject["bytes"]
+            known.setdefault(subject["method"], {})[subject["network"]] = [pair]
+    return _scored(known, _two, [bench.name] if bench else [])
+
+
+def _two(parts: Mapping[str, list[tuple[float, float]]]) -> float:
+    first, second = zip(*(pair for pairs in parts.values() for pair in pairs), strict=True)
+    return tracks.two_ratios(first, second)
+
+
+def _scored(
+    known: Mapping[str, Mapping[str, Any]], score: Callable[[Any], float], sources: Sequence[str]
+) -> Track:
+    """Scores of the methods that have every part that any has."""
+    parts = list(dict.fromkeys(part for by_part in known.values() for part in by_part))
+    lacking = {m: [part for part in parts if part not in by_part] for m, by_part in known.items()}
+    scores = {m: score(by_part) for m, by_part in known.items() if by_part and not lacking[m]}
+    return Track(scores, list(sources), parts, {m: left for m, left in lacking.items() if left})
