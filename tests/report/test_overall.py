@@ -97,7 +97,11 @@ def test_training_is_of_every_setting_beside_the_twins(sensitivity) -> None:
     scores = {"fp32": (0.8, 0.7, 0.6), "xnor": (0.5, 0.3, 0.1), "reactnet": (0.5, 0.3, None)}
     track = overall([sensitivity(scores)])["training"]
     assert track.scores == {"xnor": pytest.approx(0.5)}
-    assert track.lacking == {"reactnet": ["lr 1e-3"]}
+    assert track.lacking == {"reactnet": ["0.001"]}
+    assert track.parts == ["0.1", "0.01", "0.001"]
+    (line,) = track.details
+    assert line.startswith("xnor takes 2.00 times as long as its twins, spreads by 20.00 points")
+    assert line.endswith("(twins 10.00) and has 50.00 % at best (twins 80.00)")
 
 
 def test_without_twins_without_results_and_of_other_tables_there_is_no_score(

@@ -7,7 +7,7 @@ lacks a part of a track which another one has: over other parts its mean would b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from bnnbench.report import tracks
@@ -15,6 +15,7 @@ from bnnbench.report.efficiency import PLAIN, Bench, fastest
 from bnnbench.report.figures import row_name
 from bnnbench.report.relative import accuracy, fewer_operations, ratios, smaller, train_time
 from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.sensitivity import settings_of
 from bnnbench.report.twins import twins_of
 
 # Tables by the track that they measure; complexity is counted in the first that there is.
@@ -38,20 +39,25 @@ class Sweep(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A row and its full-precision twin."""
+    """A row and its full-precision twin, and what its recipe has of swept keys."""
 
     method: str
+    setting: str
     row: Row
     twin: Row
 
 
 class Track(NamedTuple):
-    """A track's scores by method, the sweeps or files behind them, the parts, and who lacks any."""
+    """A track's scores by method, the sweeps or files behind them, the parts, and who lacks any.
+
+    details: what a score hides, a line a method.
+    """
 
     scores: dict[str, float]
     sources: list[str]
     parts: list[str]
     lacking: dict[str, list[str]]
+    details: Sequence[str] = ()
 
 
 def overall(
@@ -89,16 +95,15 @@ def pairs_of(sweeps: Iterable[Sweep]) -> list[Pair]:
     """The rows of sweeps that have a twin, both with results; what two sweeps have counts once."""
     found, seen = [], set()
     for sweep in sweeps:
-        rows, keys = (
-            group_cells(sweep.manifest, dict(sweep.results), {}),
-            option_keys(sweep.manifest),
-        )
+        rows = group_cells(sweep.manifest, dict(sweep.results), {})
+        keys = option_keys(sweep.manifest)
         named = ["quantizer", *(key for key in keys if key.startswith("quantizer."))]
-        for row, twin in zip(rows, twins_of(rows, keys), strict=True):
+        told = settings_of(sweep.manifest, rows), twins_of(rows, keys)
+        for row, setting, twin in zip(rows, *told, strict=True):
             runs = tuple(result.get("fingerprint") for result in row.results)
             if twin is not None and runs and twin.results and runs not in seen:
                 seen.add(runs)
-                found.append(Pair(row_name(row, named), row, twin))
+                found.append(Pair(row_name(row, named), setting, row, twin))
     return found
 
 
@@ -140,32 +145,36 @@ def _robustness(
 
 
 def _training(sweeps: Sequence[Sweep]) -> Track:
-    """Of methods whose every setting was measured, and those of their twins."""
+    """Of methods whose every setting was measured, as those of their twins were.
+
+    Who learns nothing at any setting has no spread either, and a high score: the details say which.
+    """
     settings: dict[str, dict[str, Pair]] = {}
     for pair in pairs_of(sweeps):
-        text = " ".join(f"{k.rpartition('.')[2]} {v}" for k, v in sorted(_recipe(pair.row).items()))
-        settings.setdefault(pair.method, {})[text] = pair
-    scores: dict[str, float] = {}
-    every = list(dict.fromkeys(text for known in settings.values() for text in known))
-    lacking = {m: [t for t in every if t not in known] for m, known in settings.items()}
-    for method, known in settings.items():
-        score = None if lacking[method] else _sensitivity(list(known.values()))
-        if score is not None:
-            scores[method] = score
-    absent = {method: parts for method, parts in lacking.items() if parts}
-    return Track(scores, [sweep.name for sweep in sweeps], every, absent)
+        settings.setdefault(pair.method, {})[pair.setting] = pair
+    track = _scored(settings, _sensitivity, [sweep.name for sweep in sweeps])
+    details = [_details(method, [*settings[method].values()]) for method in track.scores]
+    return track._replace(details=details)
 
 
-def _recipe(row: Row) -> dict[str, str]:
-    return {key: value for key, value in row.options.items() if key.startswith("recipe.")}
+def _sensitivity(pairs: Mapping[str, Pair]) -> float | None:
+    times = [(value, 1.0) for pair in pairs.values() for value in _times(pair)]
+    ours, twins = ([_score(getattr(p, side)) for p in pairs.values()] for side in ("row", "twin"))
+    return tracks.training(times, ours, twins) if times else None
 
 
-def _sensitivity(pairs: Sequence[Pair]) -> float | None:
-    times = [(v, 1.0) for pair in pairs for v in ratios(pair.row, pair.twin, train_time)]
-    if not times:
-        return None
+def _details(method: str, pairs: Sequence[Pair]) -> str:
+    times = [value for pair in pairs for value in _times(pair)]
     ours, twins = [_score(pair.row) for pair in pairs], [_score(pair.twin) for pair in pairs]
-    return tracks.training(times, ours, twins)
+    return (
+        f"{method} takes {mean(times):.2f} times as long as its twins, spreads by "
+        f"{stdev(ours):.2f} points (twins {stdev(twins):.2f}) and has {max(ours):.2f} % at best "
+        f"(twins {max(twins):.2f})"
+    )
+
+
+def _times(pair: Pair) -> list[float]:
+    return ratios(pair.row, pair.twin, train_time)
 
 
 def _score(row: Row) -> float:
@@ -204,10 +213,13 @@ def _two(parts: Mapping[str, list[tuple[float, float]]]) -> float:
 
 
 def _scored(
-    known: Mapping[str, Mapping[str, Any]], score: Callable[[Any], float], sources: Sequence[str]
+    known: Mapping[str, Mapping[str, Any]],
+    score: Callable[[Any], float | None],
+    sources: Sequence[str],
 ) -> Track:
     """Scores of the methods that have every part that any has."""
     parts = list(dict.fromkeys(part for by_part in known.values() for part in by_part))
     lacking = {m: [part for part in parts if part not in by_part] for m, by_part in known.items()}
-    scores = {m: score(by_part) for m, by_part in known.items() if by_part and not lacking[m]}
+    whole = {m: score(by_part) for m, by_part in known.items() if by_part and not lacking[m]}
+    scores = {method: value for method, value in whole.items() if value is not None}
     return Track(scores, list(sources), parts, {m: left for m, left in lacking.items() if left})

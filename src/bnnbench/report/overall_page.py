@@ -26,7 +26,7 @@ TITLES = {
     "complexity": "theoretical complexity",
     "inference": "hardware inference",
 }
-_PANEL, _COLUMNS = 1.0, 2  # height of a method's panel, inches, and panels a line
+_PANEL, _COLUMNS = 0.95, 2  # height of a method's panel, inches, and panels a line
 _OWN = "#0072b2"
 _SHOWN = 8  # parts of a track that are named in full
 
@@ -139,8 +139,8 @@ def _draw(panel: Any, method: str, found: Mapping[str, Track]) -> None:
         if method in scores:
             panel.plot(scores[method], place, "o", color=_OWN, zorder=3)
         text = _cell(found, name, method)
-        end = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-        panel.annotate(text, (1, place + 0.08), fontsize=5.5, color=_OWN, **end)
+        right = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+        panel.annotate(text, (1.03, place), fontsize=SMALL, color=_OWN, **right)
     panel.set_yticks(range(len(TRACKS)), [TITLES[name] for name in TRACKS], fontsize=SMALL)
     panel.set_ylim(len(TRACKS) - 0.5, -0.8)
     panel.tick_params(axis="y", length=0)
@@ -152,7 +152,7 @@ def _scale(panel: Any, scores: Sequence[float]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     panel.set_xscale("log")
-    panel.set_xlim(min([0.8, *scores]) / 1.3, 2.5 * max([1.25, *scores]))
+    panel.set_xlim(min([0.8, *scores]) / 1.3, 1.5 * max([1.25, *scores]))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     panel.xaxis.set_major_formatter("{x:g}")
@@ -174,7 +174,7 @@ def _notes(found: Mapping[str, Track], name: str) -> list[str]:
     notes = [f"{head}; over {_listed(track.parts)}; from {', '.join(track.sources)}"]
     for method, parts in track.lacking.items():
         notes.append(f"{TITLES[name]} {MISSING}: {method} lacks {_listed(parts)}")
-    return notes
+    return [*notes, *(f"{TITLES[name]}: {line}" for line in track.details)]
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -36,15 +36,21 @@ class Grid(NamedTuple):
 
 def grid_of(manifest: dict[str, Any], rows: Sequence[Row]) -> Grid | None:
     """The scores of a sweep by method and setting; None where it has no two settings."""
-    keys = [key for key in option_keys(manifest) if key.startswith(_OF_SETTINGS)]
-    others = [key for key in option_keys(manifest) if key not in keys] or ["quantizer"]
-    keys = _telling(rows, keys)
-    named = [(row, row_name(row, others), _setting(row, keys)) for row in rows]
+    others = [key for key in option_keys(manifest) if not key.startswith(_OF_SETTINGS)]
+    methods = [row_name(row, others or ["quantizer"]) for row in rows]
+    named = list(zip(rows, methods, settings_of(manifest, rows), strict=True))
     settings = list(dict.fromkeys(setting for _, _, setting in named))
-    if not keys or len(settings) < 2:
+    if len(settings) < 2:
         return None
     known = {(m, s): mean(row.headline("last")) for row, m, s in named if row.headline("last")}
     return Grid(list(dict.fromkeys(m for _, m, _ in named)), settings, known)
+
+
+def settings_of(manifest: dict[str, Any], rows: Sequence[Row]) -> list[str]:
+    """The setting of every row, such as "adam 0.001 cosine": what its recipe has of swept keys."""
+    keys = [key for key in option_keys(manifest) if key.startswith(_OF_SETTINGS)]
+    keys = _telling(rows, keys)
+    return [" ".join(row.text(key) or MISSING for key in keys) for row in rows]
 
 
 def spread_table(manifest: dict[str, Any], rows: Sequence[Row], title: str) -> Table | None:
@@ -137,10 +143,6 @@ def _telling(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
         if len({tuple(row.text(key) for key in keys[:count]) for row in rows}) == all_told:
             return list(keys[:count])
     return list(keys)
-
-
-def _setting(row: Row, keys: Sequence[str]) -> str:
-    return " ".join(row.text(key) or MISSING for key in keys)
 
 
 def _headlined(rows: Sequence[Row]) -> str:
