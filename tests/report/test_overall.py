@@ -2,11 +2,15 @@
 
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from bnnbench.commands.report import check_scores, with_table
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.markup import MISSING
 from bnnbench.report.overall import Sweep, kind_of, overall
@@ -14,6 +18,7 @@ from bnnbench.report.overall_page import TITLES, Where, methods_of, nothing, pag
 from bnnbench.report.rows import Row
 from bnnbench.report.tracks import TRACKS
 
+ROOT = Path(__file__).parents[2]
 SAME = "backbone.shortcut=conv backbone.nonlinearity=hardtanh backbone.head_norm=false"
 COST = {"wall_s": 1.0, "images_per_s": 1.0}
 Scores = dict[str, dict[str, float | None]]
@@ -218,9 +223,67 @@ def test_another_scale_has_nothing_and_a_damaged_sweep_costs_itself_alone(
     assert page(where._replace(manifests=[broken, *where.manifests]), None, None, ("png",))
     assert "left out: " in capsys.readouterr().err
     assert "at scale=full" in str(nothing("full"))
+    assert str(nothing("ful")).endswith("at scale=ful; scales are full, quick, demo")
     assert "\n" not in str(nothing(None))
 
 
 def test_methods_stand_in_the_order_of_the_tracks(tasks) -> None:
     scores = TASKS | {"adabin": {"cifar10": 0.5, "shapes": 0.5}}
     assert methods_of(overall([tasks(scores)])) == ["xnor", "adabin"]
+
+
+def test_the_command(where: Where, tmp_path: Path) -> None:
+    """Scores of what is committed; a mistake is one line, before anything is written."""
+
+    def report(*words: str) -> Any:
+        command = [sys.executable, str(ROOT / "src" / "report.py"), f"paths.root_dir={tmp_path}"]
+        command += [f"paths.log_dir={tmp_path / 'logs'}", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    refused = report("scores")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: scores: no finished results of any track: train one")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+    for folder, files in (("sweeps", where.manifests), ("runs", where.runs.glob("*.json"))):
+        (tmp_path / "results" / folder).mkdir(parents=True)
+        for file in files:
+            file.rename(tmp_path / "results" / folder / file.name)
+    done = report("scores", "scale=quick", "format=svg")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/results/tables/overall_scores_quick.md\n"
+    assert (tmp_path / "results" / "figures" / "overall_scores_quick.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", "score"], "error: score: no word of report; type scores, or <key>=<value>"),
+        (["report", "scores", "promote"], "error: promote: no word of report"),
+    ],
+)
+def test_a_word_that_report_does_not_know(words: list[str], told: str) -> None:
+    with pytest.raises(SystemExit, match=told):
+        with_table(words)
+
+
+def test_words_of_report_are_keys() -> None:
+    typed = with_table(["report", "scores", "scale=demo", "table=it's", "format=png", "--cfg"])
+    expected = ["scores=true", "of_scale='demo'", r"sweep='it\'s'", "format=png", "--cfg"]
+    assert typed[1:] == expected
+    assert with_table(["report", "--cfg", "job"]) == ["report", "--cfg", "job"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ({"of_scale": "demo"}, "scale=demo: of scores alone"),
+        ({"scores": True, "sweep": "x", "figure": "curves"}, "leave table=, figure= out"),
+    ],
+)
+def test_what_has_no_meaning_beside_scores(typed: dict[str, Any], told: str) -> None:
+    usual = dict.fromkeys(("sweep", "figure", "wandb", "promote", "of_scale")) | {"scores": False}
+    with pytest.raises(ValueError, match=told):
+        check_scores(OmegaConf.create(usual | typed))
+    check_scores(OmegaConf.create(usual))
+    check_scores(OmegaConf.create(usual | {"scores": True, "of_scale": "demo"}))

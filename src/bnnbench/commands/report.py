@@ -16,6 +16,7 @@ figure are drawn of it: efficiency.
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
-from bnnbench.report.asked import EFFICIENCY, Places, draw_asked
+from bnnbench.report.asked import EFFICIENCY, Places, check_formats, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
 from bnnbench.report.overall_page import NAME, Where, nothing, page
@@ -61,6 +62,7 @@ def main(cfg: DictConfig) -> None:
             from bnnbench.sweep.wandb_upload import make_reports  # with torch
 
             make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
+        check_scores(cfg)
         if cfg.scores:
             make_scores(results, sweeps, runs, cfg.of_scale, as_list(cfg.format))
         if cfg.figure is not None or cfg.wandb is not None or cfg.scores:
@@ -90,13 +92,23 @@ def as_list(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse what is typed beside `scores` and has no meaning there, or only there."""
+    if cfg.of_scale is not None and not cfg.scores:
+        raise ValueError(f"scale={cfg.of_scale}: of scores alone: report scores scale=...")
+    typed = {"table": cfg.sweep, "figure": cfg.figure, "wandb": cfg.wandb, "promote": cfg.promote}
+    if cfg.scores and (beside := [key for key, value in typed.items() if value is not None]):
+        raise ValueError(f"scores: of all tables at once: leave {'=, '.join(beside)}= out")
+
+
 def make_scores(
     results: Path, sweeps: Path, runs: Path, scale: str | None, formats: Sequence[str]
 ) -> None:
     """Write the overall scores of the logs, and those of what is committed.
 
-    Raises ValueError where neither has results of any track.
+    Raises ValueError where neither has results of any track, and for an unknown format.
     """
+    check_formats(formats)
     folder = f"{sweeps}/{NAME}_{{}}"
     manifests = sorted(sweeps.glob("*/sweep.json"))
     own = Where(manifests, runs, f"{folder}/table", f"{folder}/scores")
@@ -198,6 +210,10 @@ def with_table(argv: Sequence[str]) -> list[str]:
         name = name.strip("'\"").replace("'", r"\'")
         return f"{_KEYS[key]}='{name}'"
 
+    for before, word in pairwise(argv):  # what follows a flag is its value: --cfg job
+        known = "=" in word or word == "scores" or word.startswith(("-", "~"))
+        if not known and not before.startswith("-"):
+            raise SystemExit(f"error: {word}: no word of report; type scores, or <key>=<value>")
     plain = ["scores=true" if word == "scores" else word for word in argv]
     return [quoted(word) if word.partition("=")[0] in _KEYS else word for word in plain]
 

@@ -67,6 +67,8 @@ def page(
 def nothing(scale: str | None) -> ValueError:
     """What is told where there is nothing to score."""
     at = f" at scale={scale}" if scale else ""
+    if scale and scale not in SCALES:
+        return ValueError(f"scores: no results of any track{at}; scales are {', '.join(SCALES)}")
     return ValueError(
         f"scores: no finished results of any track{at}: train one with its twins first, such as "
         f"python src/train.py table=tasks scale={scale or 'quick'}; tracks are measured by the "
