@@ -52,7 +52,8 @@ def test_shares_are_percent_and_seeds_are_averaged(make_result) -> None:
 
 
 def test_a_few_methods_share_a_panel_a_value(tmp_path: Path, sweep) -> None:
-    assert diagnostics(*sweep(3), tmp_path / "few", ("svg",))
+    manifest, results = sweep(3)
+    assert diagnostics(manifest, results, tmp_path / "few", ("svg",))
     text = (tmp_path / "few.svg").read_text()
     assert panels(tmp_path / "few.svg") == len(VALUES)
     for name in ["method0", "method2", *(value.title for value in VALUES)]:
@@ -61,7 +62,8 @@ def test_a_few_methods_share_a_panel_a_value(tmp_path: Path, sweep) -> None:
 
 
 def test_many_methods_have_a_line_of_panels_each(tmp_path: Path, sweep) -> None:
-    assert diagnostics(*sweep(9), tmp_path / "many", ("svg",))
+    manifest, results = sweep(9)
+    assert diagnostics(manifest, results, tmp_path / "many", ("svg",))
     assert panels(tmp_path / "many.svg") == 9 * len(VALUES)
     text = (tmp_path / "many.svg").read_text()
     assert all(f"<!-- method{i} -->" in text for i in range(9))

@@ -1,5 +1,6 @@
 """Overall scores of hand-made sweeps, against values worked out by hand; nothing from nothing."""
 
+import json
 import math
 import re
 import subprocess
@@ -14,7 +15,15 @@ from bnnbench.commands.report import check_scores, with_table
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.markup import MISSING
 from bnnbench.report.overall import Sweep, kind_of, overall
-from bnnbench.report.overall_page import TITLES, Where, methods_of, nothing, page, table_of
+from bnnbench.report.overall_page import (
+    TITLES,
+    Where,
+    methods_of,
+    nothing,
+    page,
+    read_sweeps,
+    table_of,
+)
 from bnnbench.report.rows import Row
 from bnnbench.report.tracks import TRACKS
 
@@ -133,6 +142,21 @@ def test_what_two_sweeps_have_counts_once(tasks) -> None:
     assert len(twice["complexity"].parts) == 2
 
 
+def test_a_table_typed_with_another_length_is_another_table_with_more_methods_it_is_not(
+    tasks,
+) -> None:
+    """The sweep that has the table's name decides, or else the one with most results."""
+    short: Scores = {"fp32": {"cifar10": 0.2, "shapes": 0.1}, "siman": {"cifar10": 0.2}}
+    other, more = tasks(short)._replace(name="other"), tasks(short)._replace(name="more")
+    for result in other.results.values():
+        result["epochs"] = 1
+    track = overall([other, more, tasks()])["task"]
+    assert track.sources == ["tasks_quick", "more"]
+    assert track.lacking == {"adabin": ["shapes"], "siman": ["shapes"]}
+    alone = overall([other, more._replace(results={})])["task"]
+    assert alone.sources == ["other"]
+
+
 def test_inference_is_of_the_bench_file_and_of_methods_with_results(tasks, make_speeds) -> None:
     """3 times faster, 1085048 / 61256 times smaller."""
     bench = Bench("bench/cpu.json", make_speeds())
@@ -218,6 +242,12 @@ def test_another_scale_has_nothing_and_a_damaged_sweep_costs_itself_alone(
     where: Where, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert page(where, None, "full", ("png",)) is None
+    file = next(where.runs.glob("*xnor*shapes*"))
+    whole = json.loads(file.read_text())
+    for part in ({"ended": "limit_train_batches=3"}, {"headline": "val/acc"}):
+        file.write_text(json.dumps(whole | part))
+        (sweep,) = read_sweeps(where.manifests, where.runs)
+        assert len(sweep.results) == 4  # of five
     broken = where.manifests[0].with_name("broken.json")
     broken.write_text("{")
     assert page(where._replace(manifests=[broken, *where.manifests]), None, None, ("png",))

@@ -32,7 +32,7 @@ def sweep(make_manifest, make_result) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_a_row_a_method_with_its_best_its_worst_and_the_spread(sweep, column) -> None:
-    table = spread_table(sweep[0], group_cells(*sweep, {}), "A table")
+    table = spread_table(sweep[0], group_cells(sweep[0], sweep[1], {}), "A table")
     assert table is not None
     assert column(table, "method") == ["xnor", "adabin", "irnet"]
     assert column(table, "settings") == ["3 of 3", "2 of 3", "0 of 3"]
@@ -57,7 +57,7 @@ def test_seeds_of_a_setting_are_averaged(make_manifest, make_result) -> None:
 
 def test_a_setting_is_named_by_no_more_than_tells_it_apart(sweep) -> None:
     """The weight decay follows from the optimizer; without two settings there is no grid."""
-    grid = grid_of(sweep[0], group_cells(*sweep, {}))
+    grid = grid_of(sweep[0], group_cells(sweep[0], sweep[1], {}))
     assert grid is not None
     assert grid.settings == ["adam 0.001", "adam 0.0001", "sgd 0.1"]
 
@@ -74,7 +74,7 @@ def test_a_sweep_of_methods_alone_has_no_grid(
 
 
 def test_the_heat_map_has_each_score_in_its_cell(tmp_path: Path, sweep) -> None:
-    assert sensitivity(*sweep, tmp_path / "map", ("svg", "png"))
+    assert sensitivity(sweep[0], sweep[1], tmp_path / "map", ("svg", "png"))
     told = re.findall("<!-- (.*?) -->", (tmp_path / "map.svg").read_text())
     for text in ("60.0", "50.0", "20.0", "70.0", "69.0", "xnor", "adabin", "irnet", "sgd 0.1"):
         assert told.count(text) == 1

@@ -14,7 +14,7 @@ from bnnbench.report import tracks
 from bnnbench.report.efficiency import PLAIN, Bench, fastest
 from bnnbench.report.figures import row_name
 from bnnbench.report.relative import accuracy, fewer_operations, ratios, smaller, train_time
-from bnnbench.report.rows import Result, Row, group_cells, option_keys
+from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 from bnnbench.report.sensitivity import settings_of
 from bnnbench.report.twins import twins_of
 
@@ -75,7 +75,7 @@ def overall(
         tested: names of what the losses are from.
     """
     by_track = {
-        name: [s for s in sweeps if s.table == table and s.results]
+        name: _comparable([sweep for sweep in sweeps if sweep.table == table and sweep.results])
         for name, table in TABLES.items()
     }
     counted = next(filter(None, by_track.values()), [])
@@ -116,6 +116,29 @@ def kind_of(row: Row) -> str:
     """CNN, Transformer or MLP, by the name of a row's network."""
     name = str(row.choice("backbone")).rpartition("/")[2]
     return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), "CNN")
+
+
+def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """The sweep that has its table's name, or the largest one, and what others have of its length.
+
+    A table that was typed with another number of epochs is another one, with more methods it is
+    not.
+    """
+    if not sweeps:
+        return []
+    usual = [s for s in sweeps if s.name == f"{s.table}_{s.manifest['scale']}"]
+    first = usual[0] if usual else max(sweeps, key=lambda sweep: len(sweep.results))
+    lengths = {_length(result) for result in first.results.values()}
+    kept = [
+        sweep._replace(results={k: r for k, r in sweep.results.items() if _length(r) in lengths})
+        for sweep in sweeps
+        if sweep is not first
+    ]
+    return [first, *(sweep for sweep in kept if sweep.results)]
+
+
+def _length(result: Result) -> tuple[Any, Any]:
+    return lookup(result, "choices", "dataset"), result.get("epochs")
 
 
 def _relative(sweeps: Sequence[Sweep], part_of: Callable[[Row], str]) -> Track:

@@ -14,6 +14,7 @@ from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.overall import TABLES, Sweep, Track, overall
 from bnnbench.report.reading import collect, read_json
 from bnnbench.report.render import write_table
+from bnnbench.report.rows import Result
 from bnnbench.report.tracks import FORMULAS, SOURCE, TRACKS
 
 NAME = "overall_scores"
@@ -77,7 +78,10 @@ def nothing(scale: str | None) -> ValueError:
 
 
 def read_sweeps(manifests: Iterable[Path], runs: Path) -> list[Sweep]:
-    """The sweeps of tables that tracks are measured with; a damaged file is named and left out."""
+    """The sweeps of tables that tracks are measured with; a damaged file is named and left out.
+
+    Runs that ended early, saw a part of the data or were tested on held-out images are left out.
+    """
     found = []
     for path in manifests:
         try:
@@ -86,8 +90,14 @@ def read_sweeps(manifests: Iterable[Path], runs: Path) -> list[Sweep]:
             print(f"left out: {error}", file=sys.stderr)
             continue
         if (manifest["table"] or {}).get("name") in TABLES.values():
-            found.append(Sweep(manifest["name"], manifest, collect(manifest, [runs]).results))
+            results = collect(manifest, [runs]).results.items()
+            whole = {run: result for run, result in results if _is_whole(result)}
+            found.append(Sweep(manifest["name"], manifest, whole))
     return found
+
+
+def _is_whole(result: Result) -> bool:
+    return not result.get("ended") and str(result.get("headline")).startswith("test/")
 
 
 def table_of(found: Mapping[str, Track], scale: str) -> Table:
