@@ -193,6 +193,8 @@ def test_a_corruption_that_costs_somebody_nothing_is_left_out_for_all(tasks) -> 
 )
 def test_kinds_of_networks(model: str, kind: str) -> None:
     assert kind_of(Row({"backbone": model})) == kind
+    assert kind_of(Row({"backbone": "timm"}, {"backbone.name": model})) == kind
+    assert kind_of(Row({"backbone": "timm"}, {"backbone.model": model})) == kind
 
 
 def test_every_track_is_a_column_and_says_where_it_comes_from(tasks, column) -> None:

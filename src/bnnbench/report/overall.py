@@ -19,7 +19,11 @@ from bnnbench.report.sensitivity import settings_of
 from bnnbench.report.twins import twins_of
 
 # Tables by the track that they measure; complexity is counted in the first that there is.
-TABLES = {"task": "tasks", "architecture": "architectures", "training": "sensitivity_cifar10"}
+TABLES = {
+    "task": "tasks",
+    "architecture": "architectures_cifar10",
+    "training": "sensitivity_cifar10",
+}
 # How models of timm that are no convolutional networks begin.
 _KINDS = {"Transformer": ("vit", "deit", "swin", "cait"), "MLP": ("mixer", "resmlp", "gmlp")}
 Parts = dict[str, dict[str, list[float]]]  # ratios by method and part
@@ -114,8 +118,13 @@ def dataset_of(row: Row) -> str:
 
 def kind_of(row: Row) -> str:
     """CNN, Transformer or MLP, by the name of a row's network."""
-    name = str(row.choice("backbone")).rpartition("/")[2]
-    return next((kind for kind, starts in _KINDS.items() if name.startswith(starts)), "CNN")
+    told = [row.settings.get(f"backbone.{key}") for key in ("model", "name")]
+    names = [str(name).rpartition("/")[2] for name in (*told, row.choice("backbone")) if name]
+    return next((kind for kind, starts in _KINDS.items() if _any_starts(names, starts)), "CNN")
+
+
+def _any_starts(names: Sequence[str], starts: tuple[str, ...]) -> bool:
+    return any(name.startswith(starts) for name in names)
 
 
 def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
