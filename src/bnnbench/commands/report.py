@@ -111,7 +111,8 @@ def make_scores(
     check_formats(formats)
     folder = f"{sweeps}/{NAME}_{{}}"
     manifests = sorted(sweeps.glob("*/sweep.json"))
-    own = Where(manifests, runs, f"{folder}/table", f"{folder}/scores")
+    tested = sorted(sweeps.glob("*/robustness.json"))
+    own = Where(manifests, runs, f"{folder}/table", f"{folder}/scores", tested)
     bench = bench_of(results)
     pages = [page(place, bench, scale, formats) for place in (own, committed(results))]
     if not any(pages):
@@ -123,8 +124,9 @@ def make_scores(
 def committed(results: Path) -> Where:
     """Where the committed sweeps lie and their scores go."""
     manifests = sorted((results / "sweeps").glob("*.json"))
-    tables, figures = results / "tables", results / "figures"
-    return Where(manifests, results / "runs", f"{tables}/{NAME}_{{}}", f"{figures}/{NAME}_{{}}")
+    made = (f"{results / folder}/{NAME}_{{}}" for folder in ("tables", "figures"))
+    tested = sorted((results / "robustness").glob("*.json"))
+    return Where(manifests, results / "runs", *made, robustness=tested)
 
 
 def build_site(root: Path, results: Path, sweeps: Path, runs: Path) -> None:

@@ -14,6 +14,7 @@ from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.overall import TABLES, Sweep, Track, overall
 from bnnbench.report.reading import collect, read_json
 from bnnbench.report.render import write_table
+from bnnbench.report.robust import read, tested_at
 from bnnbench.report.rows import Result
 from bnnbench.report.tracks import FORMULAS, SOURCE, TRACKS
 
@@ -33,12 +34,16 @@ _SHOWN = 8  # parts of a track that are named in full
 
 
 class Where(NamedTuple):
-    """Where sweeps and their results lie, and where the page goes: its table and its figure."""
+    """Where sweeps and their results lie, and where the page goes: its table and its figure.
+
+    robustness: files of evaluations on corrupted images.
+    """
 
     manifests: Sequence[Path]
     runs: Path
     table: str
     figure: str
+    robustness: Sequence[Path] = ()
 
     def stems(self, scale: str) -> tuple[Path, Path]:
         """The files of a scale, without their endings."""
@@ -52,10 +57,11 @@ def page(
 
     None is returned where there are no results of any track, at the scale if one is given.
     """
-    sweeps = read_sweeps(where.manifests, where.runs)
+    sweeps, corrupted = read_sweeps(where.manifests, where.runs), read(where.robustness)
     scales = [scale] if scale else [*SCALES, *{str(sweep.manifest["scale"]) for sweep in sweeps}]
     for name in scales:
-        found = overall([sweep for sweep in sweeps if sweep.manifest["scale"] == name], bench)
+        own = [sweep for sweep in sweeps if sweep.manifest["scale"] == name]
+        found = overall(own, bench, *tested_at(corrupted, name))
         if set(found) - {"inference"}:
             table, figure = where.stems(name)
             made = table_of(found, name)
