@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from bnnbench.commands.report import check_scores, with_table
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.markup import MISSING
-from bnnbench.report.overall import Sweep, kind_of, overall
+from bnnbench.report.overall import Sweep, kind_of, overall, pairs_of
 from bnnbench.report.overall_page import (
     TITLES,
     Where,
@@ -137,9 +137,10 @@ def test_a_twin_that_found_nothing_is_no_part(tasks) -> None:
 
 
 def test_what_two_sweeps_have_counts_once(tasks) -> None:
-    once, twice = overall([tasks()]), overall([tasks(), tasks()])
-    assert once["task"].scores == twice["task"].scores
-    assert len(twice["complexity"].parts) == 2
+    """Twice in the mean of a part, it would outweigh what one of the sweeps alone has."""
+    once = pairs_of([tasks()])
+    assert len(pairs_of([tasks(), tasks()])) == len(once) == 3
+    assert overall([tasks(), tasks()])["task"].scores == overall([tasks()])["task"].scores
 
 
 def test_a_table_typed_with_another_length_is_another_table_with_more_methods_it_is_not(

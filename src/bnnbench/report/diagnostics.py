@@ -119,3 +119,5 @@ def _dress(panels: Sequence[Any], drawn: Sequence[list[Curve]]) -> None:
         positive = [y for curves in drawn for _, y in curves[place] if y > 0]
         if value.logarithmic and positive and max(positive) > 10 * min(positive):
             panel.set_yscale("log")
+        elif value.factor == 100:
+            panel.set_ylim(bottom=0, top=None if positive else 1)  # a share; of 0 alone to 1 %
