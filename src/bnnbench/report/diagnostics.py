@@ -17,6 +17,7 @@ from bnnbench.report.rows import Result, Row, group_cells, option_keys
 _PANEL, _SMALL = 1.15, 0.8  # height of a panel, and of one of a method's own line, inches
 _COLUMNS = 2  # panels a line of a column
 _LETTERS, _LEGEND = 16, 22  # of a method's name, a line: beside its panels, in the legend
+_TITLE = 17  # letters of a title, a line, where six panels share a page's width
 _OTHERS: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.5, "zorder": 1, "aa": False}
 Curve = list[tuple[int, float]]
 
@@ -102,7 +103,7 @@ def _apart(names: Sequence[str], drawn: Sequence[list[Curve]]) -> Any:
             _plot(panel, curves[place], color=row_colours([name])[name])
         label = wrapped(literal(name), _LETTERS)
         line[0].set_ylabel(label, fontsize=SMALL, rotation=0, ha="right", va="center")
-    _dress(list(axes[0]), drawn)
+    _dress(list(axes[0]), drawn, _TITLE)
     return figure
 
 
@@ -111,10 +112,10 @@ def _plot(panel: Any, curve: Curve, **style: Any) -> None:
     panel.plot([x for x, _ in curve], [y for _, y in curve], marker=marker, **style)
 
 
-def _dress(panels: Sequence[Any], drawn: Sequence[list[Curve]]) -> None:
+def _dress(panels: Sequence[Any], drawn: Sequence[list[Curve]], width: int = 40) -> None:
     """Titles and scales, logarithmic where positive values span a factor of ten."""
     for place, (panel, value) in enumerate(zip(panels, VALUES, strict=True)):
-        panel.set_title(value.title, fontsize=SMALL, loc="left", pad=2)
+        panel.set_title(wrapped(value.title, width), fontsize=SMALL, loc="left", pad=2)
         panel.xaxis.get_major_locator().set_params(integer=True, nbins=4)
         positive = [y for curves in drawn for _, y in curves[place] if y > 0]
         if value.logarithmic and positive and max(positive) > 10 * min(positive):
