@@ -1,7 +1,7 @@
 SCALE ?= demo
 TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10 \
 	bonn_cifar bonn_lambda_theta bonn_ablation adabin_imagenet bonn_imagenet bonn_efficiency \
-	adabin_voc
+	adabin_voc tasks sensitivity_cifar10
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,7 +52,7 @@ bench-runtime: install ## time packed networks beside float and int8 ones: 10 id
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \
 		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
-	done; exit $$status
+	done; $(BIN)/python src/report.py scores scale=$(SCALE) || status=1; exit $$status
 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bnnbench.report.markup import MISSING
+from bnnbench.report.relative import COLUMNS
 from bnnbench.report.tables import _EXTRA_COLUMNS, comparison, scientific, significant, spread
 from bnnbench.sweep.expand import TABLE_COLUMNS
 
@@ -440,7 +441,7 @@ def test_a_table_that_trained_nothing_shows_the_columns_it_asked_for(
 
 
 def test_the_columns_a_table_may_ask_for_are_those_there_are():
-    assert set(_EXTRA_COLUMNS) == TABLE_COLUMNS
+    assert {*_EXTRA_COLUMNS, *COLUMNS, "smaller_file"} == TABLE_COLUMNS
 
 
 def test_a_published_best_of_a_sweep_is_marked(make_manifest, published, column):

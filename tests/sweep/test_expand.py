@@ -35,6 +35,21 @@ def test_lines_seeds_and_order() -> None:
     assert {c["dataset"] for c in cells} == {"cifar10"}
 
 
+def test_lines_of_a_scales_own_sweep_stand_over_the_scale_and_below_the_command_line() -> None:
+    """Two data sets at a scale that has one; `common` of the table and of the scale still count."""
+    own = ["dataset=digits backbone=a", "dataset=shapes backbone=b"]
+    table = TABLE | {"scales": {"demo": {"own_sweep": own, "common": ["trainer.max_epochs=3"]}}}
+    scale = DEMO | {"overrides": ["dataset=digits", "trainer.max_epochs=6"]}
+    cells = expand_table(table, scale, [], split)
+    keys = ("dataset", "backbone", "trainer.max_epochs")
+    pairs = [("digits", "a", "3"), ("shapes", "b", "3")]
+    assert [tuple(cell[key] for key in keys) for cell in cells] == pairs
+    typed = expand_table(table, scale, ["trainer.max_epochs=1", "dataset=shapes"], split)
+    assert [tuple(cell[key] for key in keys) for cell in typed] == [("shapes", "b", "1")]
+    plain = TABLE | {"scales": {"demo": {"sweep": own}}}
+    assert {cell["dataset"] for cell in expand_table(plain, scale, [], split)} == {"digits"}
+
+
 def test_later_layers_win() -> None:
     """Five layers set the key, each leaves out the one above it in turn."""
     table = TABLE | {"common": ["key=common"], "sweep": ["key=line"]}

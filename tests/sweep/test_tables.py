@@ -22,7 +22,8 @@ CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
 STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
 STUDIES += ["fast_search"]  # of one recipe
-COMPARISONS = [table for table in TABLES if table not in STUDIES]
+SENSITIVITY, TASKS = "sensitivity_cifar10", "tasks"  # of optimisers, and of several data sets
+COMPARISONS = [table for table in TABLES if table not in (*STUDIES, SENSITIVITY, TASKS)]
 BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
 IMAGENET = "adabin_imagenet"  # likewise
 VOC = "adabin_voc"  # likewise, of detectors
@@ -67,7 +68,7 @@ def structure(cfg: DictConfig) -> tuple[Any, ...]:
     return cfg.backbone.name, *("relu" if value == "identity" else value for value in values)
 
 
-@pytest.mark.parametrize("table", COMPARISONS)
+@pytest.mark.parametrize("table", [*COMPARISONS, SENSITIVITY, TASKS])
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_method_has_its_twin(
     expand: Expand, composed: Composed, table: str, scale: str
@@ -131,6 +132,41 @@ def test_studies_compose_at_every_scale(expand: Expand, composed: Composed, tabl
     for scale in SCALES:
         for cell in expand(table, scale):
             fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
+
+
+@pytest.mark.parametrize(("scale", "methods"), [("demo", 3), ("quick", 5), ("full", 10)])
+def test_sensitivity_is_eight_settings_of_each_method_in_one_structure(
+    expand: Expand, composed: Composed, scale: str, methods: int
+) -> None:
+    cells = expand(SENSITIVITY, scale)
+    keys = ("quantizer", "recipe.optimizer", "recipe.lr", "recipe.schedule")
+    told = [tuple(cell[key] for key in keys) for cell in cells]
+    assert len(told) == len(set(told)) == 8 * methods
+    rates = {("adam", 1e-3), ("adam", 1e-4), ("sgd", 1e-1), ("sgd", 1e-2)}
+    assert {(optimizer, float(lr)) for _, optimizer, lr, _ in told} == rates
+    assert {structure(composed(network(cell))) for cell in cells} == {
+        ("resnet20", "conv", "pad", "hardtanh", False)
+    }
+    for cell in cells[::methods]:  # of one method
+        fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
+
+
+def test_tasks_are_several_kinds_of_data_and_their_demo_trains_two_cells_of_its_own(
+    expand: Expand, composed: Composed
+) -> None:
+    """The others are cells of two other tables' demos."""
+    kinds = {"cifar10", "cifar100", "fashion_mnist", "image_folder", "voc_folder"}
+    for scale in ("quick", "full"):
+        assert {cell["dataset"] for cell in expand(TASKS, scale)} == kinds
+    demo = expand(TASKS, "demo")
+    assert {cell["dataset"] for cell in demo} == {"digits", "shapes"}
+
+    def runs(cells: list[dict[str, str]]) -> set[str]:
+        return {fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items()))) for cell in cells}
+
+    shared = runs(expand("native_structure_cifar10", "demo")) | runs(expand(VOC, "demo"))
+    assert len(demo) == len(runs(demo)) == 8
+    assert len(runs(demo) - shared) == 2
 
 
 def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:

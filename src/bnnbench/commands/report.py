@@ -5,6 +5,8 @@ bnnbench report promote=adabin_cifar10   # copy a finished sweep into results/ f
 bnnbench report 'figures=[curves,layers]' # with pictures of latent weights
 bnnbench report promote=<sweep> as=digits_three title='Three methods on digits'
 bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure, for a paper
+bnnbench report scores                    # methods x six tracks, of the largest scale that there is
+bnnbench report scores scale=demo
 bnnbench report wandb=my-team/bnnbench table=<sweep> # a W&B Report of a sweep of the logs
 bnnbench report site=true                # write results and docs as pages, to build/site, instead
 
@@ -14,6 +16,7 @@ figure are drawn of it: efficiency.
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,9 +27,10 @@ from bnnbench import resolvers
 from bnnbench.checks.errors import full_error, is_told, message
 from bnnbench.commands.help import of_report
 from bnnbench.paths import conf_dir
-from bnnbench.report.asked import EFFICIENCY, Places, draw_asked
+from bnnbench.report.asked import EFFICIENCY, Places, check_formats, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
+from bnnbench.report.overall_page import NAME, Where, nothing, page
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results
@@ -36,6 +40,7 @@ from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
 
 resolvers.register()
+_KEYS = {"table": "sweep", "scale": "of_scale"}
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="report")
@@ -57,7 +62,10 @@ def main(cfg: DictConfig) -> None:
             from bnnbench.sweep.wandb_upload import make_reports  # with torch
 
             make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
-        if cfg.figure is not None or cfg.wandb is not None:
+        check_scores(cfg)
+        if cfg.scores:
+            make_scores(results, sweeps, runs, cfg.of_scale, as_list(cfg.format))
+        if cfg.figure is not None or cfg.wandb is not None or cfg.scores:
             return
         if cfg.site:
             check_packages()
@@ -82,6 +90,43 @@ def main(cfg: DictConfig) -> None:
 def as_list(value: str | Sequence[str]) -> list[str]:
     """What may be one word or a list of them, as a list."""
     return [value] if isinstance(value, str) else list(value)
+
+
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse what is typed beside `scores` and has no meaning there, or only there."""
+    if cfg.of_scale is not None and not cfg.scores:
+        raise ValueError(f"scale={cfg.of_scale}: of scores alone: report scores scale=...")
+    typed = {"table": cfg.sweep, "figure": cfg.figure, "wandb": cfg.wandb, "promote": cfg.promote}
+    if cfg.scores and (beside := [key for key, value in typed.items() if value is not None]):
+        raise ValueError(f"scores: of all tables at once: leave {'=, '.join(beside)}= out")
+
+
+def make_scores(
+    results: Path, sweeps: Path, runs: Path, scale: str | None, formats: Sequence[str]
+) -> None:
+    """Write the overall scores of the logs, and those of what is committed.
+
+    Raises ValueError where neither has results of any track, and for an unknown format.
+    """
+    check_formats(formats)
+    folder = f"{sweeps}/{NAME}_{{}}"
+    manifests = sorted(sweeps.glob("*/sweep.json"))
+    tested = sorted(sweeps.glob("*/robustness.json"))
+    own = Where(manifests, runs, f"{folder}/table", f"{folder}/scores", tested)
+    bench = bench_of(results)
+    pages = [page(place, bench, scale, formats) for place in (own, committed(results))]
+    if not any(pages):
+        raise nothing(scale)
+    for stem, _ in filter(None, pages):
+        print(stem.with_name(f"{stem.name}.md"))
+
+
+def committed(results: Path) -> Where:
+    """Where the committed sweeps lie and their scores go."""
+    manifests = sorted((results / "sweeps").glob("*.json"))
+    made = (f"{results / folder}/{NAME}_{{}}" for folder in ("tables", "figures"))
+    tested = sorted((results / "robustness").glob("*.json"))
+    return Where(manifests, results / "runs", *made, robustness=tested)
 
 
 def build_site(root: Path, results: Path, sweeps: Path, runs: Path) -> None:
@@ -122,6 +167,9 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
         if table := rendered(failed, manifest, *where, **how):
             index.append(_listed(table, name))
             print(folder / f"{name}.md")
+    if scored := page(committed(results), bench, None, ("png",)):
+        index.append(_listed(scored[1], scored[0].name))
+        print(folder / f"{scored[0].name}.md")
     if bench is not None:
         index += [_listed(table, name) for name, table in render_bench(results, bench)]
     if index:
@@ -154,16 +202,22 @@ def rendered(failed: list[Path], manifest: Path, *where, **how) -> Table | None:
 
 
 def with_table(argv: Sequence[str]) -> list[str]:
-    """`argv` with the key that `table=<name>` stands for: to Hydra a group of train.py is meant.
+    """`argv` with the keys that `table=`, `scale=` and the word `scores` stand for.
 
-    The name is quoted: it may be of any letters.
+    To Hydra the first two are groups of train.py. Names are quoted: they may be of any letters.
     """
 
     def quoted(word: str) -> str:
-        name = word.removeprefix("table=").strip("'\"").replace("'", r"\'")
-        return f"sweep='{name}'"
+        key, _, name = word.partition("=")
+        name = name.strip("'\"").replace("'", r"\'")
+        return f"{_KEYS[key]}='{name}'"
 
-    return [quoted(word) if word.startswith("table=") else word for word in argv]
+    for before, word in pairwise(argv):  # what follows a flag is its value: --cfg job
+        known = "=" in word or word == "scores" or word.startswith(("-", "~"))
+        if not known and not before.startswith("-"):
+            raise SystemExit(f"error: {word}: no word of report; type scores, or <key>=<value>")
+    plain = ["scores=true" if word == "scores" else word for word in argv]
+    return [quoted(word) if word.partition("=")[0] in _KEYS else word for word in plain]
 
 
 def run() -> None:

@@ -54,12 +54,17 @@ def draw_asked(
         ValueError: there is no such figure, format or table, or it has nothing to draw.
     """
     check_figures(names, "figure")
-    if unknown := sorted(set(formats) - set(FORMATS)):
-        raise ValueError(f"format={','.join(unknown)}: choose of {', '.join(FORMATS)}")
+    check_formats(formats)
     if table is None:
         raise ValueError(f"figure={','.join(names)}: of which table? {_listed(places.known())}")
     drawn = [_draw(name, table, formats, places) for name in names]
     return [file for files in drawn for file in files]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse formats that figures are not written in, with a ValueError that lists those."""
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"format={','.join(unknown)}: choose of {', '.join(FORMATS)}")
 
 
 def _draw(name: str, table: str, formats: Sequence[str], places: Places) -> list[Path]:
@@ -92,6 +97,8 @@ _NEEDS = {
     "kernels": "histograms of latent weights",
     "layers": "histograms of latent weights",
     "binarized": "statistics of latent weights",
+    "diagnostics": "logged diagnostics: train with callbacks=diagnostics",
+    "sensitivity": "two settings of the recipe that were swept, with scores",
 }
 
 

@@ -60,6 +60,16 @@ def times_of(result: Result, bench: Bench | None) -> Times | None:
     return None if bench is None or found is None else fastest(bench.speeds, found, 1, 1)
 
 
+def file_ratio(result: Result, bench: Bench | None) -> float | None:
+    """Bytes of the network in float over those of its packed file; None where it is not known."""
+    subjects = bench.speeds["subjects"] if bench else []
+    own = next((s for s in subjects if s["method"] != PLAIN and _is(s, result)), None)
+    if own is None:
+        return None
+    plain = (s for s in subjects if s["method"] == PLAIN and s["network"] == own["network"])
+    return next((s["bytes"] / own["bytes"] for s in plain), None)
+
+
 def fastest(speeds: Speeds, subject: Mapping[str, Any], batch: int, threads: int) -> Times | None:
     """The times of a packed network, or the best ones of one in full precision."""
     kind = {"batch": batch, "threads": threads}

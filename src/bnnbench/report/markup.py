@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import mean, stdev
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -33,6 +34,14 @@ _LINK = re.compile(r"\](?=[(\[:])")  # between the text of a link or picture and
 _PIPE = re.compile(r"(\\*)\|")
 _SIGNED = re.compile(r"[+-][\d.]+(e[+-]?\d+)?( ± [\d.]+)?[*†^§]?")
 _NUMBER = re.compile(rf"[+-]?\d|{MISSING}$|failed$")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; the plain value for one, a dash for none. Two decimals."""
+    if not values:
+        return MISSING
+    text = f"{mean(values):.2f}"
+    return text if len(values) == 1 else f"{text} ± {stdev(values):.2f}"
 
 
 @dataclass

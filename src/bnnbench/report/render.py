@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 from bnnbench.records.names import check_name
 from bnnbench.report.conclusions import conclude
 from bnnbench.report.conclusions_page import ENDING, summary, write
+from bnnbench.report.diagnostics import diagnostics
 from bnnbench.report.dots import classes, scores
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.figures import curves
+from bnnbench.report.markup import MISSING
 from bnnbench.report.orders import Other
 from bnnbench.report.pareto import pareto_of_sweep
 from bnnbench.report.published import load_published
@@ -22,6 +24,7 @@ from bnnbench.report.ranks import ranks
 from bnnbench.report.reading import Found, code_hashes, collect, read_json
 from bnnbench.report.rows import Result, group_cells
 from bnnbench.report.runs import beside_name, runs_csv, runs_name
+from bnnbench.report.sensitivity import sensitivity, spread_table
 from bnnbench.report.tables import Table, comparison, title_of
 from bnnbench.report.weights import binarized, kernels, layers
 
@@ -34,6 +37,8 @@ FIGURES: dict[str, Callable[..., bool]] = {
     "kernels": kernels,
     "layers": layers,
     "binarized": binarized,
+    "diagnostics": diagnostics,
+    "sensitivity": sensitivity,
 }
 
 
@@ -88,11 +93,13 @@ def render(
     table.notes += _concluded(
         manifest, found, _others(manifest, others, run_folders), published_dir, out_dir, stem
     )
+    asked = list(names or _usual(manifest, quoted))
+    if "sensitivity" in asked:
+        table.notes += _spread(manifest, found, out_dir, stem)
     write_table(out_dir / stem, table)
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     drawings = drawings_of(quoted, bench)
-    asked = list(names or _usual(manifest, quoted))
     draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked, drawings)
     return table
 
@@ -170,6 +177,19 @@ def _concluded(
     out_dir.mkdir(parents=True, exist_ok=True)
     write(what, title_of(manifest), manifest, rows, target)
     return [summary(what, f"{target.name}.md")]
+
+
+def _spread(manifest: dict[str, Any], found: Found, out_dir: Path, stem: str) -> list[str]:
+    """Write each method's spread over settings beside the table, and return what to say of it."""
+    spread = spread_table(manifest, group_cells(manifest, *found), title_of(manifest))
+    if spread is None:
+        return []
+    target = out_dir / beside_name(stem, "sensitivity")
+    write_table(target, spread)
+    words = [
+        f"{method} {low} to {high}" for method, _, high, _, low, *_ in spread.rows if low != MISSING
+    ]
+    return [f"over the settings, in percent: {', '.join(words)}; {target.name}.md has which"]
 
 
 def _others(manifest: dict[str, Any], paths: list[Path], run_folders: list[Path]) -> list[Other]:

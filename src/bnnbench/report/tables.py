@@ -7,14 +7,16 @@ rows incomparable stays hidden. Rows keep the order of the sweep: they are never
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from bnnbench.report.efficiency import TIMES, Bench, times_of
-from bnnbench.report.markup import MISSING, Table
+from bnnbench.report.markup import MISSING, Table, spread
 from bnnbench.report.matching import is_comparable, published_options, with_published
 from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
+from bnnbench.report.relative import columns as relative_columns
+from bnnbench.report.relative import file_column
 from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, option_keys
 from bnnbench.report.twins import Gap, gaps, reasons
 
@@ -52,7 +54,10 @@ def comparison(
         options = published_options(options, published)
     naming, alike = _split_options(options, rows)
     different, shared = facts_of(rows, options)
-    extra = [_EXTRA_COLUMNS[name] for name in (manifest.get("table") or {}).get("columns") or []]
+    asked = (manifest.get("table") or {}).get("columns") or []
+    extra = [_EXTRA_COLUMNS[name] for name in asked if name in _EXTRA_COLUMNS]
+    extra += relative_columns(asked, rows, option_keys(manifest))
+    extra += [file_column(bench)] if "smaller_file" in asked else []
     scores, costs = _score_columns(rows, manifest, published, hashes), _cost_columns(rows, bench)
     below = gaps(rows, option_keys(manifest))
     if any(gap.points for gap in below):
@@ -83,14 +88,6 @@ def rows_of(
     """The rows of a sweep's table, in its order; see ``comparison``."""
     rows = group_cells(manifest, results, failures, damaged)
     return with_published(rows, published, manifest) if published else rows
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± sample standard deviation; the plain value for one, a dash for none. Two decimals."""
-    if not values:
-        return MISSING
-    text = f"{mean(values):.2f}"
-    return text if len(values) == 1 else f"{text} ± {stdev(values):.2f}"
 
 
 def width(sides: Iterable[tuple[int, int]]) -> str:

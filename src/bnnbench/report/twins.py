@@ -38,6 +38,22 @@ def gaps(rows: Sequence[Row], options: Sequence[str] = ()) -> list[Gap]:
     return [_gap(row, twins, options) for row in rows]
 
 
+def twins_of(rows: Sequence[Row], options: Sequence[str] = ()) -> list[Row | None]:
+    """The twin of every row; None for twins themselves and where there is none or not one alone.
+
+    options: as of ``gaps``.
+    """
+    twins = [row for row in rows if row.cells and _is_twin(row)]
+    found = [_own(row, twins, options) if row.cells and not _is_twin(row) else [] for row in rows]
+    return [own[0] if len(own) == 1 else None for own in found]
+
+
+def pairs(row: Row, twin: Row) -> list[tuple[Result, Result]]:
+    """Results of a row and its twin of the same seed, measured on the same test."""
+    ours, theirs = scores(row), scores(twin)
+    return [(ours[seed][1], theirs[seed][1]) for seed in paired(row, twin)]
+
+
 def scores(row: Row) -> dict[int, tuple[float, Result]]:
     """Percent of the headline in the last epoch, and the result, by seed."""
     found: dict[int, tuple[float, Result]] = {}
@@ -85,13 +101,19 @@ def _is_twin(row: Row) -> bool:
     return row.choice("quantizer") == "fp32"
 
 
-def _gap(row: Row, twins: list[Row], options: Sequence[str]) -> Gap:
-    if _is_twin(row) or not row.cells:
-        return Gap()
+def _own(row: Row, twins: list[Row], options: Sequence[str]) -> list[Row]:
+    """The twins that a row's structure and options leave: one, where all is well."""
     own = [twin for twin in twins if _place(twin) == _place(row)]
     for key in options:
         alike = [twin for twin in own if twin.text(key) == row.text(key)]
         own = alike if key != "quantizer" and alike else own
+    return own
+
+
+def _gap(row: Row, twins: list[Row], options: Sequence[str]) -> Gap:
+    if _is_twin(row) or not row.cells:
+        return Gap()
+    own = _own(row, twins, options)
     if not own:
         return Gap(reason="no fp32 row of its structure")
     if len(own) > 1:

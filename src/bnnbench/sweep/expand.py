@@ -2,7 +2,8 @@
 
 An override is a pair `key: value` of strings as typed on a command line. Later layers win:
 table.common < a line of table.sweep < scale.overrides and scale.seeds <
-table.scales.<scale>.common < the user's own command line.
+table.scales.<scale>.common < a line of table.scales.<scale>.own_sweep < the user's own
+command line.
 """
 
 import shlex
@@ -17,8 +18,9 @@ TABLE_KEYS = {"name", "title", "published", "notes", "columns", "figures", "comm
 TABLE_KEYS |= {"scales"}
 # Drawn for a table that asks, the names of bnnbench.report.render.FIGURES.
 TABLE_FIGURES = {"curves", "scores", "ranks", "classes", "pareto", "kernels", "layers", "binarized"}
+TABLE_FIGURES |= {"diagnostics", "sensitivity"}
 # Beside those of every table; published_* are what papers print of sizes and operations, the four
-# short ones what a classifier's probabilities are worth.
+# short ones what a classifier's probabilities are worth, the last six compare with the twin.
 TABLE_COLUMNS = {
     "compression",
     "compression_with_scales",
@@ -28,8 +30,14 @@ TABLE_COLUMNS = {
     "top5",
     "published_params_mb",
     "published_mflops",
+    "relative",
+    "train_time",
+    "train_memory",
+    "smaller",
+    "fewer_ops",
+    "smaller_file",
 }
-TABLE_SCALE_KEYS = {"sweep", "common", "note", "own_note"}
+TABLE_SCALE_KEYS = {"sweep", "own_sweep", "common", "note", "own_note"}
 SCALE_KEYS = {"name", "overrides", "seeds", "note"}
 NOT_OF_A_JOB = (
     "table",
@@ -77,12 +85,15 @@ def table_rows(
         split([*(scale.get("overrides") or []), *seeds]),
         split(own.get("common") or []),
     ]
-    lines = own.get("sweep") or table.get("sweep")
+    lines = own.get("own_sweep") or own.get("sweep") or table.get("sweep")
     if not lines:
         raise ValueError(f"table {table['name']} has no lines: write them under `sweep:`")
     common = split(table.get("common") or [])
-    rows = [row for line in lines for row in layered([common, split(shlex.split(line))])]
-    return [layered([[row], *between]) for row in rows]
+    pairs = [pair for line in lines for pair in product(common, split(shlex.split(line)))]
+    on_top = bool(own.get("own_sweep"))  # lines that the scale does not change
+    return [
+        layered([[shared], [line], *between, [line] if on_top else [{}]]) for shared, line in pairs
+    ]
 
 
 def _stays(row: dict[str, str], typed: dict[str, str], every: list[dict[str, str]]) -> bool:
