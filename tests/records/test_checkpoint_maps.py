@@ -106,6 +106,7 @@ def test_each_key_does_what_the_page_says(write: Write) -> None:
         ({"names": {"a": {"to": "b", "sign": 0}}}, "sign=0: give 1 or -1"),
         ({"names": {"a": {"to": "b", "reshape": "flat"}}}, "reshape='flat': give network, or"),
         ({"names": {"a": {"to": "b", "permute": [0, 2]}}}, r"permute=\[0, 2\]: give an order"),
+        ({"names": {"a": {"to": "b", "join": 0}}}, "join=0: give a place, 1 or more"),
         ({"names": {"a": {"to": "b", "dims": "4"}}}, "dims='4': give a number of axes"),
         ({"drop": "a"}, "drop='a': give a list of patterns"),
         ({"drop": ["["]}, r"drop: '\[' is no pattern"),
@@ -132,6 +133,9 @@ def test_tensors_that_a_map_does_not_fit(write: Write) -> None:
     one = write({"names": {"^[ab]$": "c"}}, "one.yaml")
     with pytest.raises(BadMap, match=r"one\.yaml: a and b become c"):
         _applied(one, {"a": torch.ones(1), "b": torch.ones(1)}, {})
+    half = write({"names": {"^a$": "c", "^b$": {"to": "c", "join": 2}}}, "half.yaml")
+    with pytest.raises(BadMap, match=r"half\.yaml: a and b become c"):
+        load_map(half).apply({"a": torch.zeros(3), "b": torch.ones(3)}, {})
     flat = write({"names": {"a": {"to": "c", "reshape": [5]}}}, "flat.yaml")
     with pytest.raises(
         BadMap, match=r"a of shape \(3,\), by the pattern 'a': shape '\[5\]' is inv"
