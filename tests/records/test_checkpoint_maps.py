@@ -122,6 +122,20 @@ def test_a_wrong_map_is_told_in_a_line(write: Write, content: Any, words: str) -
     assert "\n" not in str(refused.value)
 
 
+def test_joined_tensors_stand_in_their_order_and_take_the_networks_form(write: Write) -> None:
+    named = write(
+        {
+            "names": {
+                "^last$": {"to": "w", "join": 2, "reshape": "network"},
+                "^first$": {"to": "w", "join": 1, "reshape": "network"},
+            }
+        }
+    )
+    state = {"last": torch.tensor([[4.0], [5.0]]), "first": torch.tensor([[1.0], [2.0]])}
+    found = _applied(named, state, {"w": torch.zeros(2, 2)})
+    assert found["w"].tolist() == [[1, 2], [4, 5]]
+
+
 def test_a_map_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match="=reactnett: there is no such map, reactnet is; "):
         load_map("reactnett")
@@ -135,7 +149,7 @@ def test_tensors_that_a_map_does_not_fit(write: Write) -> None:
         _applied(one, {"a": torch.ones(1), "b": torch.ones(1)}, {})
     half = write({"names": {"^a$": "c", "^b$": {"to": "c", "join": 2}}}, "half.yaml")
     with pytest.raises(BadMap, match=r"half\.yaml: a and b become c"):
-        load_map(half).apply({"a": torch.zeros(3), "b": torch.ones(3)}, {})
+        _applied(half, {"a": torch.ones(1), "b": torch.ones(1)}, {})
     flat = write({"names": {"a": {"to": "c", "reshape": [5]}}}, "flat.yaml")
     with pytest.raises(
         BadMap, match=r"a of shape \(3,\), by the pattern 'a': shape '\[5\]' is inv"
