@@ -280,7 +280,6 @@ def mobile(state: State, x: Tensor, stride: int = 2) -> Tensor:
     x = F.conv2d(x, state["feature.0.conv1.weight"], stride=stride, padding=1)
     x = norm(state, "feature.0.bn1", x)
     for number, (before, width) in enumerate(zip(MOBILE, MOBILE[1:], strict=False), start=1):
-
         place = f"feature.{number}."
         halves = before != width and number > 1
         signs = (x + state[f"{place}move11.bias"]).sign()
