@@ -1,5 +1,7 @@
 """ReActNet's own network: the paper's counts, its authors' function, its form for small images."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ def test_counts_are_the_papers():
     assert f"{cost.ops / 1e8:.2f}" == "0.87"
     # weights: stem, blocks of 9 i^2 + i o, classifier; then norms, thresholds and RPReLUs
     widths = (32, 64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024)
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(itertools.pairwise(widths))
     weights = 32 * 27 + sum(9 * i * i + i * o for i, o in pairs) + 1025 * 1000
     per_channel = 2 * 32 + sum(7 * i + 5 * o for i, o in pairs)
     assert cost.params == weights + per_channel == 29_343_592

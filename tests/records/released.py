@@ -4,6 +4,7 @@ Written from the repositories that the maps name, each network as plain function
 Random numbers stand in for weights, in double precision, so that no sign hangs on a rounding.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -118,7 +119,7 @@ def mobile_shapes() -> Shapes:
     """ReActNet's MobileNet, of a quarter of its width."""
     yield "feature.0.conv1.weight", (MOBILE[0], 3, 3, 3)
     yield from norm_of("feature.0.bn1", MOBILE[0])
-    for number, (before, width) in enumerate(zip(MOBILE, MOBILE[1:], strict=False), start=1):
+    for number, (before, width) in enumerate(itertools.pairwise(MOBILE), start=1):
         place = f"feature.{number}."
         yield f"{place}binary_3x3.weights", (before * before * 9, 1)
         for name in ("bn1", *(["bn2"] if before == width else ["bn2_1", "bn2_2"])):
@@ -276,10 +277,10 @@ def _block_weight(
 
 
 def mobile(state: State, x: Tensor, stride: int = 2) -> Tensor:
-    """ReActNet's MobileNet, its doubling blocks with two 1x1 convolutions over one binarized map."""
+    """ReActNet's MobileNet, two 1x1 convolutions over one binarized map where it doubles."""
     x = F.conv2d(x, state["feature.0.conv1.weight"], stride=stride, padding=1)
     x = norm(state, "feature.0.bn1", x)
-    for number, (before, width) in enumerate(zip(MOBILE, MOBILE[1:], strict=False), start=1):
+    for number, (before, width) in enumerate(itertools.pairwise(MOBILE), start=1):
         place = f"feature.{number}."
         halves = before != width and number > 1
         signs = (x + state[f"{place}move11.bias"]).sign()
