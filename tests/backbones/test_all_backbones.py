@@ -10,6 +10,8 @@ from bnnbench.layers import BinaryConv2d, binary_layers
 BACKBONES = [name for name in options("backbone") if not name.startswith(("ssd300_", "timm"))]
 QUANTIZERS = options("quantizer")
 LAYERS = {
+    "alexnet": 6,
+    "reactnet_a": 26,
     "resnet18": 16,
     "resnet20": 18,
     "resnet34": 32,
@@ -21,6 +23,7 @@ LAYERS = {
 }
 # Large, and each like another one.
 FEW = {
+    "alexnet": ("fp32", "adabin"),
     "resnet34": ("xnor",),
     "vgg7": ("adabin", "wage"),
     "wrn40": ("fp32", "bonn"),
@@ -66,7 +69,8 @@ def test_every_layer_is_kaiming_initialised(backbone):
     torch.manual_seed(0)
     net = build_backbone(backbone, "bnn")
     for _, layer in binary_layers(net):
-        fan_out = layer.weight.shape[0] * 9
+        kernel = layer.weight[0, 0].numel() if isinstance(layer, BinaryConv2d) else 9
+        fan_out = layer.weight.shape[0] * kernel
         assert layer.weight.mean().item() == pytest.approx(0, abs=0.02)
         assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
 

@@ -357,7 +357,7 @@ def test_layers_of_other_kinds_stay_with_a_warning():
             self.stem, self.std = nn.Conv2d(3, 4, 1), StdConv2d(4, 4, 3)
             self.normed = parametrizations.weight_norm(nn.Conv2d(4, 4, 1))
             self.hooked = torch.nn.utils.weight_norm(nn.Conv2d(4, 4, 1))
-            self.conv, self.attention = nn.Conv2d(4, 4, 1), nn.MultiheadAttention(4, 2)
+            self.conv = nn.Conv2d(4, 4, 1)
             self.read, self.aux = nn.Linear(4, 4), nn.Linear(4, 4)
             self.head = nn.Linear(4, 2)
 
@@ -367,13 +367,12 @@ def test_layers_of_other_kinds_stay_with_a_warning():
                 .flatten(2)
                 .transpose(1, 2)
             )
-            x = self.attention(x, x, x)[0]
             x = F.linear(x, self.read.weight) + (self.aux(x) if self.training else 0)
             return self.head(x.mean(dim=1))
 
     net, x = Odd().eval(), torch.randn(2, *SIZE)
     expected = net(x)
-    kinds = r"fp32: std \(StdConv2d\), normed \(P.*, hooked \(Conv2d\), attention.out_proj \(NonDyn"
+    kinds = r"fp32: std \(StdConv2d\), normed \(P.*, hooked \(Conv2d\)$"
     with (
         pytest.warns(UserWarning, match=kinds),
         pytest.warns(UserWarning, match="read past them: read, aux$"),
@@ -381,6 +380,37 @@ def test_layers_of_other_kinds_stay_with_a_warning():
         _binarize(net, "fp32")
     assert _names(net) == ["conv"]
     assert torch.equal(net(x), expected)
+
+
+class Attends(nn.Module):
+    """Attention of torch's own, which reads its weights past its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.conv(self.stem(x)).flatten(2).transpose(1, 2)
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(dim=1))
+
+
+def test_attention_that_reads_its_weights_itself_is_refused_unless_it_is_kept():
+    net = Attends()
+    with pytest.raises(
+        ValueError,
+        match=r"^attention\.out_proj of attention \(MultiheadAttention\) cannot be .*\*out_proj\]",
+    ):
+        _binarize(net, "xnor")
+    assert _names(net) == []
+    _binarize(net, "xnor", keep=[*default_keep(net), "*out_proj"])
+    assert _names(net) == ["conv"]
+    beit = timm.create_model("beit_base_patch16_224", depth=1, embed_dim=24, img_size=32)
+    with pytest.raises(ValueError, match=r"^blocks\.0\.attn\.qkv of blocks\.0\.attn .*\*qkv\]"):
+        bnnbench.binarize(beit, "reactnet", input_size=(3, 32, 32))
+    bnnbench.binarize(beit, "reactnet", [*default_keep(beit), "*qkv"], input_size=(3, 32, 32))
+    assert _names(beit) == [f"blocks.0.{part}" for part in ("attn.proj", "mlp.fc1", "mlp.fc2")]
 
 
 def test_networks_that_do_not_run_and_networks_without_layers():

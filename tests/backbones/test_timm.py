@@ -9,9 +9,11 @@ import pytest
 import timm
 import torch
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
+from timm.models.mlp_mixer import MlpMixer
 from torch import nn
 from torchvision.models import resnet18
 
+import bnnbench
 from bnnbench.backbones.timm import TimmBackbone
 from bnnbench.config import build_backbone
 from bnnbench.layers import BinaryConv2d, BinaryLinear, binary_layers
@@ -28,6 +30,7 @@ FAMILIES = {
     "tf_mobilenetv3_small_minimal_100": ({}, "reactnet", 34),  # same padding, ReLU
     "convnext_atto": ({"depths": [1, 1, 1, 1]}, "bnn", 15),  # linear layers over maps
     "vit_tiny_patch16_224": ({"depth": 2, "patch_size": 8}, "recu", 8),
+    "mixer_s32_224": ({"num_blocks": 2, "patch_size": 8, "embed_dim": 32}, "siman", 8),
 }
 
 
@@ -61,7 +64,10 @@ def test_full_precision_is_timms_own_and_features_fit_the_logits(family):
     kwargs = FAMILIES[family][0]
     net, x = _build(family, "fp32").eval(), torch.randn(2, 3, 32, 32)
     size = {"img_size": 32} if family.startswith("vit") else {}
-    own = timm.create_model(family, num_classes=10, **kwargs, **size).eval()
+    if family.startswith("mixer"):  # timm's function takes no patch_size beside its own
+        own = MlpMixer(10, img_size=32, **kwargs).eval()
+    else:
+        own = timm.create_model(family, num_classes=10, **kwargs, **size).eval()
     own.load_state_dict({k.removeprefix("model."): v for k, v in net.state_dict().items()})
     logits, features = net(x, return_features=True)
     assert torch.equal(net(x), own(x))
@@ -111,6 +117,64 @@ def test_options_reach_the_network():
 def test_unknown_models_name_close_ones():
     with pytest.raises(ValueError, match=r"no model resnet10tt; did you mean resnet10t, "):
         build_backbone("timm", model="resnet10tt")
+
+
+def test_unknown_models_name_those_that_begin_alike():
+    with pytest.raises(ValueError, match=r"no model vit_tinny; did you mean .*vit_tiny_"):
+        build_backbone("timm", model="vit_tinny")
+
+
+@pytest.mark.parametrize("model", ["mixer_s32_224", "vit_tiny_patch16_224", "resnet10t"])
+def test_arguments_that_a_model_does_not_take(model):
+    with pytest.raises(
+        ValueError, match=rf"^backbone\.kwargs=.* does not fit {model}: .*patchsize"
+    ):
+        build_backbone("timm", model=model, kwargs={"patchsize": 4})
+
+
+@pytest.mark.parametrize(
+    ("model", "kwargs", "layers"),
+    [
+        (
+            "vit_tiny_patch16_224",
+            {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3, "qk_norm": True},
+            ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"],
+        ),
+        (
+            "mixer_s32_224",
+            {"patch_size": 4, "embed_dim": 32, "num_blocks": 2},
+            ["mlp_tokens.fc1", "mlp_tokens.fc2", "mlp_channels.fc1", "mlp_channels.fc2"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("quantizer", ["xnor", "reactnet", "adabin"])
+def test_blocks_are_binarized_by_the_methods_own_rules_and_packed(
+    model, kwargs, layers, quantizer, tmp_path
+):
+    """Each linear layer is the product of its two sides; the packed file answers the same."""
+    net = _build(model, quantizer, kwargs=kwargs).eval()
+    expected = [f"model.blocks.{index}.{name}" for index in (0, 1) for name in layers]
+    found = dict(binary_layers(net))
+    assert list(found) == expected
+    seen = {}
+    for name, layer in found.items():
+        layer.register_forward_hook(
+            lambda m, args, out, name=name: seen.update({name: (args, out)})
+        )
+    net(torch.randn(2, 3, 32, 32))
+    for name, layer in found.items():
+        (tokens,), out = seen[name]
+        code = layer.activation_quantizer.decompose(tokens.flatten(0, -2))
+        side = layer.weight_quantizer.decompose(layer.weight)
+        rows = code.scale * code.code + code.offset, side.scale * side.code + side.offset
+        dense = rows[0] @ rows[1].T + layer.bias
+        torch.testing.assert_close(out.flatten(0, -2), dense, rtol=1e-4, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sums on their thresholds
+        file = bnnbench.export(net, tmp_path / "net.safetensors", (3, 32, 32))
+    packed = bnnbench.runtime.load(file)
+    assert len(packed.layers) == len(expected)
+    assert {layer.name for layer in bnnbench.runtime.report(packed)} == set(expected)
 
 
 def test_weights_that_cannot_be_had(monkeypatch):

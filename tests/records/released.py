@@ -4,6 +4,7 @@ Written from the repositories that the maps name, each network as plain function
 Random numbers stand in for weights, in double precision, so that no sign hangs on a rounding.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -107,6 +108,31 @@ def block_per_conv_shapes(method: str, depth: int = 4) -> Shapes:
                 yield from norm_of(f"{place}downsample.2", width)
             before = width
     yield "fc.weight", (10, 512)
+    yield "fc.bias", (10,)
+
+
+# Channels behind each block of ReActNet-A, a quarter of them, and those of its stem.
+MOBILE = (8, 16, 32, 32, 64, 64, *(128,) * 6, 256, 256)
+
+
+def mobile_shapes() -> Shapes:
+    """ReActNet's MobileNet, of a quarter of its width."""
+    yield "feature.0.conv1.weight", (MOBILE[0], 3, 3, 3)
+    yield from norm_of("feature.0.bn1", MOBILE[0])
+    for number, (before, width) in enumerate(itertools.pairwise(MOBILE), start=1):
+        place = f"feature.{number}."
+        yield f"{place}binary_3x3.weights", (before * before * 9, 1)
+        for name in ("bn1", *(["bn2"] if before == width else ["bn2_1", "bn2_2"])):
+            yield from norm_of(f"{place}{name}", before)
+        for name in ("binary_pw",) if before == width else ("binary_pw_down1", "binary_pw_down2"):
+            yield f"{place}{name}.weights", (before * before, 1)
+        for name in ("move11", "move12", "move13", "move21"):
+            yield f"{place}{name}.bias", (1, before, 1, 1)
+        for name in ("move22", "move23"):
+            yield f"{place}{name}.bias", (1, width, 1, 1)
+        yield f"{place}prelu1.weight", (before,)
+        yield f"{place}prelu2.weight", (width,)
+    yield "fc.weight", (10, MOBILE[-1])
     yield "fc.bias", (10,)
 
 
@@ -248,6 +274,40 @@ def _block_weight(
         key = {"rebnn": "scaling_factor", "rbonn": "scale_factor"}[method]
         return 0.02 * weight.sign() * state[f"{place}binary_conv.{key}"].abs()
     return weight.sign() * per_filter(weight, weight.abs().mean(dim=(1, 2, 3)))
+
+
+def mobile(state: State, x: Tensor, stride: int = 2) -> Tensor:
+    """ReActNet's MobileNet, two 1x1 convolutions over one binarized map where it doubles."""
+    x = F.conv2d(x, state["feature.0.conv1.weight"], stride=stride, padding=1)
+    x = norm(state, "feature.0.bn1", x)
+    for number, (before, width) in enumerate(itertools.pairwise(MOBILE), start=1):
+        place = f"feature.{number}."
+        halves = before != width and number > 1
+        signs = (x + state[f"{place}move11.bias"]).sign()
+        out = norm(state, f"{place}bn1", _column(state, f"{place}binary_3x3", signs, 3, 1 + halves))
+        x = _rprelu(state, place, 1, out + (F.avg_pool2d(x, 2) if halves else x))
+        signs = (x + state[f"{place}move21.bias"]).sign()
+        if before == width:
+            x = norm(state, f"{place}bn2", _column(state, f"{place}binary_pw", signs)) + x
+        else:
+            two = (_column(state, f"{place}binary_pw_down{n}", signs) for n in (1, 2))
+            x = torch.cat(
+                [norm(state, f"{place}bn2_{n}", out) + x for n, out in enumerate(two, start=1)], 1
+            )
+        x = _rprelu(state, place, 2, x)
+    return F.linear(x.mean(dim=(2, 3)), state["fc.weight"], state["fc.bias"])
+
+
+def _column(state: State, name: str, x: Tensor, kernel: int = 1, stride: int = 1) -> Tensor:
+    """A binary convolution that keeps the width, whose weight is a column of numbers."""
+    weight = state[f"{name}.weights"].view(x.shape[1], x.shape[1], kernel, kernel)
+    binary = weight.sign() * per_filter(weight, weight.abs().mean(dim=(1, 2, 3)))
+    return F.conv2d(x, binary, stride=stride, padding=kernel // 2)
+
+
+def _rprelu(state: State, place: str, number: int, x: Tensor) -> Tensor:
+    x = F.prelu(x + state[f"{place}move{number}2.bias"], state[f"{place}prelu{number}.weight"])
+    return x + state[f"{place}move{number}3.bias"]
 
 
 def vgg(state: State, x: Tensor, conv: Layer) -> Tensor:

@@ -106,6 +106,7 @@ def test_each_key_does_what_the_page_says(write: Write) -> None:
         ({"names": {"a": {"to": "b", "sign": 0}}}, "sign=0: give 1 or -1"),
         ({"names": {"a": {"to": "b", "reshape": "flat"}}}, "reshape='flat': give network, or"),
         ({"names": {"a": {"to": "b", "permute": [0, 2]}}}, r"permute=\[0, 2\]: give an order"),
+        ({"names": {"a": {"to": "b", "join": 0}}}, "join=0: give a place, 1 or more"),
         ({"names": {"a": {"to": "b", "dims": "4"}}}, "dims='4': give a number of axes"),
         ({"drop": "a"}, "drop='a': give a list of patterns"),
         ({"drop": ["["]}, r"drop: '\[' is no pattern"),
@@ -121,6 +122,20 @@ def test_a_wrong_map_is_told_in_a_line(write: Write, content: Any, words: str) -
     assert "\n" not in str(refused.value)
 
 
+def test_joined_tensors_stand_in_their_order_and_take_the_networks_form(write: Write) -> None:
+    named = write(
+        {
+            "names": {
+                "^last$": {"to": "w", "join": 2, "reshape": "network"},
+                "^first$": {"to": "w", "join": 1, "reshape": "network"},
+            }
+        }
+    )
+    state = {"last": torch.tensor([[4.0], [5.0]]), "first": torch.tensor([[1.0], [2.0]])}
+    found = _applied(named, state, {"w": torch.zeros(2, 2)})
+    assert found["w"].tolist() == [[1, 2], [4, 5]]
+
+
 def test_a_map_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match="=reactnett: there is no such map, reactnet is; "):
         load_map("reactnett")
@@ -132,6 +147,9 @@ def test_tensors_that_a_map_does_not_fit(write: Write) -> None:
     one = write({"names": {"^[ab]$": "c"}}, "one.yaml")
     with pytest.raises(BadMap, match=r"one\.yaml: a and b become c"):
         _applied(one, {"a": torch.ones(1), "b": torch.ones(1)}, {})
+    half = write({"names": {"^a$": "c", "^b$": {"to": "c", "join": 2}}}, "half.yaml")
+    with pytest.raises(BadMap, match=r"half\.yaml: a and b become c"):
+        _applied(half, {"a": torch.ones(1), "b": torch.ones(1)}, {})
     flat = write({"names": {"a": {"to": "c", "reshape": [5]}}}, "flat.yaml")
     with pytest.raises(
         BadMap, match=r"a of shape \(3,\), by the pattern 'a': shape '\[5\]' is inv"

@@ -141,6 +141,9 @@ RELEASES = {
     "ReBNN": _kin("rebnn"),
     "RBONN": _kin("rbonn"),
     "Bi-Real Net": _kin("birealnet"),
+    "ReActNet-A": Release(
+        "reactnet_a", of.mobile_shapes, of.mobile, "reactnet", "reactnet_a", {"width": 0.25}, 64
+    ),
 }
 
 

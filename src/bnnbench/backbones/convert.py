@@ -120,6 +120,7 @@ def binarize(
     size = tuple(input_size) if input_size is not None else _input_size(model)
     ran = _trial(model, size)
     free = {path: module for path, module in _named(model, KINDS).items() if path not in kept}
+    _check_attention(model, free, ran)
     layers = _convertible(free, ran)
     acts = _acts(free, name, ran) if name else {}
     for layer in layers:
@@ -273,6 +274,34 @@ def _convertible(free: dict[str, nn.Module], ran: Ran) -> list[Layer]:
     if not layers:
         raise ValueError("there is no layer to binarize: keep= leaves none, or warnings say why")
     return layers
+
+
+def _check_attention(model: nn.Module, free: dict[str, nn.Module], ran: Ran) -> None:
+    """Refuse attention that multiplies with its weights past its layers' own calls.
+
+    Raises:
+        ValueError: names such a layer and the ``keep`` that leaves it in full precision.
+    """
+    inside = {
+        f"{path}.{name}".lstrip("."): path
+        for path, module in model.named_modules()
+        if "Attention" in type(module).__name__
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Linear) and child not in ran
+    }
+    if found := [name for name in inside if name in free and not _is_binary(free[name])]:
+        name, path = found[0], inside[found[0]]
+        raise ValueError(
+            f"{name} of {path or 'the network'} ({type(model.get_submodule(path)).__name__}) "
+            "cannot be binarized: its attention multiplies with weights past that layer's own "
+            f"call; keep=[...,{_pattern(found)}] leaves it in full precision, beside the names of "
+            "default_keep"
+        )
+
+
+def _pattern(names: list[str]) -> str:
+    """One pattern of the last part of the first of ``names``."""
+    return f"*{names[0].rpartition('.')[2]}"
 
 
 def _is_binary(module: nn.Module) -> bool:

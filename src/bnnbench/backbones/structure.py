@@ -16,6 +16,8 @@ from bnnbench.quantizers import NONLINEARITIES
 from bnnbench.quantizers.standardise import unit_norm
 
 SHORTCUTS = ("conv", "block")  # one identity shortcut per convolution, or per two
+# Kernel, stride and padding of each first convolution.
+STEMS = {"small": (3, 1, 1), "half": (3, 2, 1), "imagenet": (7, 2, 3), "alexnet": (11, 4, 2)}
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 
 
@@ -205,24 +207,21 @@ class Structure:
 
     def stem3x3(self, in_channels: int, out_channels: int) -> nn.Conv2d:
         """The first convolution of small images: full precision, or binary weights alone."""
-        return self._stem(in_channels, out_channels, kernel=3, stride=1)
+        return self.stem("small", in_channels, out_channels)
 
     def stem(self, kind: str, in_channels: int, out_channels: int) -> nn.Conv2d:
-        """The first convolution: 3x3 (``small``), strided (``half``), or 7x7 (``imagenet``)."""
-        kernel, stride = {"small": (3, 1), "half": (3, 2), "imagenet": (7, 2)}[kind]
-        return self._stem(in_channels, out_channels, kernel, stride)
-
-    def stem_pool(self, kind: str) -> nn.Module:
-        """What halves the map behind the stem once more, in ImageNet's networks."""
-        return nn.MaxPool2d(3, 2, 1) if kind == "imagenet" else nn.Identity()
-
-    def _stem(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Conv2d:
-        arguments: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
+        """The first convolution: 3x3 (``small``), strided (``half``), or larger ones."""
+        kernel, stride, padding = STEMS[kind]
+        arguments: dict[str, Any] = {"stride": stride, "padding": padding, "bias": False}
         if self.first == "fp32":
             conv = StandardizedConv2d if self.norm == "none" else nn.Conv2d
             return conv(in_channels, out_channels, kernel, **arguments)
         weight_only = self.quantizer.weight_only()  # the image stays real
         return weight_only.conv2d(in_channels, out_channels, kernel, **arguments)
+
+    def stem_pool(self, kind: str) -> nn.Module:
+        """What halves the map behind the stem once more, in ImageNet's networks."""
+        return nn.MaxPool2d(3, 2, 1) if kind == "imagenet" else nn.Identity()
 
     def classifier(self, features: int, num_classes: int) -> nn.Linear:
         """The last layer."""

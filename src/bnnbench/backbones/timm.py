@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import timm
-from timm.models import get_pretrained_cfg
+from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import Tensor, nn
 
 from bnnbench.backbones.base import Backbone
@@ -58,7 +59,10 @@ class TimmBackbone(Backbone):
         nn.Module.__init__(self)
         options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
         name = model.removeprefix("timm/")
-        net = _create(name, image_size, pretrained, options | (kwargs or {}))
+        try:
+            net = _create(name, image_size, pretrained, options | (kwargs or {}))
+        except TypeError as error:
+            raise ValueError(f"backbone.kwargs={kwargs} does not fit {name}: {error}") from error
         replaced = any(isinstance(module, NEVER_NEGATIVE) for module in net.modules())
         own = replacement(quantizer, nonlinearity) if replaced else None
         size = (in_channels, image_size, image_size)
@@ -96,16 +100,16 @@ def _precision(layer: nn.Module) -> str:
 def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
     """timm's model; ``image_size`` reaches those that are built for one size."""
     if not timm.is_model(name):
-        close = get_close_matches(name, timm.list_models(), n=5)
+        close = _nearest(name, timm.list_models())
         meant = f"did you mean {', '.join(close)}? " if close else ""
         raise ValueError(f"timm has no model {name}; {meant}timm.list_models() has them all")
     config = get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options = {"img_size": image_size} | options
     if not pretrained:
-        return timm.create_model(name, **options)
+        return _built(name, options)
     try:
-        net = timm.create_model(name, pretrained=True, **options)
+        net = _built(name, options | {"pretrained": True})
     except Exception as error:
         raise OSError(
             f"pretrained=true: the weights of {name} cannot be had ({error}); they come "
@@ -113,6 +117,32 @@ def _create(name: str, image_size: int, pretrained: bool, options: dict[str, Any
         ) from error
     _check_finite(net, name)
     return net
+
+
+def _nearest(name: str, models: list[str]) -> list[str]:
+    """The names most like ``name``, as a whole and by their beginnings."""
+    starts = {model[: len(name)]: model for model in reversed(models)}
+    whole = get_close_matches(name, models, n=3)
+    begin = [starts[start] for start in get_close_matches(name, starts, n=3)]
+    return list(dict.fromkeys([*whole, *begin]))[:5]
+
+
+def _built(name: str, options: dict[str, Any]) -> nn.Module:
+    """``timm.create_model``, also of arguments that a model's own function sets (MLP-Mixers')."""
+    entry = model_entrypoint(name)
+    creators = [used for used in entry.__code__.co_names if used.startswith("_create_")]
+    module = sys.modules[entry.__module__]
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        if "multiple values for keyword" not in str(error) or len(creators) != 1:
+            raise
+    create = getattr(module, creators[0])
+    setattr(module, creators[0], lambda *args, **own: create(*args, **own | options))
+    try:
+        return timm.create_model(name)
+    finally:
+        setattr(module, creators[0], create)
 
 
 def _check_finite(net: nn.Module, name: str) -> None:

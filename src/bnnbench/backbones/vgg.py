@@ -23,7 +23,8 @@ WIDTHS = (128, 128, 256, 256, 512, 512)  # a pool after every second
 class VGGSmall(Backbone):
     """Plain network of six convolutions; the classifier sees the last map flattened.
 
-    With ``hidden`` a fully connected layer of that width, quantized, stands between the two.
+    With ``hidden`` a fully connected layer of that width, quantized, stands between the two;
+    ``width`` is a factor of the convolutions' widths.
     """
 
     def __init__(
@@ -33,19 +34,26 @@ class VGGSmall(Backbone):
         image_size: int,
         structure: Structure,
         hidden: int | None = None,
+        width: float = 1.0,
     ) -> None:
-        flat = WIDTHS[-1] * (image_size // 8) ** 2  # three pools
+        if width <= 0 or not (width * WIDTHS[0]).is_integer():
+            raise ValueError(
+                f"backbone.width={width}: the stem's {WIDTHS[0]} channels times it have to be a "
+                "whole number; choose 1.0, 0.5 or 0.25, for instance"
+            )
+        widths = [round(width * channels) for channels in WIDTHS]
+        flat = widths[-1] * (image_size // 8) ** 2  # three pools
         super().__init__(hidden or flat, num_classes, structure)
         self.features = nn.Sequential()
         channels = in_channels
-        for index, width in enumerate(WIDTHS, start=1):
+        for index, out_channels in enumerate(widths, start=1):
             conv = structure.stem3x3 if index == 1 else structure.conv3x3
-            self.features.add_module(f"conv{index}", conv(channels, width))
+            self.features.add_module(f"conv{index}", conv(channels, out_channels))
             if index % 2 == 0:
                 self.features.add_module(f"pool{index}", nn.MaxPool2d(2))
-            self.features.add_module(f"bn{index}", NORMS[structure.norm](width))
-            self.features.add_module(f"act{index}", structure.act(width))
-            channels = width
+            self.features.add_module(f"bn{index}", NORMS[structure.norm](out_channels))
+            self.features.add_module(f"act{index}", structure.act(out_channels))
+            channels = out_channels
         if hidden is not None:
             self.hidden = nn.Sequential()
             self.hidden.add_module("fc", structure.quantizer.linear(flat, hidden, bias=False))
@@ -73,8 +81,8 @@ def vgg_small(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:
     """VGG-small; options: the keys of conf/backbone/vgg_small.yaml."""
     check_image_size(options["image_size"], "vgg_small")
     classes, channels = options.pop("num_classes"), options.pop("in_channels")
-    size = options.pop("image_size")
-    return VGGSmall(classes, channels, size, Structure(quantizer, **options))
+    size, width = options.pop("image_size"), options.pop("width", 1.0)  # files of before have none
+    return VGGSmall(classes, channels, size, Structure(quantizer, **options), width=width)
 
 
 def vgg7(quantizer: QuantizerSpec, **options: Any) -> VGGSmall:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER = "checkpoint_maps"
 KEYS = ("names", "drop", "add", "detect", "mean", "std")
-ACTS = ("dims", "reshape", "permute", "sign")
+ACTS = ("dims", "join", "reshape", "permute", "sign")
 COUNTED = re.compile(r"\{(\d)(?:(//|%)(\d+))?(?:([+-])(\d+))?\}")
 
 
@@ -52,6 +52,7 @@ class Rule:
     pattern: re.Pattern[str]
     to: str
     dims: int | None = None
+    join: int | None = None
     reshape: tuple[int, ...] | str | None = None
     permute: tuple[int, ...] | None = None
     sign: int = 1
@@ -97,36 +98,59 @@ class CheckpointMap:
         Raises:
             BadMap: two tensors get one name, or one cannot be brought into its form.
         """
-        found: dict[str, Tensor] = {}
-        origin: dict[str, str] = {}
+        taken: dict[str, dict[int | None, str]] = {}  # by name, the tensors that it takes, in place
+        rules: dict[str, list[Rule]] = {}
         for key, tensor in state.items():
             if self.drops(key):
                 continue
-            name, changed = self._moved(key, tensor, own)
-            if name in found:
-                raise BadMap(f"checkpoint_map={self.name}: {origin[name]} and {key} become {name}")
-            found[name], origin[name] = changed, key
+            name, acting = self._named(key, tensor)
+            place = next((rule.join for rule in acting if rule.join is not None), None)
+            parts = taken.setdefault(name, {})
+            if place in parts or (parts and None in (place, *parts)):
+                other = next(iter(parts.values()))
+                raise BadMap(f"checkpoint_map={self.name}: {other} and {key} become {name}")
+            parts[place], rules[name] = key, acting
+        found = {
+            name: self._acted(state, parts, rules[name], own.get(name))
+            for name, parts in taken.items()
+        }
         for name in (name for name in own if name not in found):
             for pattern, number in self.add:
                 if pattern.search(name):
                     found[name] = own[name].new_full(own[name].shape, number)
         return found
 
-    def _moved(self, key: str, tensor: Tensor, own: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+    def _named(self, key: str, tensor: Tensor) -> tuple[str, list[Rule]]:
         name, acting = key, []
         for rule in self.rules:
             if rule.dims in (None, tensor.dim()) and rule.pattern.search(name):
                 name = rule.renamed(name)
                 acting.append(rule)
-        for rule in acting:
+        return name, acting
+
+    def _acted(
+        self,
+        state: Mapping[str, Tensor],
+        parts: Mapping[int | None, str],
+        rules: Sequence[Rule],
+        own: Tensor | None,
+    ) -> Tensor:
+        """The tensor of one name, of its ``parts`` by their places."""
+        key, *others = (parts[place] for place in sorted(parts, key=lambda n: n or 0))
+        tensor = state[key]
+        if others:
+            import torch
+
+            tensor = torch.cat([tensor, *(state[other] for other in others)])
+        for rule in rules:
             try:
-                tensor = rule.acted(tensor, own.get(name))
+                tensor = rule.acted(tensor, own)
             except RuntimeError as error:
                 raise BadMap(
                     f"checkpoint_map={self.name}: {key} of shape {tuple(tensor.shape)}, by the "
                     f"pattern {rule.pattern.pattern!r}: {str(error).splitlines()[0]}"
                 ) from error
-        return name, tensor
+        return tensor
 
 
 def ready_maps() -> list[str]:
@@ -244,12 +268,14 @@ def _acts(place: str, node: Mapping[str, Any]) -> dict[str, Any]:
     acts = {key: node[key] for key in ACTS if key in node}
     fine = {
         "dims": lambda n: isinstance(n, int) and n >= 0,
+        "join": lambda n: type(n) is int and n >= 1,
         "reshape": lambda n: n == "network" or _whole(n),
         "permute": lambda n: _whole(n) and sorted(n) == list(range(len(n))),
         "sign": lambda n: n in (1, -1),
     }
     advice = {
         "dims": "a number of axes",
+        "join": "a place, 1 or more",
         "reshape": "network, or a list of sizes such as [-1]",
         "permute": "an order of the axes such as [1, 0]",
         "sign": "1 or -1",
