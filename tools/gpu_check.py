@@ -119,7 +119,9 @@ def together(device: torch.device, size: Size, method: str = "adabin") -> Iterat
 
 def worker(method: str, device: torch.device, size: Size) -> None:
     """One of several runs: its images a second, while the others last."""
-    print(Steps(method, device, size, bf16=True, compiled=False).timed(4 * size.seconds).images_per_s)
+    print(
+        Steps(method, device, size, bf16=True, compiled=False).timed(4 * size.seconds).images_per_s
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -28,9 +28,7 @@ def step(task: Task, batch: tuple[Tensor, Tensor], dtype: torch.dtype) -> tuple[
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_a_step_of_bfloat16(
-    compose: Compose, monkeypatch: pytest.MonkeyPatch, choice: str
-) -> None:
+def test_a_step_of_bfloat16(compose: Compose, monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
     shrink(monkeypatch)
     torch.manual_seed(0)
     task = task_of(compose(*overrides(choice)))
@@ -43,6 +41,5 @@ def test_a_step_of_bfloat16(
     half, rounded = step(task, batch, torch.bfloat16)
     assert half.isfinite() and rounded.isfinite().all()
     closeness = torch.cosine_similarity(exact, rounded, dim=0)
-    print(f"FIG {choice} {whole:.4f} {half:.4f} {abs(half - whole) / whole:.4f} {closeness:.4f}")
     assert abs(half - whole) < 0.1 * whole
     assert closeness > 0.5

@@ -55,7 +55,6 @@ def test_no_step_waits_for_a_device(compose: Compose, choice: str) -> None:
         "callbacks=diagnostics",
         "trainer.gradient_clip_val=1",
         "+trainer.accumulate_grad_batches=2",
-        "dataset.mixup=0.2",
         "dataset.erasing=0.5",
         "recipe.optimizer=sgd",
         "trainer.precision=bf16-mixed",
