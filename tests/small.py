@@ -20,9 +20,7 @@ NEEDS: dict[str, list[str]] = {
     "loss=pcnn": ["quantizer=pcnn"],
     "loss=mcn": ["quantizer=mcn"],
     "loss=bbb": ["quantizer=bbb"],
-    **dict.fromkeys(
-        ("loss=kd", "loss=distributional", "loss=attention", "loss=hints"), ["teacher=joint"]
-    ),
+    **{f"loss={x}": ["teacher=joint"] for x in ("kd", "distributional", "attention", "hints")},
     "quantizer=wage": ["recipe=native"],
     "quantizer=bbb": ["loss=bbb"],
     "quantizer=bayesbinn": ["recipe=bayesbinn"],

@@ -122,7 +122,7 @@ class Steps:
         return loss.detach()
 
     def timed(self, seconds: float) -> Speed:
-        """Steps for so long, after three that are not counted. FloatingPointError for a bad loss."""
+        """Steps for so long, after three that do not count. FloatingPointError for a bad loss."""
         for _ in range(3):
             self.step()
         wait(self.device)

@@ -23,6 +23,7 @@ from bnnbench.callbacks.guard import FiniteLoss
 from bnnbench.data.augmentation import Augmentation
 from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.tasks.base import Task
+
 from ..small import CHOICES, begin, overrides, shrink, stub_trainer, task_of
 
 Compose = Callable[..., DictConfig]
