@@ -72,6 +72,6 @@ def stub_trainer(*optimizers: Any) -> Any:
 def begin(trainer: Any, task: Task, callbacks: list[L.Callback]) -> None:
     """Let callbacks hear that a training begins."""
     task.train()
-    for hook in ("on_fit_start", "on_train_start", "on_train_epoch_start"):
+    for hook in ("on_fit_start", "on_train_start"):
         for callback in callbacks:
             getattr(callback, hook)(trainer, task)
