@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: help install test test-all test-python chaos lint format bench bench-runtime \
-	reproduce-tables report site docs clean
+	gpu-check reproduce-tables report site docs clean
 
 help: ## list every target
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | expand -t 22
@@ -48,6 +48,9 @@ bench: install ## print speed and memory as ratios of one run: PARTS="floor loop
 
 bench-runtime: install ## time packed networks beside float and int8 ones: 10 idle minutes
 	$(BIN)/bnnbench bench out=results/bench
+
+gpu-check: install ## hold a GPU against the CPU and time it: DEVICE=cuda:1, a dry run without one
+	$(BIN)/python tools/gpu_check.py --device $(or $(DEVICE),auto)
 
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \

@@ -115,6 +115,11 @@ SLOW: dict[str, tuple[str, ...]] = {
     "runs/test_continued.py::test_a_schedule_that_knows_no_end_goes_on_bit_for_bit": ("constant",),
     "runs/test_continued.py::test_all_others_go_on_as_in_a_run_of_the_longer_length": ("onecycle",),
     "runs/test_continued.py::test_a_cut_one_goes_on_where_it_was": (),
+    "tasks/test_compiled.py::test_a_training_step_is_one_graph": ("*=adabin", "loss=bonn"),
+    "tasks/test_devices.py::test_a_step_stays_on_its_device": (
+        *(f"*={method}" for method in METHODS),
+        "loss=kd",
+    ),
     "tasks/test_loading.py::test_a_detector_has_its_classes": (),
     "runs/test_signals.py::test_a_run_is_cut_by_every_signal_and_goes_on": (),
     "runs/test_signals.py::test_a_second_process_of_a_run_waits_and_takes_its_result": (),
@@ -163,6 +168,16 @@ SLOW: dict[str, tuple[str, ...]] = {
     "sweep/test_tables.py::test_the_memory_table_counts_the_real_network_and_trains_nothing": (
         "demo",
     ),
+    "tasks/test_precision.py::test_a_step_of_bfloat16": (
+        *(f"*={method}" for method in METHODS),
+        "loss=kd",
+    ),
+    "tasks/test_synchronisation.py::test_no_step_waits_for_a_device": (
+        *(f"*={method}" for method in METHODS),
+        "quantizer=siman",
+    ),
+    "tasks/test_synchronisation.py::test_nor_does_one_with_more": ("trainer.gradient*",),
+    "tasks/test_synchronisation.py::test_whoever_waits_is_named": ("item*", "*tolist"),
     "tasks/test_native.py::test_native_without_a_file_is_the_unified_run": (
         *(f"*-{method}" for method in METHODS),
     ),

@@ -13,6 +13,7 @@ from bnnbench.data.augmentation import Augmentation, mixing
 from bnnbench.data.base import ClassificationData
 from bnnbench.data.device_loader import DeviceLoader
 from bnnbench.data.known import SOURCES, check_whole
+from bnnbench.data.room import check_fits
 from bnnbench.data.spec import ImageSpec
 
 
@@ -59,9 +60,11 @@ class ImageDataModule(ClassificationData):
         sources.download(self.spec.name, self.data_dir)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the set once and move it to the trainer's device."""
+        """Read the set once and move it to the trainer's device. ValueError without room there."""
         self.parts = self.parts or self._read()
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        tensors = [tensor for part in self.parts.values() for tensor in part]
+        check_fits(self.spec.name, tensors, device)
         self.parts = {k: (images.to(device), y.to(device)) for k, (images, y) in self.parts.items()}
 
     def _read(self) -> dict[str, tuple[Tensor, Tensor]]:

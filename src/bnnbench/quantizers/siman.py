@@ -25,12 +25,14 @@ from bnnbench.quantizers.surrogate import approx_sign, identity, sign, sign_ste
 def percentiles(x: Tensor, percent: Tensor) -> tuple[Tensor, Tensor]:
     """The ``percent``-th and ``100 - percent``-th, interpolated; torch's end at 2^24 numbers."""
     ordered = x.flatten().sort().values
-    place = percent.double() / 100 * (len(ordered) - 1)
+    last = len(ordered) - 1
+    place = percent.double() / 100 * last
     below = place.floor().long()
-    above = (below + 1).clamp(max=len(ordered) - 1)
+    above = (below + 1).clamp(max=last)
     part = (place - below).to(x.dtype)
-    low = torch.lerp(ordered[below], ordered[above], part)
-    high = torch.lerp(ordered[-1 - below], ordered[-1 - above], part)
+    # take, because an index of one number is read by the processor
+    low = torch.lerp(ordered.take(below), ordered.take(above), part)
+    high = torch.lerp(ordered.take(last - below), ordered.take(last - above), part)
     return low, high
 
 

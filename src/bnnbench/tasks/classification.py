@@ -13,6 +13,7 @@ from bnnbench.losses.class_weights import ClassWeighted
 from bnnbench.losses.context import LossTerm
 from bnnbench.losses.regularizer import Regularizer
 from bnnbench.metrics.probabilities import ProbabilityScores
+from bnnbench.metrics.unwatched import UnwatchedMean
 from bnnbench.optim.recipe import Recipe
 from bnnbench.records.schema import finite
 from bnnbench.tasks.base import Task
@@ -62,7 +63,7 @@ class Classification(Task):
             loss = ClassWeighted(loss, num_classes, class_weights)
         super().__init__(net, loss, recipe, evaluates_on, terms, teacher)
         self.task_weight = task_weight
-        self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.eval_loss = UnwatchedMean(), MeanMetric()
         self.train_acc = MulticlassAccuracy(num_classes, average="micro")
         self.eval_acc = MulticlassAccuracy(num_classes, average="micro")
         self.scores = ProbabilityScores(num_classes)

@@ -13,6 +13,7 @@ from bnnbench.losses.context import LossTerm
 from bnnbench.losses.multibox import MultiBox, MultiBoxParts, Targets
 from bnnbench.losses.regularizer import Regularizer
 from bnnbench.metrics.coco_ap import COCOAveragePrecision
+from bnnbench.metrics.unwatched import UnwatchedMean
 from bnnbench.metrics.voc_ap import VOCAveragePrecision
 from bnnbench.optim.recipe import Recipe
 from bnnbench.tasks.base import Task
@@ -53,7 +54,7 @@ class Detection(Task):
         super().__init__(net, loss, recipe, evaluates_on, terms)
         self.classes = tuple(map(str, classes))  # numbers are names as well
         self.metric_names = ("map", "loss", "coco_map", *(f"ap/{name}" for name in self.classes))
-        self.train_loss, self.eval_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.eval_loss = UnwatchedMean(), MeanMetric()
         self.average_precision = VOCAveragePrecision(0.5, interpolation)
         self.coco = COCOAveragePrecision()
 
