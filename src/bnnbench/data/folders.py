@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
+from torchvision.transforms import v2
 
 from bnnbench.data import kept, listing, stamp, statistics
 from bnnbench.data.augmentation import (
@@ -23,6 +24,7 @@ from bnnbench.data.augmentation import (
     training_transform,
 )
 from bnnbench.data.base import ClassificationData
+from bnnbench.data.cropped import CroppedFiles
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import FileLoader, ImageFiles
 from bnnbench.data.known import (
@@ -163,11 +165,14 @@ class FolderDataModule(FileData, ClassificationData):
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their labels."""
-        size = self.spec.image_size
-        transform = (
-            training_transform(size, self.augmentation) if train else evaluation_transform(size)
-        )
-        return ImageFiles(*self.parts[part], transform, self.spec.seed)
+        size, seed = self.spec.image_size, self.spec.seed
+        if not train:
+            return ImageFiles(*self.parts[part], evaluation_transform(size), seed)
+        transform = training_transform(size, self.augmentation)
+        first, *rest = transform.transforms
+        if isinstance(first, v2.RandomResizedCrop):
+            return CroppedFiles(*self.parts[part], first, v2.Compose(rest or [v2.Identity()]), seed)
+        return ImageFiles(*self.parts[part], transform, seed)
 
 
 def class_names(folder: Path) -> list[str]:
