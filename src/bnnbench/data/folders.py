@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bnnbench.data import kept, listing, stamp, statistics
+from bnnbench.data import imagenet, kept, listing, stamp, statistics
 from bnnbench.data.augmentation import (
     Augmentation,
     evaluation_transform,
@@ -111,13 +111,19 @@ class FolderDataModule(FileData, ClassificationData):
 
     def listed(self) -> dict[str, tuple[np.ndarray, Tensor]]:
         """The parts of the set; names the classes."""
+        for split in FOLDERS.values():
+            imagenet.check_sorted(self.root, split)
         classes = {split: class_names(self.root / split) for split in FOLDERS.values()}
+        imagenet.check_ids(self.root, classes, self.spec.num_classes)
         check_classes(self.root, classes)
         self.class_names = classes[FOLDERS["train"]]
         self.check_count()
         files = {
             part: list_files(self.root / split, self.class_names) for part, split in FOLDERS.items()
         }
+        if imagenet.is_meant(self.class_names, self.spec.num_classes):
+            names = {split: files[part][0] for part, split in FOLDERS.items()}
+            imagenet.check_images(self.root, names)
         return {**self.hold_out(*files["train"]), "test": files["test"]}
 
     def check_count(self) -> None:
