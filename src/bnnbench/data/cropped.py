@@ -14,7 +14,6 @@ from torchvision.transforms.v2 import functional
 from bnnbench.data import regions
 from bnnbench.data.file_loader import ImageFiles, Key, Transform
 
-
 TOGETHER = 64  # images that are held between two steps: some 20 MB
 
 
