@@ -1,4 +1,4 @@
-"""Thousands of results to measure reports with: the committed ones again and again, under new names.
+"""Thousands of results to measure reports with: the committed ones again, under new names.
 
 python tools/many_results.py /tmp/many 2000        # as many sweeps as that takes
 python tools/many_results.py /tmp/many 2000 one    # one sweep of so many seeds
