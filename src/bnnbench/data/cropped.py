@@ -70,14 +70,15 @@ class CroppedFiles(ImageFiles):
         return found
 
     def _examples(self, keys: Sequence[Key]) -> list[tuple[Tensor, Any]]:
-        drawn, parts, found = [], [], []
-        for epoch, index in keys:
-            self.seeded(epoch, index)
-            with self.named(index):
+        drawn, parts, found, index = [], [], [], 0
+        try:
+            for epoch, index in keys:
+                self.seeded(epoch, index)
                 drawn.append(self._draw(index))
-        for (_, index), each in zip(keys, drawn, strict=True):
-            with self.named(index):
+            for (_, index), each in zip(keys, drawn, strict=True):
                 parts.append(self._part(index, each))
+        except ValueError as error:
+            raise self.damaged(index, error) from error
         crop = self.crop
         for (_, index), each, part in zip(keys, drawn, parts, strict=True):
             how = crop.size, crop.interpolation

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -62,8 +61,10 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         epoch, index = key
         with torch.random.fork_rng(devices=[]):
             self.seeded(epoch, index)
-            with self.named(index):
+            try:
                 image = self.picture(index)
+            except ValueError as error:
+                raise self.damaged(index, error) from error
             return self.transform(image, self.truth(index, image))
 
     def seeded(self, epoch: int, index: int) -> None:
@@ -71,14 +72,10 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         # the CPU's generator alone: torch.manual_seed would seed the GPU's as well
         torch.default_generator.manual_seed(sharding.hashed(self.seed, epoch, 1 + index))
 
-    @contextmanager
-    def named(self, index: int) -> Iterator[None]:
-        """Raise DatasetDamaged with the name of an image that cannot be read."""
-        try:
-            yield
-        except ValueError as error:
-            path = os.fsdecode(self.files[index])
-            raise DatasetDamaged(f"{path} cannot be read ({error}): replace it") from error
+    def damaged(self, index: int, error: ValueError) -> DatasetDamaged:
+        """The error of an image that cannot be read, with its name."""
+        path = os.fsdecode(self.files[index])
+        return DatasetDamaged(f"{path} cannot be read ({error}): replace it")
 
     def picture(self, index: int) -> Tensor:
         """An image as uint8 (3, H, W). Raises ValueError with a reason."""

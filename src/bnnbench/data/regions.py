@@ -47,7 +47,7 @@ class Reader:
         That is what is cut off or damaged, of four colours, of another size, or no JPEG at all.
         """
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 return self.decode(file.read(), size, window)
         except OSError:  # the decoder of whole files says what is wrong
             return None
