@@ -453,7 +453,8 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("eager", "channels_last", "compiled", "memory", "surrogates", "loop")
-    parts += ("regularizers", "teachers", "augmentation", "floor")
+    parts += ("regularizers", "teachers", "augmentation", "input", "floor")
+    parser.add_argument("--images", type=Path, help="folder of JPEG files, of input")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--methods", type=methods, default="all", help="a,b,...")
     parser.add_argument("--batch", type=int, default=128)
@@ -463,6 +464,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=nets, default=nets, help="of floor")
     arguments = parser.parse_args()
     from bench_floor import bench_floor  # which takes its tools from here
+    from bench_input import bench_input
 
     keep_freed_memory()  # as every run of the suite does
     torch.set_num_threads(1)
@@ -480,6 +482,7 @@ def main() -> None:
         "regularizers": lambda: bench_regularizers(arguments),
         "teachers": lambda: bench_teachers(arguments),
         "augmentation": lambda: bench_augmentation(arguments),
+        "input": lambda: bench_input(arguments),
         "floor": lambda: bench_floor(arguments),
     }
     for part, function in work.items():

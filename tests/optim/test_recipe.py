@@ -161,3 +161,22 @@ def test_bayesbinn_learns_latent_weights_and_leaves_the_rest_to_adam() -> None:
 def test_bad_recipes_say_what_to_choose(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("sgd", 0.4), ("adam", 0.2), ("adamw", 0.2), ("extragradient", 0.4)]
+)
+def test_four_times_the_images_have_the_rate_of_their_rule(optimizer: str, rate: float) -> None:
+    """Linear for sgd, the square root for adam; groups keep their share of it."""
+    stated = Recipe(optimizer, 0.1, reference_batch=256, groups={"scale": {"lr": 0.5}})
+    assert stated.scaled(1024).lr == pytest.approx(rate)
+    assert stated.scaled(256).lr == pytest.approx(0.1)
+    parameters = {"scale": [nn.Parameter(torch.zeros(1))]}
+    assert stated.scaled(1024).parameter_groups(parameters)[0]["lr"] == pytest.approx(rate / 2)
+    assert Recipe(optimizer, 0.1).scaled(1024).lr == 0.1
+
+
+def test_an_optimiser_without_a_rule_is_not_scaled() -> None:
+    groups = {"latent": {"effective_size": 10.0}}
+    with pytest.raises(ValueError, match=r"reference_batch=256: no rule .*bayesbinn; set recipe"):
+        Recipe("bayesbinn", 0.1, reference_batch=256, groups=groups)

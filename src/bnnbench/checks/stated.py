@@ -95,6 +95,7 @@ KINDS: dict[str, Kind] = {
     "recipe.pct_start": SHARE,
     "recipe.*div_factor": FACTOR,
     "recipe.estimator_reach": RATE,
+    "recipe.reference_batch": SIZE | NULL,
     "recipe.start": choice("twin", None),
     "recipe.twin": MAPPING,
     "recipe.label_smoothing": SMOOTHING,

@@ -73,7 +73,7 @@ def main(cfg: DictConfig) -> None:
         if cfg.site:
             return build_site(Path(cfg.paths.root_dir), results, sweeps, runs)
         manifests = sorted(sweeps.glob("*/sweep.json"))
-        how = {"names": cfg.figures, "bench": bench_of(results), "beside": manifests}
+        how = {"names": cfg.figures, "bench": bench_of(results), "beside": manifests, "read": {}}
         for manifest in manifests:
             where = [runs], manifest.parent, results / "published"
             if rendered(failed, manifest, *where, **how):
@@ -160,7 +160,7 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
     """Render every promoted sweep into results/tables and results/figures, with an index."""
     folder, index, bench = results / "tables", [], bench_of(results)
     manifests = sorted((results / "sweeps").glob("*.json"))
-    how = {"formats": ("png",), "names": names, "bench": bench, "beside": manifests}
+    how = {"formats": ("png",), "names": names, "bench": bench, "beside": manifests, "read": {}}
     for manifest in manifests:
         name = manifest.stem
         where = [results / "runs"], folder, results / "published", name, results / "figures" / name

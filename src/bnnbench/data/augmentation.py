@@ -117,7 +117,7 @@ def evaluation_transform(size: int) -> v2.Transform:
     return v2.Compose([v2.Resize(round(size * RESIZED), antialias=True), v2.CenterCrop(size)])
 
 
-def training_transform(size: int, augmentation: Augmentation) -> v2.Transform:
+def training_transform(size: int, augmentation: Augmentation) -> v2.Compose:
     """What a decoded image goes through in training; square, uint8.
 
     ``crop_flip`` crops the resized image of evaluation at random, ``inception`` and the policies

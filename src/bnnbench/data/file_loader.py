@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from bnnbench.data import sharding
 from bnnbench.data.augmentation import Mixing
@@ -28,7 +28,9 @@ from bnnbench.data.spec import FileSpec
 # Named, because in a joblib worker the default is joblib's, whose processes lack what these need.
 CONTEXT = "fork" if sys.platform == "linux" else "spawn"
 
-PLAIN, OTHER = 1, 2  # how an image whose header was looked at is decoded
+# The size of an image is kept as one number, which a process writes at once.
+WIDEST = 2**31
+OTHER = -1  # in its place of an image that torchvision does not decode
 
 Key = tuple[int, int]  # epoch and number of an image
 Batch = tuple[Tensor, Any]  # images and what is known of them
@@ -46,11 +48,10 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         seed: not negative.
     """
 
-    collate: Callable[[list[Any]], Batch] | None = None  # None: torch's, which stacks labels
-
     def __init__(self, files: np.ndarray, truths: Any, transform: Transform, seed: int) -> None:
         self.files, self.truths, self.transform, self.seed = files, truths, transform, seed
-        self._seen = bytearray(len(files))  # what their headers say, looked at once a process
+        # What headers say, 0 until one is looked at; worker processes tell one another.
+        self._sizes = torch.zeros(len(files), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -58,18 +59,45 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, Any]:
         """Image uint8 (3, size, size) and truth; raises DatasetDamaged, which names the file."""
         epoch, index = key
-        path = os.fsdecode(self.files[index])
-        try:
-            if not self._seen[index]:
-                self._seen[index] = PLAIN if check_image(path).plain else OTHER
-            image = decode(path, self._seen[index] == PLAIN)
-        except ValueError as error:
-            raise DatasetDamaged(f"{path} cannot be read ({error}): replace it") from error
-        truth = self.truth(index, image)
         with torch.random.fork_rng(devices=[]):
-            # the CPU's generator alone: torch.manual_seed would seed the GPU's as well
-            torch.default_generator.manual_seed(sharding.hashed(self.seed, epoch, 1 + index))
-            return self.transform(image, truth)
+            self.seeded(epoch, index)
+            try:
+                image = self.picture(index)
+            except ValueError as error:
+                raise self.damaged(index, error) from error
+            return self.transform(image, self.truth(index, image))
+
+    def seeded(self, epoch: int, index: int) -> None:
+        """Start the random numbers of an image in an epoch."""
+        # the CPU's generator alone: torch.manual_seed would seed the GPU's as well
+        torch.default_generator.manual_seed(sharding.hashed(self.seed, epoch, 1 + index))
+
+    def damaged(self, index: int, error: ValueError) -> DatasetDamaged:
+        """The error of an image that cannot be read, with its name."""
+        path = os.fsdecode(self.files[index])
+        return DatasetDamaged(f"{path} cannot be read ({error}): replace it")
+
+    def picture(self, index: int) -> Tensor:
+        """An image as uint8 (3, H, W). Raises ValueError with a reason."""
+        return decode(os.fsdecode(self.files[index]), self.plain_size(index) is not None)
+
+    def plain_size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of an image that torchvision decodes, None of another.
+
+        Its header is looked at once. Raises ValueError, which says what is wrong with that.
+        """
+        size = int(self._sizes[index])
+        if not size:
+            header = check_image(os.fsdecode(self.files[index]))
+            size = header.height * WIDEST + header.width if header.plain else OTHER
+            self._sizes[index] = size
+        return None if size == OTHER else divmod(size, WIDEST)
+
+    def collate(self, examples: list[Any]) -> Batch:
+        """Images as one tensor uint8 (B, 3, H, W), channels last as decoders write them."""
+        images, truths = zip(*examples, strict=True)
+        rows = default_collate([image.permute(1, 2, 0) for image in images])
+        return rows.permute(0, 3, 1, 2), default_collate(list(truths))
 
     def truth(self, index: int, image: Tensor) -> Any:
         """What is known of an image, here its label."""

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
+from torchvision.transforms import v2
 
-from bnnbench.data import kept, listing, stamp, statistics
+from bnnbench.data import imagenet, kept, listing, stamp, statistics
 from bnnbench.data.augmentation import (
     Augmentation,
     evaluation_transform,
@@ -23,6 +24,7 @@ from bnnbench.data.augmentation import (
     training_transform,
 )
 from bnnbench.data.base import ClassificationData
+from bnnbench.data.cropped import CroppedFiles
 from bnnbench.data.file_data import FileData
 from bnnbench.data.file_loader import FileLoader, ImageFiles
 from bnnbench.data.known import (
@@ -109,13 +111,19 @@ class FolderDataModule(FileData, ClassificationData):
 
     def listed(self) -> dict[str, tuple[np.ndarray, Tensor]]:
         """The parts of the set; names the classes."""
+        for split in FOLDERS.values():
+            imagenet.check_sorted(self.root, split)
         classes = {split: class_names(self.root / split) for split in FOLDERS.values()}
+        imagenet.check_ids(self.root, classes, self.spec.num_classes)
         check_classes(self.root, classes)
         self.class_names = classes[FOLDERS["train"]]
         self.check_count()
         files = {
             part: list_files(self.root / split, self.class_names) for part, split in FOLDERS.items()
         }
+        if imagenet.is_meant(self.class_names, self.spec.num_classes):
+            names = {split: files[part][0] for part, split in FOLDERS.items()}
+            imagenet.check_images(self.root, names)
         return {**self.hold_out(*files["train"]), "test": files["test"]}
 
     def check_count(self) -> None:
@@ -163,11 +171,14 @@ class FolderDataModule(FileData, ClassificationData):
 
     def files(self, part: str, train: bool) -> ImageFiles:
         """The images of a part with their labels."""
-        size = self.spec.image_size
-        transform = (
-            training_transform(size, self.augmentation) if train else evaluation_transform(size)
-        )
-        return ImageFiles(*self.parts[part], transform, self.spec.seed)
+        size, seed = self.spec.image_size, self.spec.seed
+        if not train:
+            return ImageFiles(*self.parts[part], evaluation_transform(size), seed)
+        transform = training_transform(size, self.augmentation)
+        first, *rest = transform.transforms
+        if isinstance(first, v2.RandomResizedCrop):
+            return CroppedFiles(*self.parts[part], first, v2.Compose(rest or [v2.Identity()]), seed)
+        return ImageFiles(*self.parts[part], transform, seed)
 
 
 def class_names(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -52,6 +52,8 @@ class Recipe:
         div_factor: peak rate over onecycle's first one.
         final_div_factor: onecycle's first rate over its last one.
         estimator_reach: fraction of their schedules that quantizers go through in the run.
+        reference_batch: images a step that ``lr`` is stated for; of another number it is scaled,
+            see ``scaled``. None: it is taken as it stands.
         groups: per role of ``roles.ROLES``, ``lr`` (a factor of the recipe's) and ``weight_decay``
             (in place of the recipe's); a role that is not named has the recipe's own. The latent
             role of ``bayesbinn`` also states ``effective_size``, the number of training images
@@ -72,6 +74,7 @@ class Recipe:
     final_div_factor: float = 1.0e4
     estimator_reach: float = 1.0
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reference_batch: int | None = None
 
     def __post_init__(self) -> None:
         for key, valid in (("optimizer", tuple(OPTIMIZERS)), ("schedule", SCHEDULES)):
@@ -87,6 +90,11 @@ class Recipe:
         if not 0 < self.estimator_reach <= 1:
             raise ValueError(
                 f"recipe.estimator_reach={self.estimator_reach} must be above 0 and at most 1"
+            )
+        if self.reference_batch is not None and self.optimizer in LATENT:
+            raise ValueError(
+                f"recipe.reference_batch={self.reference_batch}: no rule is known for "
+                f"recipe.optimizer={self.optimizer}; set recipe.lr, and reference_batch=null"
             )
         self._check_cycle()
         self._check_milestones()
@@ -143,6 +151,19 @@ class Recipe:
     def evaluates_twice(self) -> bool:
         """Whether an optimiser step evaluates the loss of its batch twice."""
         return OPTIMIZERS[self.optimizer] is Extragradient
+
+    def scaled(self, images: int) -> Recipe:
+        """The recipe for steps of ``images`` images, over all processes and accumulated batches.
+
+        The rate of sgd is proportional to them (arXiv 1706.02677), that of adam and adamw to their
+        square root (arXiv 2205.10287); groups have factors of it.
+        """
+        if self.reference_batch is None:
+            return self
+        factor = images / self.reference_batch
+        if self.optimizer in ("adam", "adamw"):
+            factor = math.sqrt(factor)
+        return replace(self, lr=self.lr * factor, reference_batch=None)
 
     def build(
         self, parameters: Mapping[str, list[nn.Parameter]], total_steps: int

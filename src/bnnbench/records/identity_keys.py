@@ -100,6 +100,7 @@ NEUTRAL: dict[str, Any] = {
     "recipe.div_factor": 25,
     "recipe.final_div_factor": 10000,
     "recipe.estimator_reach": 1,
+    "recipe.reference_batch": None,
     "recipe.start": None,
     "recipe.twin": {},
     "recipe.groups": {},

@@ -42,6 +42,9 @@ FIGURES: dict[str, Callable[..., bool]] = {
 }
 
 
+HEAVY = ("statistics", "history", "source_proofs")  # of results: two thirds, for figures and notes
+
+
 class Compared(NamedTuple):
     """A sweep's table, the published numbers in it, and the hash of the code behind each result."""
 
@@ -64,6 +67,7 @@ def render(
     names: Sequence[str] | None = None,
     bench: Bench | None = None,
     beside: Sequence[Path] = (),
+    read: dict[Path, Other] | None = None,
 ) -> Table:
     """Write `<stem>.md`, `.csv` and `.tex` of one sweep to out_dir, its runs and its figures.
 
@@ -85,14 +89,15 @@ def render(
         bench: the bench file that times are looked up in; None for a table without.
         beside: manifests of other sweeps; those of the same table, trained for other lengths, are
             compared with this one.
+        read: those of them that an earlier call has read, for all calls on the same folders: else
+            each of many sweeps of a table would read all others again.
     """
     manifest = read_json(manifest_path)
     found = collect(manifest, run_folders)
     table, quoted, hashes = table_of(manifest, manifest_path, found, published_dir, bench)
     others = [path for path in beside if path != manifest_path]
-    table.notes += _concluded(
-        manifest, found, _others(manifest, others, run_folders), published_dir, out_dir, stem
-    )
+    compared = _others(manifest, others, run_folders, {} if read is None else read)
+    table.notes += _concluded(manifest, found, compared, published_dir, out_dir, stem)
     asked = list(names or _usual(manifest, quoted))
     if "sensitivity" in asked:
         table.notes += _spread(manifest, found, out_dir, stem)
@@ -192,19 +197,33 @@ def _spread(manifest: dict[str, Any], found: Found, out_dir: Path, stem: str) ->
     return [f"over the settings, in percent: {', '.join(words)}; {target.name}.md has which"]
 
 
-def _others(manifest: dict[str, Any], paths: list[Path], run_folders: list[Path]) -> list[Other]:
+def _others(
+    manifest: dict[str, Any], paths: list[Path], run_folders: list[Path], read: dict[Path, Other]
+) -> list[Other]:
     """The other sweeps of a manifest's table; a damaged one is named when it is rendered itself."""
     name, found = (manifest.get("table") or {}).get("name"), []
     for path in paths if name else ():
         try:
             if _table_name(path, path.stat().st_mtime_ns) != name:
                 continue
-            other = read_json(path)
+            if path not in read:
+                read[path] = _other(path, run_folders)
         except (OSError, ValueError, AttributeError):
             continue
-        rows = group_cells(other, *collect(other, run_folders))
-        found.append(Other(other["name"], other["swept"], rows))
+        found.append(read[path])
     return found
+
+
+def _other(path: Path, run_folders: list[Path]) -> Other:
+    """A sweep as another one's order: without what takes most of the memory of results."""
+    manifest = read_json(path)
+    results, failures, damaged = collect(manifest, run_folders)
+    light = {
+        run: {key: value for key, value in result.items() if key not in HEAVY}
+        for run, result in results.items()
+    }
+    rows = group_cells(manifest, light, failures, damaged)
+    return Other(manifest["name"], manifest["swept"], rows)
 
 
 @cache

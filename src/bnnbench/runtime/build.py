@@ -16,7 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -66,12 +66,29 @@ def has_vbmi() -> bool:
 
 def library(path: str) -> Path:
     """The library of ``path``, compiled if need be; ``BuildError`` if that fails."""
+    return compiled(path, [(*FLAGS[path], *openmp) for openmp in reversed(OPENMP)], SOURCES)
+
+
+def compiled(
+    name: str,
+    variants: Sequence[tuple[str, ...]],
+    sources: Sequence[Path],
+    libraries: tuple[str, ...] = (),
+) -> Path:
+    """A library of C, compiled if need be; ``BuildError`` if that fails.
+
+    Args:
+        name: begins its file's.
+        variants: flags to try in turn.
+        sources: the file to compile, and those that it includes.
+        libraries: flags of what it is linked with.
+    """
     failures = []
     for compiler in compilers():
         for folder in folders():
-            for openmp in reversed(OPENMP):
+            for flags in variants:
                 try:
-                    return kept_or_made(folder, path, compiler, (*FLAGS[path], *openmp))
+                    return kept_or_made(folder, name, compiler, flags, sources, libraries)
                 except (OSError, subprocess.SubprocessError) as error:
                     failures.append(said(error))
     if failures:
@@ -110,21 +127,27 @@ def is_private(folder: Path) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
-def kept_or_made(folder: Path, path: str, compiler: list[str], flags: tuple[str, ...]) -> Path:
+def kept_or_made(
+    folder: Path,
+    path: str,
+    compiler: list[str],
+    flags: tuple[str, ...],
+    sources: Sequence[Path],
+    libraries: tuple[str, ...],
+) -> Path:
     """The library of these flags in ``folder``: the one there if it is whole, or a new one."""
     version = subprocess.run(
         [*compiler, "--version"], capture_output=True, timeout=LONGEST, check=True
     ).stdout
-    key = digest(
-        *(source.read_bytes() for source in SOURCES), repr((COMMON, flags)).encode(), version
-    )
+    said_to_it = repr((COMMON, flags, libraries)).encode()
+    key = digest(*(source.read_bytes() for source in sources), said_to_it, version)
     for found in folder.glob(f"{path}-{key}-*.so"):
         if found.stem.rpartition("-")[2] == digest(found.read_bytes()):
             return found
     descriptor, made = tempfile.mkstemp(prefix="making-", suffix=".so", dir=folder)
     os.close(descriptor)
     try:
-        command = [*compiler, *COMMON, *flags, "-o", made, str(SOURCES[0])]
+        command = [*compiler, *COMMON, *flags, "-o", made, str(sources[0]), *libraries]
         subprocess.run(command, capture_output=True, timeout=LONGEST, check=True)
         whole = folder / f"{path}-{key}-{digest(Path(made).read_bytes())}.so"
         os.replace(made, whole)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 from torchmetrics import SumMetric
@@ -228,4 +229,22 @@ class Task(L.LightningModule):
                 "batch twice and would miss those before; leave it at 1"
             )
         steps = int(self.trainer.estimated_stepping_batches)
-        return self.recipe.build(parameters_by_role(self), steps)
+        return self._for_this_batch().build(parameters_by_role(self), steps)
+
+    def _for_this_batch(self) -> Recipe:
+        """The recipe with the learning rate of the images that a step of this trainer sees."""
+        if self.recipe.reference_batch is None:
+            return self.recipe
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise ValueError(
+                "recipe.reference_batch: the batch size is known of a data module of the suite "
+                "alone; set recipe.lr, and reference_batch=null"
+            )
+        batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        recipe = self.recipe.scaled(images := data.spec.batch_size * batches)
+        rank_zero_info(
+            f"learning rate {recipe.lr:.3g} for {images} images a step, of {self.recipe.lr:.3g} "
+            f"for {self.recipe.reference_batch}"
+        )
+        return recipe
