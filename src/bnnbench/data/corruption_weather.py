@@ -28,7 +28,7 @@ def tinted(colour: Image, image: Image) -> Image:
 def plasma(shape: tuple[int, int], decay: float, rng: Generator) -> Image:
     """A cloud from 0 to 1, (H, W): diamond-square on a torus of the next power of two.
 
-    Random parts are uniform up to the square of an amplitude that each halving divides by ``decay``.
+    Random parts are uniform up to the square of an amplitude, divided by ``decay`` each halving.
     """
     side = 1 << (max(shape) - 1).bit_length()
     cloud, step, amplitude = np.zeros((side, side)), side, 100.0

@@ -30,7 +30,9 @@ def write_tables(
     for name, table in bench_tables(bench):
         shown = _pictures(site, figures, {"": name}) if name == "efficiency" else []
         lines = [_plain(row, right_aligned([table.header, *table.rows])) for row in table.rows]
-        columns = [Column(title, narrow=_is_narrow(title, n)) for n, title in enumerate(table.header)]
+        columns = [
+            Column(title, narrow=_is_narrow(title, n)) for n, title in enumerate(table.header)
+        ]
         grid = Grid("table", columns, lines)
         _page(site, to.tables[name], table, grid, shown, None)
         listed.append((to.tables[name], table.title, f"{len(table.rows)} rows", ""))
