@@ -1,4 +1,4 @@
-"""Corrupted test sets: the published arrays where they lie in the data folder, or generated ones."""
+"""Corrupted test sets: the published arrays where they lie in the data folder, or made here."""
 
 from __future__ import annotations
 
