@@ -52,7 +52,9 @@ bench-runtime: install ## time packed networks beside float and int8 ones: 10 id
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \
 		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
-	done; exit $$status
+	done; \
+	$(BIN)/python -m bnnbench robustness zoo/*_digits.safetensors dataset=digits || status=1; \
+	exit $$status
 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py
