@@ -55,7 +55,9 @@ gpu-check: install ## hold a GPU against the CPU and time it: DEVICE=cuda:1, a d
 reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \
 		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
-	done; $(BIN)/python src/report.py scores scale=$(SCALE) || status=1; exit $$status
+	done; \
+	$(BIN)/bnnbench robustness zoo/*_digits.safetensors dataset=digits || status=1; \
+	$(BIN)/python src/report.py scores scale=$(SCALE) || status=1; exit $$status
 
 report: install ## render every table and figure again from the results on disk
 	$(BIN)/python src/report.py

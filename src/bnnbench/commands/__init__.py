@@ -32,6 +32,9 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate ckpt_path=<file>", "a checkpoint on its test set", "train", ("train=false",)
     ),
+    "robustness": Command(
+        "robustness networks=<files>", "accuracy on corrupted test images", "robustness"
+    ),
     "predict": Command(
         "predict ckpt_path=<file> input=<images>",
         "what images, or a folder, show",

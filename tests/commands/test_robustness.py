@@ -1,0 +1,55 @@
+"""`bnnbench robustness`: what is typed, mistakes of it, and one evaluation of a packed network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bnnbench.commands.robustness import measured, parsed
+
+ZOO = Path(__file__).resolve().parents[2] / "zoo"
+XNOR = str(ZOO / "resnet20_xnor_digits.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give networks="),
+        (["networks=none.ckpt"], "networks=none.ckpt: there is no such file"),
+        ([XNOR, "dataset=cifar10"], "did you mean cifar10c"),
+        ([XNOR, "corruptions=frog"], "did you mean frost|did you mean fog"),
+        ([XNOR, "corruptions="], "holds nothing"),
+        ([XNOR, "severities=0"], "severities=0: choose from 1"),
+        ([XNOR, "severities=[1,6]"], "severities=6: choose from 1"),
+        ([XNOR, "images=some"], "images=some: give a whole number"),
+        ([XNOR, "images=0"], "images=0: give a whole number"),
+        ([XNOR, "name=a/b"], "name=a/b: give a name without folders"),
+        ([XNOR, "corruption=fog"], "did you mean corruptions"),
+        ([XNOR, f"out={XNOR}"], "is a file: give a folder"),
+    ],
+)
+def test_a_mistake_is_told(words: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parsed(words)
+
+
+def test_a_network_of_other_data_is_told(tmp_path: Path) -> None:
+    options = parsed([XNOR, "dataset=cifar10c", f"out={tmp_path}"])
+    with pytest.raises(ValueError, match="was trained on digits: set dataset=digits"):
+        measured(options)
+
+
+def test_a_packed_network_loses_with_severity(tmp_path: Path) -> None:
+    words = ["corruptions=gaussian_blur,contrast", "images=200", "name=x", f"out={tmp_path}"]
+    file = measured(parsed([XNOR, "dataset=digits", *words]))
+    found = json.loads(file.read_text())
+    (network,) = found["networks"]
+    assert (found["source"], found["images"], found["of"]) == ("generated", 200, 360)
+    assert network["clean"] > 0.9
+    for scores in network["accuracy"].values():
+        assert len(scores) == 5
+        assert scores[4] < scores[0] <= network["clean"] + 0.02
+    for suffix in ("md", "csv", "tex", "png"):
+        assert (tmp_path / f"x.{suffix}").stat().st_size > 100
