@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,30 @@ def test_terms_and_a_bar_end(tmp_path: Path) -> None:
 def test_a_sweep_refuses_runs_of_several_processes(compose: Callable[..., DictConfig]) -> None:
     launcher = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
     with pytest.raises(ValueError, match="2 processes a run"):
-        check_processes([compose(*TWO)], launcher)
-    check_processes([compose(*TWO)], "hydra_plugins.hydra_submitit_launcher.SlurmLauncher")
-    check_processes([compose("trainer=ddp", "trainer.devices=1")], launcher)
+        check_processes([compose(*TWO)], {"_target_": launcher})
+    with pytest.raises(ValueError, match="2 processes a run"):
+        check_processes([compose(*TWO)], {"_target_": "a.b.LocalLauncher", "tasks_per_node": 2})
+    check_processes([compose("trainer=ddp", "trainer.devices=1")], {"_target_": launcher})
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked", "words"),
+    [
+        ([], {}, None),
+        (TWO, {"tasks_per_node": 2}, None),
+        ([*TWO, "+trainer.num_nodes=3"], {"tasks_per_node": 2, "nodes": 3}, None),
+        (TWO, {}, "set hydra.launcher.tasks_per_node=2"),
+        ([], {"tasks_per_node": 4}, "set hydra.launcher.tasks_per_node=1"),
+        ([*TWO, "+trainer.num_nodes=3"], {"tasks_per_node": 2}, "set hydra.launcher.nodes=3"),
+        (["trainer=ddp"], {"tasks_per_node": 4}, "give their number"),
+    ],
+)
+def test_slurm_starts_as_many_processes_as_a_run_has(
+    compose: Callable[..., DictConfig],
+    typed: list[str],
+    asked: dict[str, Any],
+    words: str | None,
+) -> None:
+    launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.SlurmLauncher", **asked}
+    with pytest.raises(ValueError, match=words) if words else nullcontext():
+        check_processes([compose(*typed)], launcher)

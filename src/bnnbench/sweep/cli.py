@@ -23,10 +23,8 @@ _INFO = ("-i", "--info")
 _SWEEPING = ("table=", "hparams_search=")
 # Hydra's launchers and sweepers that come in packages of their own.
 _PACKAGES = {
-    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
-    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
-    "hydra/launcher/ray": "hydra-ray-launcher",
-    "hydra/launcher/ray_aws": "hydra-ray-launcher",
+    "hydra/launcher/ray": "'bnnbench[ray]'",
+    "hydra/launcher/ray_aws": "'bnnbench[ray]'",
     "hydra/launcher/rq": "hydra-rq-launcher",
     "hydra/sweeper/ax": "hydra-ax-sweeper",
     "hydra/sweeper/nevergrad": "hydra-nevergrad-sweeper",
