@@ -51,7 +51,8 @@ def sbatch(script: str) -> None:
     for job in jobs:
         write(job, state="PENDING", starts=0)
     command = [sys.executable, __file__, "controller", number, array[2] if array else "1", *jobs]
-    subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, env=os.environ)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # who waits for these?
+    subprocess.Popen(command, start_new_session=True, env=os.environ, **silent)
     print(f"Submitted batch job {number}")
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,6 @@ def asked(slurm: Mapping[str, str]) -> list[dict[str, str]]:
 def test_a_sweep_of_processes_on_this_machine(app: App) -> None:
     run = app.run(*FOUR, LOCAL)
     assert run.returncode == 1, run.stderr
-    print(run.stderr)
     done = [f"| {q} | finished |" for q in ("adabin", "xnor", "fp32")]
     assert table(run) == [*done, "| boom | failed |"]
     assert "4 jobs handed over" in run.stderr
@@ -121,11 +121,13 @@ def test_a_sweep_is_left_and_collected_later(app: App, slurm: dict[str, str]) ->
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(4)
+    assert later.stderr is not None
+    lines = iter(later.stderr.readline, "")
+    told = [*islice((line for line in lines if "in the queue already" in line), 3)]
     Path(slow["APP_UNTIL"]).touch()
     stdout, stderr = later.communicate(timeout=120)
     assert later.returncode == 0, stderr
-    assert stderr.count("is in the queue already, job 100_") == 3
+    assert ["job 100_" in line for line in told] == [True] * 3
     assert (len(asked(slurm)), len(app.executed())) == (1, 3)
     assert stdout.count("| finished |") == 3
 
@@ -156,3 +158,66 @@ def test_jobs_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     squeue.write_text("#!/bin/sh\nexit 1\n")
     assert in_queue() is None
     assert getpass.getuser()
+
+
+REAL = ["backbone=resnet20", "+trainer.limit_train_batches=2", "trainer.accelerator=cpu"]
+REAL += ["logger=none", "compile=false"]
+
+
+def train(logs: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), *words, *REAL, f"paths.log_dir={logs}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | extra,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def weights(logs: Path) -> dict[str, Any]:
+    import torch
+
+    (file,) = logs.glob("runs/*/checkpoints/last.ckpt")
+    return torch.load(file, weights_only=True)["state_dict"]
+
+
+def test_a_job_that_is_warned_is_queued_again_or_goes_on_later(
+    tmp_path: Path, slurm: dict[str, str]
+) -> None:
+    """Warned twice: it may be queued again once, and the next call does the rest."""
+    import torch
+
+    logs, words = tmp_path / "logs", ["quantizer=irnet", "trainer.max_epochs=12"]
+    queue = ["-m", SLURM, "hydra.launcher.max_num_timeout=1", "hydra.launcher.timeout_min=5"]
+    limits = {"FAKE_WARN": "logs/runs/*/checkpoints/last.ckpt", "FAKE_TIMES": "2"}
+    cut = train(logs, *words, *queue, **slurm, **limits)
+    assert cut.returncode == 1, cut.stderr
+    assert "0 of 1 runs failed, 1 have no result yet" in cut.stderr
+    (folder,) = logs.glob("runs/digits*")
+    assert not (folder / "error.txt").exists()
+    assert json.loads((Path(slurm["FAKE_SLURM"]) / "100.json").read_text())["starts"] == 2
+    said = (folder / "output.log").read_text()
+    assert said.count("Caught signal SIGUSR2") == 2
+    assert said.count("Requeued job 100") == 1
+    assert said.count("ended by SIGUSR2 in epoch ") == 1
+    assert "timed-out too many times. the same command goes on" in said
+    again = train(logs, *words, *queue, **slurm)
+    assert again.returncode == 0, again.stderr
+    assert train(tmp_path / "whole", *words).returncode == 0
+    expected, found = weights(tmp_path / "whole"), weights(logs)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    results = [
+        json.loads(next(place.glob("runs/*/result.json")).read_text())
+        for place in (logs, tmp_path / "whole")
+    ]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert results[0]["history"]["train/loss"] == results[1]["history"]["train/loss"]
+
+
+def test_four_cells_train_as_processes_of_this_machine(tmp_path: Path) -> None:
+    done = train(tmp_path, "-m", LOCAL, "quantizer=xnor,bnn", "seed=0,1", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "4 jobs handed over" in done.stderr
+    assert done.stdout.count("\n| ") == 3  # two rows of two seeds, and the line above
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 4
+    assert "UserWarning" not in done.stderr

@@ -1,6 +1,5 @@
 """bnnbench's sweeper. Hydra imports this at every start, in workers too: it imports lightly."""
 
-import warnings
 from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
@@ -19,9 +18,6 @@ class BnnbenchSweeperConf:
 ConfigStore.instance().store(
     group="hydra/sweeper", name="bnnbench", node=BnnbenchSweeperConf, provider="bnnbench"
 )
-# Hydra checks conf/hydra/launcher/submitit_*.yaml against the plugin's options of these names, which
-# is wanted, and warns of it.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/submitit_\w+' is validated against")
 # Launchers' workers import this module, never train.py, before they resolve their run's folder.
 resolvers.register()
 devices.register_resolvers()
