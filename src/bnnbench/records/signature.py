@@ -86,7 +86,7 @@ def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
     """Add ``signature`` and the checksums to a checkpoint that is otherwise complete."""
     checkpoint.pop(KEY, None)
     checksums = _checksums(checkpoint)
-    told = signature.as_dict() | {"torch": torch.__version__} if signature else {}
+    told = signature.as_dict() | {"torch": str(torch.__version__)} if signature else {}
     checkpoint[KEY] = told | {"checksums": checksums}
 
 
@@ -137,7 +137,7 @@ def signature_of(content: Mapping[str, Any]) -> Signature | None:
 def other_torch(content: Mapping[str, Any]) -> str | None:
     """The version of torch that wrote a checkpoint where it is not this one; None where it is."""
     found = (content.get(KEY) or {}).get("torch")
-    return None if found in (None, torch.__version__) else str(found)
+    return None if found in (None, str(torch.__version__)) else str(found)
 
 
 def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
