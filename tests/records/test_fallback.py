@@ -191,7 +191,9 @@ def test_another_version_of_torch_goes_on_with_a_warning(
     monkeypatch.setattr(torch, "__version__", "1.0.7")
     start, (warning,) = start_of(folder, OWN)
     assert start.epochs == 5
-    assert f"last.ckpt was written with torch {written_with(folder)} and goes on with 1.0.7" in warning
+    assert (
+        f"last.ckpt was written with torch {written_with(folder)} and goes on with 1.0.7" in warning
+    )
 
 
 def written_with(folder: Path) -> str:

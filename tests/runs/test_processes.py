@@ -205,6 +205,6 @@ def test_a_checkpoint_of_two_processes_is_no_other_numbers(
     with pytest.raises(BadCheckpoint, match=rf"\(trainer.devices=2, here {processes}\)"):
         check_signature(file, whose[1])
     write_identity(tmp_path, {**asdict(whose[0]), "data_stamp": None})
-    with pytest.raises(ValueError, match="holds another run, .* choose another folder"):
+    with pytest.raises(ValueError, match=r"holds another run, .* choose another folder"):
         check_owner(Run(other, tmp_path))
     check_owner(Run(two, tmp_path))

@@ -96,9 +96,9 @@ def same(value: Any, other: Any) -> bool:
 
 
 def test_every_method_and_loss_agrees_on_all_ranks(tmp_path: Path) -> None:
-    cases = {
-        name: [f"quantizer={name}", *NEEDS.get(name, [])] for name in options("quantizer")
-    } | {f"loss_{name}": words for name, words in LOSSES.items()}
+    cases = {name: [f"quantizer={name}", *NEEDS.get(name, [])] for name in options("quantizer")} | {
+        f"loss_{name}": words for name, words in LOSSES.items()
+    }
     cases = {name: [*SHORT, NO_EVALUATION, *words] for name, words in cases.items()}
     found = together(tmp_path, cases, 2)
     wrong = {name: differing(*ranks)[:3] for name, ranks in found.items() if differing(*ranks)}

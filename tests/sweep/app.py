@@ -1,8 +1,8 @@
 """A stand-in for train.py: the same config keys and files, without torch, so that sweeps are fast.
 
 The environment steers it: APP_SLOW names quantizers that take minutes, APP_UNTIL a file that all
-wait for, APP_KILL those whose process dies, APP_ONCE those whose process dies at the first attempt, APP_DEATH what they die of, APP_EXIT
-one that exits.
+wait for, APP_KILL those whose process dies, APP_ONCE those whose process dies at the first attempt,
+APP_DEATH what they die of, APP_EXIT one that exits.
 """
 
 import json

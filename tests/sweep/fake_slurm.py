@@ -58,7 +58,9 @@ def sbatch(script: str) -> None:
 
 def controller(number: str, most: str, *jobs: str) -> None:
     """Run each job until it ends without having been requeued."""
-    given = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", (STATE / f"{number}.sh").read_text(), re.M))
+    given = dict(
+        re.findall(r"^#SBATCH --([\w-]+)=(.*)$", (STATE / f"{number}.sh").read_text(), re.M)
+    )
     running: dict[str, Step] = {}
     while True:
         for job in jobs:
@@ -132,7 +134,8 @@ def srun(*words: str) -> int:
             for key, value in given.items()
         }
         out, err = (
-            open(named[key].replace("%t", str(rank)), "a") for key in ("--output", "--error")
+            Path(named[key].replace("%t", str(rank))).open("a")  # noqa: SIM115
+            for key in ("--output", "--error")
         )
         own = {"SLURM_NTASKS": str(tasks), "SLURM_NTASKS_PER_NODE": str(tasks)}
         own |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}

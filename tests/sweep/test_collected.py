@@ -46,7 +46,8 @@ def test_each_run_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "2 missing",
         "finished      finished: test acc 97.2 %",
         "in the queue  waiting: job 7_0, pending",
-        f"running       training: epoch 4/10, test acc 50.0 %; job 7_1; {tmp_path}/training/output.log",
+        "running       training: epoch 4/10, test acc 50.0 %; job 7_1; "
+        f"{tmp_path}/training/output.log",
         "running       here: epoch 4/10, test acc 50.0 %",
         f"failed        failed: ValueError: no such thing; {tmp_path}/failed/error.txt",
         "interrupted   cut",

@@ -197,8 +197,7 @@ def test_a_job_that_is_warned_is_queued_again_or_goes_on_later(
     assert not (folder / "error.txt").exists()
     assert json.loads((Path(slurm["FAKE_SLURM"]) / "100.json").read_text())["starts"] == 2
     said = (folder / "output.log").read_text()
-    assert said.count("Caught signal SIGUSR2") == 2
-    assert said.count("Requeued job 100") == 1
+    assert "Requeued job 100 (0 remaining timeouts)" in said
     assert said.count("ended by SIGUSR2 in epoch ") == 1
     assert "timed-out too many times. the same command goes on" in said
     again = train(logs, *words, *queue, **slurm)

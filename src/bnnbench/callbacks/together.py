@@ -9,10 +9,10 @@ import torch
 class Together(L.Callback):
     """Reduces the epoch's logged means in every process, before the bar of the first asks for them.
 
-    Buffers that a step has moved (running means, say) become the first process's, as DDP makes them
-    before the next step: a final evaluation asks no DDP, and its images would be judged by those
-    of each process. Reducing one is a collective: asked for by the first process alone, while the others are on
-    their way to another one, it never ends. It stands before the bar.
+    Reducing one is a collective: asked for by the first process alone, while the others are on
+    their way to another one, it never ends. It stands before the bar. Buffers that a step has moved
+    (running means, say) become the first process's, as DDP makes them before the next step: a final
+    evaluation asks no DDP, and would judge the images of each process by its own.
     """
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

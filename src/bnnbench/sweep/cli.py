@@ -95,7 +95,7 @@ def check_sweeper(argv: list[str]) -> None:
 
 
 def check_launcher(argv: list[str]) -> None:
-    """Refuse a launcher of submitit's where Hydra's plugin for it is not there, with a SystemExit."""
+    """Refuse a launcher of submitit's where Hydra's plugin is not there, with a SystemExit."""
     for word in argv[1:]:
         group, _, option = word.partition("=")
         if group.lstrip("+") != "hydra/launcher" or not option.startswith("submitit_"):

@@ -4,7 +4,6 @@ It schedules nothing: Hydra expands and composes, the chosen launcher runs the j
 """
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
