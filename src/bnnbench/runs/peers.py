@@ -43,13 +43,14 @@ class Peers(L.Callback):
     def __init__(self, folder: str | Path) -> None:
         self.file = Path(folder) / "error.txt"
         self._over = threading.Event()
+        self._first = os.getppid() if started_by_lightning() else None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         started: Any = getattr(trainer.strategy.launcher, "procs", None)
         if started:  # taken over: Lightning's own watch would kill this process within 5 s
             _started.extend(started)
             started.clear()
-        if trainer.world_size > 1 and (_started or started_by_lightning()):
+        if trainer.world_size > 1 and (_started or self._first is not None):
             self._over = threading.Event()
             watch = self._watch_others if _started else self._watch_first
             threading.Thread(target=watch, args=[self._over], name="peers", daemon=True).start()
@@ -75,16 +76,25 @@ class Peers(L.Callback):
         if is_told(error) or not any(word in str(error) for word in LOST):
             return None  # it is this one's own
         end = time.monotonic() + GRACE
-        while _started and time.monotonic() < end:
-            if (found := _dead()) is not None:
+        while time.monotonic() < end:
+            if (found := self._dead()) is not None:
                 return found
             time.sleep(POLL)
+        return None
+
+    def _dead(self) -> str | None:
+        """What has become of the first process that did not end well; None while there is none."""
+        for rank, process in enumerate(_started, start=1):
+            if process.poll():
+                return f"process {rank} of this run, {process.pid}, {_how(process.returncode)}"
+        if self._first is not None and os.getppid() != self._first:
+            return f"the first process of this run, {self._first}, died"
         return None
 
     def _watch_others(self, over: threading.Event) -> None:
         """In the first process, which may wait in a collective that never ends."""
         while not over.wait(POLL):
-            if (found := _dead()) is not None:
+            if (found := self._dead()) is not None:
                 write_reason(self.file, found)
                 if not over.wait(GRACE):
                     self.end()
@@ -93,19 +103,10 @@ class Peers(L.Callback):
 
     def _watch_first(self, over: threading.Event) -> None:
         """In the others, which wait for it in the same way."""
-        first = os.getppid()
         while not over.wait(POLL):
-            if os.getppid() != first:
-                write_reason(self.file, f"the first process of this run, {first}, died")
+            if (found := self._dead()) is not None:
+                write_reason(self.file, found)
                 os._exit(1)
-
-
-def _dead() -> str | None:
-    """What has become of the first process that did not end well; None while there is none."""
-    for rank, process in enumerate(_started, start=1):
-        if process.poll():
-            return f"process {rank} of this run, {process.pid}, {_how(process.returncode)}"
-    return None
 
 
 @contextmanager
