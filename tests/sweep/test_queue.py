@@ -220,3 +220,10 @@ def test_four_cells_train_as_processes_of_this_machine(tmp_path: Path) -> None:
     assert done.stdout.count("\n| ") == 3  # two rows of two seeds, and the line above
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 4
     assert "UserWarning" not in done.stderr
+    (sweep,) = (path.parent.name for path in tmp_path.glob("sweeps/*/sweep.json"))
+    report = [sys.executable, str(ROOT / "src" / "report.py"), f"sweep={sweep}"]
+    told = subprocess.run(
+        [*report, f"paths.log_dir={tmp_path}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.startswith(f"sweep {sweep}: 4 runs, 4 finished\nfinished      xnor s0: test acc ")
+    assert f"{tmp_path}/sweeps/{sweep}/table.md" in told
