@@ -65,10 +65,13 @@ class Peers(L.Callback):
             self.end()  # they wait for this process in the middle of a step
 
     def end(self) -> None:
-        """End the others."""
+        """End the others, which are gone when this returns."""
         self._over.set()
         for process in _started:
             process.send_signal(signal.SIGKILL)
+        for process in _started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
 
     def reason(self, error: Exception) -> str | None:
         """Why another process has died where that is what ``error`` came of; None: it is not."""
