@@ -204,6 +204,26 @@ def test_equal_images_are_augmented_otherwise_in_each_epoch_and_rank(kind: str) 
     assert not any(torch.equal(pixels[0], other) for other in pixels[1:])
 
 
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_together_see_the_pixels_of_one_process(kind: str, ranks: int) -> None:
+    """In each step, bit for bit; 70 images are no multiple of four ranks."""
+    options: dict[str, Any] = {"kind": kind, "pad": 2, "flip": True, "erasing": 0.5}
+    options |= {"epoch_fn": lambda: 3}
+
+    def of(rank: int) -> DeviceLoader:
+        share = {"batch": 16 // ranks, "rank": rank, "world_size": ranks}
+        return loader(**options, **share)
+
+    whole = list(loader(batch=16, **options))
+    shards = [list(of(rank)) for rank in range(ranks)]
+    assert {len(shard) for shard in shards} == {len(whole)} == {4}
+    for (pixels, numbers), *parts in zip(whole, *shards, strict=True):
+        for rank, (own, own_numbers) in enumerate(parts):
+            assert torch.equal(own_numbers, numbers[rank::ranks])
+            assert torch.equal(own, pixels[rank::ranks])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [image for image, _ in loader(kind=kind, pad=2, flip=True, erasing=0.5)]

@@ -367,3 +367,25 @@ def test_a_reloaded_loader_ends_the_workers_of_the_one_before(tree):
     data.train_dataloader()
     assert not any(worker.is_alive() for worker in workers)
     data.teardown()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("gone", ["train", "train/cat"])
+def test_a_folder_that_vanishes_while_a_run_trains_is_named(
+    tree: Path, workers: int, gone: str
+) -> None:
+    """In a later epoch, in one line, whoever reads the images."""
+    data = module(tree, workers=workers)
+    loader = data.train_dataloader()
+    assert len(list(loader)) > 0
+    place, away = tree / "imagenet" / gone, tree / "away"
+    place.rename(away)
+    try:
+        with pytest.raises(DatasetDamaged) as told:
+            list(loader)
+        assert str(told.value).startswith(f"{place} is gone since this process began: bring it")
+        assert len(str(told.value).splitlines()) == 1
+        away.rename(place)
+        assert len(list(data.train_dataloader())) > 0
+    finally:
+        data.teardown()

@@ -173,6 +173,7 @@ def prior_only(floor: float, steps: int) -> tuple[BayesianKernel, Tensor]:
         optimizer.zero_grad()
         parts = kernel._parts()
         (0.5 * sum(kernel.nu * part.prior for part in parts)).backward()  # pyright: ignore
+        kernel.on_before_optimizer_step(trainer, module, optimizer)
         optimizer.step()
         kernel.on_train_batch_end(trainer, module, None, None, 0)
     return kernel, net.weight.detach()

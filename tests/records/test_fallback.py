@@ -182,3 +182,29 @@ def test_a_finished_run_keeps_one(folder: Path) -> None:
     write(folder / "checkpoints" / "best.ckpt", 2)
     tidy(folder)
     assert files(folder).keys() == {"last.ckpt", "best.ckpt"}
+
+
+def test_another_version_of_torch_goes_on_with_a_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start_of(folder, OWN)[1] == []
+    monkeypatch.setattr(torch, "__version__", "1.0.7")
+    start, (warning,) = start_of(folder, OWN)
+    assert start.epochs == 5
+    assert (
+        f"last.ckpt was written with torch {written_with(folder)} and goes on with 1.0.7" in warning
+    )
+
+
+def written_with(folder: Path) -> str:
+    file = folder / "checkpoints" / "last.ckpt"
+    return torch.load(file, weights_only=True)["bnnbench"]["torch"]
+
+
+def test_a_checkpoint_that_does_not_say_its_torch_goes_on_silently(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    write(file, 4)
+    content = torch.load(file, weights_only=True)
+    del content["bnnbench"]["torch"]
+    torch.save(content, file)
+    assert start_of(tmp_path, OWN) == (Start(file, 50, 5), [])

@@ -1,8 +1,8 @@
 """A stand-in for train.py: the same config keys and files, without torch, so that sweeps are fast.
 
-The environment steers it: APP_SLOW names quantizers that take minutes, APP_KILL those whose process
-dies, APP_ONCE those whose process dies at the first attempt, APP_DEATH what they die of, APP_EXIT
-one that exits.
+The environment steers it: APP_SLOW names quantizers that take minutes, APP_UNTIL a file that all
+wait for, APP_KILL those whose process dies, APP_ONCE those whose process dies at the first attempt,
+APP_DEATH what they die of, APP_EXIT one that exits.
 """
 
 import json
@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> float:
     print("chatter of a run")
     if cfg.quantizer.name in os.environ.get("APP_SLOW", "").split(","):
         time.sleep(300)
+    while (file := os.environ.get("APP_UNTIL")) and not Path(file).exists():
+        time.sleep(0.1)
     if cfg.quantizer.name in os.environ.get("APP_KILL", "").split(","):
         die()
     if cfg.quantizer.name in os.environ.get("APP_ONCE", "").split(","):

@@ -151,7 +151,8 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     (folder / "hydra" / "launcher").mkdir(parents=True)
-    shutil.copy(ROOT / "conf/hydra/launcher/workers.yaml", folder / "hydra/launcher")
+    for file in (ROOT / "conf/hydra/launcher").glob("*.yaml"):
+        shutil.copy(file, folder / "hydra/launcher")
     return folder
 
 

@@ -14,6 +14,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 
 from bnnbench.sweep.cli import (
+    check_launcher,
     check_sweeper,
     ensure_multirun,
     left_to_cells,
@@ -87,7 +88,7 @@ def start(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "package"),
     [
-        ("hydra/launcher=ray", "hydra-ray-launcher"),
+        ("hydra/launcher=ray", "'bnnbench[ray]'"),
         ("hydra/launcher=rq", "hydra-rq-launcher"),
         ("hydra/sweeper=ax", "hydra-ax-sweeper"),
         ("hydra/sweeper=nevergrad", "hydra-nevergrad-sweeper"),
@@ -115,8 +116,7 @@ def refuse(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("hydra/launcher/submitit_slurm", "pip install hydra-submitit-launcher"),
-        ("hydra/launcher/submitit_local", "pip install hydra-submitit-launcher"),
+        ("hydra/launcher/ray", "pip install 'bnnbench[ray]'"),
         ("hydra/sweeper/optuna", "hparams_search=<name> dataset.val_fraction=0.1"),
     ],
 )
@@ -222,3 +222,12 @@ def test_home_is_written_out_where_a_value_begins_with_it(monkeypatch: pytest.Mo
     assert with_home(argv) == [
         *("train.py", "a=/home/ada/x,/home/ada/y", "b=/home/ada", "~c", "d=x~/y", "e=~f")
     ]
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_launcher(["train.py", "hydra/launcher=submitit_slurm", "hydra/launcher=workers"])
+    monkeypatch.setattr("bnnbench.sweep.cli.find_spec", lambda name: None)
+    check_launcher(["train.py", "hydra/launcher=workers"])
+    for name in ("submitit_slurm", "submitit_local"):
+        with pytest.raises(SystemExit, match=rf"^hydra/launcher={name} needs .*bnnbench\[slurm\]"):
+            check_launcher(["train.py", "-m", f"hydra/launcher={name}"])

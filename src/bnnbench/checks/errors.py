@@ -15,6 +15,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from bnnbench.records.ranks import rank
+
 # What the messages of this suite, of the system and of the libraries' own checks are raised as.
 # By name, because torch and Lightning are imported only where there is something to train.
 TOLD = (OSError, ValueError, FloatingPointError, MemoryError, OmegaConfBaseException)
@@ -66,7 +68,8 @@ def messages(cfg: DictConfig) -> Iterator[None]:
         if not is_told(error):
             file = Path(cfg.paths.output_dir) / "error.txt"
             with suppress(OSError):
-                file.write_text(traceback.format_exc())
+                if rank() == 0 or not file.exists():  # another process's reason is this one's
+                    file.write_text(traceback.format_exc())
             line += f"; the traceback is in {file}"
         raise SystemExit(line) from error
 

@@ -35,6 +35,7 @@ It writes evaluation.json into a folder of its own. Further groups: bnnbench tra
 
 REPORT = """\
 bnnbench report                      renders all tables and figures of logs/sweeps and results/
+  sweep=<sweep>                             says what of it is done, running or missing
   promote=<sweep>                           copies a sweep of logs/sweeps into results/ first
   as=<name> title='<words>'                 under another name, with a title of its own
   allow_dirty=true, allow_partial=true      also what no commit, or no full run, stands behind

@@ -8,6 +8,7 @@ bnnbench report figure=scores table=adabin_cifar10_full format=pdf  # one figure
 bnnbench report scores                    # methods x six tracks, of the largest scale that there is
 bnnbench report scores scale=demo
 bnnbench report wandb=my-team/bnnbench table=<sweep> # a W&B Report of a sweep of the logs
+bnnbench report sweep=<sweep>            # what of it is done, running or missing, and its table
 bnnbench report site=true                # write results and docs as pages, to build/site, instead
 
 Where results/bench holds what `bnnbench bench` measured, tables show times, and two tables and a
@@ -33,11 +34,12 @@ from bnnbench.report.markup import markdown
 from bnnbench.report.overall_page import NAME, Where, nothing, page
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import continued, promote
-from bnnbench.report.reading import all_results
+from bnnbench.report.reading import all_results, read_json
 from bnnbench.report.render import render, write_table
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
+from bnnbench.sweep.collected import standing
 
 resolvers.register()
 _KEYS = {"table": "sweep", "scale": "of_scale"}
@@ -67,6 +69,8 @@ def main(cfg: DictConfig) -> None:
             make_scores(results, sweeps, runs, cfg.of_scale, as_list(cfg.format))
         if cfg.figure is not None or cfg.wandb is not None or cfg.scores:
             return
+        if cfg.sweep is not None and cfg.promote is None and not cfg.site:
+            return collect_sweep(cfg.sweep, Places(results, sweeps, runs), cfg.figures)
         if cfg.site:
             check_packages()
         promote_all(cfg, sweeps, runs, results)
@@ -85,6 +89,20 @@ def main(cfg: DictConfig) -> None:
         raise SystemExit(f"error: {message(error)}") from None
     if failed:
         raise SystemExit(f"error: not rendered: {', '.join(map(str, failed))}")
+
+
+def collect_sweep(name: str, places: Places, figures: Sequence[str] | None) -> None:
+    """Say where a sweep of the logs stands, and render what there is of its table.
+
+    Raises ValueError, listing those there are, for a name that no sweep of the logs has.
+    """
+    manifest, (runs,) = places.manifest_of(name)
+    if manifest.name != "sweep.json":
+        raise ValueError(f"sweep={name} is committed, and whole: its table is {name}.md")
+    print("\n".join(standing(read_json(manifest), runs)))
+    published, bench = places.results / "published", bench_of(places.results)
+    table = render(manifest, [runs], manifest.parent, published, names=figures, bench=bench)
+    print(f"\n{table.markdown()}\n{manifest.parent / 'table.md'}")
 
 
 def as_list(value: str | Sequence[str]) -> list[str]:

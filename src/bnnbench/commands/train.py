@@ -38,6 +38,7 @@ from bnnbench.runs.longer import advice
 from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import (
     check_groups,
+    check_launcher,
     check_sweeper,
     ensure_multirun,
     left_to_cells,
@@ -149,6 +150,7 @@ def run() -> None:
         return
     check_sweeper(sys.argv)
     check_groups(sys.argv, conf_dir())
+    check_launcher(sys.argv)
     sys.argv = ensure_multirun(with_folder(with_home(sys.argv)))
     with signals.ending(), valid_keys(), short_errors(), left_to_cells():
         check_deleted(sys.argv[1:])

@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 
 class DeviceLoader:
-    """Iterates over normalised batches; shuffling and augmentation follow (seed, epoch, rank).
+    """Iterates over normalised batches; shuffling and augmentation follow (seed, epoch, image).
 
     ``sharding`` says what each rank of a distributed run reads.
 
@@ -122,19 +122,23 @@ class DeviceLoader:
     def _draw(self, epoch: int) -> Drawn:
         """Of this rank; drawn on the CPU, once an epoch: the same on every device, and nothing to
         wait for later.
+
+        Every rank draws for the images of all and keeps its own, so that an image is augmented
+        alike whatever the number of ranks.
         """
-        ranks = self.rank, self.world_size
-        order = sharding.training_order(len(self.labels), self.seed, epoch, *ranks)
-        share, pad = len(order), self.augmentation.padding
-        generator = sharding.generator(self.seed, epoch, 1 + self.rank)
-        rows, columns = torch.randint(0, 2 * pad + 1, (2, share), generator=generator)
-        flips = torch.randint(0, 2, (share,), generator=generator)
+        whole, pad = len(self.labels), self.augmentation.padding
+        order = sharding.training_order(whole, self.seed, epoch, self.rank, self.world_size)
+        generator = sharding.generator(self.seed, epoch, 1)
+        rows, columns = torch.randint(0, 2 * pad + 1, (2, whole), generator=generator)
+        flips = torch.randint(0, 2, (whole,), generator=generator)
         starts = rows * (self.images.shape[3] + 2 * pad) + columns
         if not self.augmentation.mirrors:
             flips = torch.zeros_like(flips)
         steps = self._library, self._erasing
-        rest = (None if step is None else step.draw(share, generator) for step in steps)
-        return Drawn(*(tensor.to(self.images.device) for tensor in (order, starts, flips)), *rest)
+        own = slice(self.rank, len(order) * self.world_size, self.world_size)
+        rest = (None if step is None else step.draw(whole, generator)[own] for step in steps)
+        drawn = (order, starts[own], flips[own])
+        return Drawn(*(tensor.to(self.images.device) for tensor in drawn), *rest)
 
     def _augmented(self, drawn: Drawn) -> Tensor:
         """The images that are drawn, with all that is done to uint8."""

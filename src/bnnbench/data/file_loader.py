@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -63,7 +64,7 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
             self.seeded(epoch, index)
             try:
                 image = self.picture(index)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
                 raise self.damaged(index, error) from error
             return self.transform(image, self.truth(index, image))
 
@@ -72,9 +73,11 @@ class ImageFiles(Dataset[tuple[Tensor, Any]]):
         # the CPU's generator alone: torch.manual_seed would seed the GPU's as well
         torch.default_generator.manual_seed(sharding.hashed(self.seed, epoch, 1 + index))
 
-    def damaged(self, index: int, error: ValueError) -> DatasetDamaged:
-        """The error of an image that cannot be read, with its name."""
+    def damaged(self, index: int, error: Exception) -> DatasetDamaged:
+        """The error of an image that is gone or cannot be read, with its name."""
         path = os.fsdecode(self.files[index])
+        if not os.path.exists(path):
+            return DatasetDamaged(gone(path))
         return DatasetDamaged(f"{path} cannot be read ({error}): replace it")
 
     def picture(self, index: int) -> Tensor:
@@ -180,7 +183,7 @@ class FileLoader:
         # and worker processes read ahead from the moment they have an iterator.
         self.plan.epoch = epoch = sharding.epoch_of(self.trainer) if self.trainer else self._passes
         self._passes += 1
-        for index, (images, truths) in enumerate(self.loader):
+        for index, (images, truths) in enumerate(_in_a_line(self.loader)):
             batch = self._normalised(images), self._moved(truths)
             yield batch if self.mixing is None else self._mixed(*batch, epoch, index)
 
@@ -206,6 +209,24 @@ class FileLoader:
 
     def _moved(self, truths: Any) -> Any:
         return self.images.unpack(move_data_to_device(truths, self.device))
+
+
+def gone(path: str) -> str:
+    """What is told of a file that was there when the set was read: it, or the folder that went."""
+    place = Path(path)
+    above = [folder for folder in place.parents if not folder.exists()]
+    what = f"{above[-1]} is gone" if above else f"{place} is gone"
+    return f"{what} since this process began: bring it back, and the same command goes on"
+
+
+def _in_a_line(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches; of what a worker meets its message alone, where torch tells its traceback."""
+    try:
+        yield from batches
+    except DatasetDamaged as error:
+        last = str(error).strip().splitlines()[-1]
+        text = last.removeprefix(f"{DatasetDamaged.__module__}.{DatasetDamaged.__name__}: ")
+        raise DatasetDamaged(text) from error
 
 
 def worker_count(workers: int | str, trainer: L.Trainer | None) -> int:

@@ -1,8 +1,8 @@
 """Which rank reads which image when: from (seed, epoch, rank) alone, so that a resume is exact.
 
 In training all ranks cut one permutation, so that W ranks with batches of B take the same images a
-step as one rank with batches of W * B. In evaluation each image is read exactly once, and every
-rank gets equally many batches, because DDP synchronises buffers in each forward.
+step, augmented alike, as one rank with batches of W * B. In evaluation each image is read exactly
+once, and every rank gets equally many batches, because DDP synchronises buffers in each forward.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ class BayesianFeature(Regularizer):
         self.center: Tensor | None = None
         self.sigma: Tensor | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
+        self._sums: Tensor | None = None  # of the batches whose gradients are accumulated
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.center is not None and self.sigma is not None:  # restored
@@ -115,7 +116,11 @@ class BayesianFeature(Regularizer):
         assert sigma is not None
         difference = features - center[targets]
         parts = (torch.ones_like(difference), difference, difference.square())
-        count, first, second = class_sums(trainer, targets, len(center), *parts)
+        sums = class_sums(trainer, targets, len(center), *parts)
+        self._sums = sums if self._sums is None else self._sums + sums
+        if not self.has_stepped():
+            return
+        (count, first, second), self._sums = self._sums, None
         self._move_sigma(sigma, count, second, float(trainer.optimizers[0].param_groups[0]["lr"]))
         samples = count[:, 0].sum()
         if self.centers == "center_loss":

@@ -227,7 +227,7 @@ class BayesianKernel(Regularizer):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        if not self.weight:
+        if not self.weight or not self.has_stepped():
             return
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         groups = zip(self.groups, self.mu, self.sigma, self.sigma_min, strict=True)

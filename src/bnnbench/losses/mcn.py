@@ -85,6 +85,7 @@ class Compactness(Regularizer):
         self.weight, self.center_lr = weight, center_lr
         self.center: Tensor | None = None
         self._batch: tuple[Tensor, Tensor] | None = None
+        self._sums: Tensor | None = None  # of the batches whose gradients are accumulated
 
     def __call__(self, context: StepContext) -> Tensor:
         features = context.features.float()
@@ -104,5 +105,9 @@ class Compactness(Regularizer):
             return
         features, targets = self._batch
         parts = torch.ones_like(features), features - self.center[targets]
-        count, moved = class_sums(trainer, targets, len(self.center), *parts)
+        sums = class_sums(trainer, targets, len(self.center), *parts)
+        self._sums = sums if self._sums is None else self._sums + sums
+        if not self.has_stepped():
+            return
+        (count, moved), self._sums = self._sums, None
         self.center.add_(moved / (1 + count), alpha=self.center_lr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -77,6 +78,13 @@ class Projection(Regularizer):
             return None
         delta = self.deltas[index].to(layer.weight.device)
         return self.eta / layer.weight_quantizer.bases * delta
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        if trainer.world_size > 1:  # each process knows the gradient of its own images
+            reduced: Any = {k: trainer.strategy.reduce(v) for k, v in self.deltas.items()}
+            self.deltas = reduced
 
     def __call__(self, context: StepContext) -> Tensor:
         totals = [

@@ -24,6 +24,7 @@ class Regularizer(L.Callback):
     name: str
     weight: float
     task: str | None = None  # the only task it makes sense for
+    _stepped = False
     _state_keys: tuple[str, ...] = ()
     _module: Any = None  # the one it is attached to
 
@@ -50,6 +51,16 @@ class Regularizer(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.weight and self._module is not pl_module:
             self.attach(pl_module)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
+        self._stepped = True
+
+    def has_stepped(self) -> bool:
+        """Once after each step; batches that only accumulate gradients move no statistics."""
+        stepped, self._stepped = self._stepped, False
+        return stepped
 
     def __call__(self, context: StepContext) -> Tensor:
         """The weighted term of one step, a scalar."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from bnnbench.records.durable import sync_folder
@@ -18,6 +19,7 @@ from bnnbench.records.signature import (
     DamagedCheckpoint,
     Signature,
     check_signature,
+    other_torch,
     read_checkpoint,
 )
 from bnnbench.records.store import last_weights, previous_weights
@@ -63,6 +65,11 @@ def start_of(folder: Path, signature: Signature) -> tuple[Start, list[str]]:
             continue
         if file != last:
             _move(file, last)
+        if (wrote := other_torch(content)) is not None:
+            warnings.append(
+                f"{last} was written with torch {wrote} and goes on with {torch.__version__}: the "
+                "numbers may not be those of a run in one version"
+            )
         return Start(last, int(content["global_step"]), int(content["epoch"]) + 1), warnings
     return Start(), warnings
 

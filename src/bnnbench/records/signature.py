@@ -86,7 +86,8 @@ def sign(checkpoint: dict[str, Any], signature: Signature | None) -> None:
     """Add ``signature`` and the checksums to a checkpoint that is otherwise complete."""
     checkpoint.pop(KEY, None)
     checksums = _checksums(checkpoint)
-    checkpoint[KEY] = (signature.as_dict() if signature else {}) | {"checksums": checksums}
+    told = signature.as_dict() | {"torch": str(torch.__version__)} if signature else {}
+    checkpoint[KEY] = told | {"checksums": checksums}
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -131,6 +132,12 @@ def signature_of(content: Mapping[str, Any]) -> Signature | None:
     if missing := sorted(names - signed.keys()):
         raise DamagedCheckpoint(f"the checkpoint's signature is damaged: it lacks {missing}")
     return Signature(**{name: signed[name] for name in names})
+
+
+def other_torch(content: Mapping[str, Any]) -> str | None:
+    """The version of torch that wrote a checkpoint where it is not this one; None where it is."""
+    found = (content.get(KEY) or {}).get("torch")
+    return None if found in (None, str(torch.__version__)) else str(found)
 
 
 def check_signature(path: Path | str, own: Signature) -> dict[str, Any]:
@@ -196,10 +203,16 @@ def check_belongs(path: Path | str, fingerprint: str) -> None:
 
 def differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
     """``key=theirs, here own`` of the keys that count, the first few."""
-    left, right = flattened(canonical(theirs)), flattened(canonical(own))
+    left, right = ({**flattened(canonical(c)), **_processes(c)} for c in (theirs, own))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     for key in sorted(keys, key=lambda key: (not key.endswith(".name"), key))[:3]:
         yield f"{key}={left.get(key)}, here {right.get(key)}"
+
+
+def _processes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What their number follows from, which counts by itself."""
+    trainer = config.get("trainer") or {}
+    return {f"trainer.{key}": trainer.get(key, 1) for key in ("devices", "num_nodes")}
 
 
 def _verify(content: dict[str, Any], path: Path) -> None:

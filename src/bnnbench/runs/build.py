@@ -36,6 +36,7 @@ from bnnbench.records.identity_keys import is_neutral
 from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.metrics_file import EpochRow
+from bnnbench.runs.peers import Peers
 from bnnbench.runs.refusals import check_mixing, check_optimizer, check_terms
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
@@ -197,7 +198,8 @@ def build_trainer(
         later_epochs: of the stages that follow, None where nobody knows.
     """
     compilation = Compilation(cfg.compile, static=bool(cfg.dataset.get("resize")))
-    own = [Together(), Cut(name or run_name(cfg)), compilation, Throughput(), GradientNorm()]
+    peers = Peers(cfg.paths.output_dir)
+    own = [Together(), peers, Cut(name or run_name(cfg)), compilation, Throughput(), GradientNorm()]
     own += [EpochRow(), Pulse(cfg.paths.output_dir, cfg.paths.stage, later_epochs)]
     if what := augmented(cfg.dataset):
         own.append(LoadingTime(what))

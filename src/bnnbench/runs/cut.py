@@ -1,4 +1,4 @@
-"""A run that a signal cuts: where it was, and the processes that train it beside the first."""
+"""A run that a signal cuts: where it was."""
 
 from __future__ import annotations
 
@@ -42,14 +42,6 @@ class Cut(L.Callback):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._take_back()
         signals.at(f"in the final evaluation of {self.name}")
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        launcher = trainer.strategy.launcher
-        if isinstance(exception, signals.Ended) and launcher is not None:
-            launcher.kill(signal.SIGKILL)  # they wait for this process in the middle of a step
-            getattr(launcher, "procs", []).clear()  # or Lightning kills this one for their end
 
     def _take_back(self) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from bnnbench.checks.errors import is_told
 from bnnbench.metrics import count_operations
 from bnnbench.records.durable import sweep
 from bnnbench.records.fallback import tidy
+from bnnbench.records.ranks import rank
 from bnnbench.records.store import (
     score_of,
     write_json,
@@ -27,6 +30,7 @@ from bnnbench.runs.evaluation import evaluate, last_task
 from bnnbench.runs.forced import finish_exchange, prepare, standing, workspace
 from bnnbench.runs.hushed import hush
 from bnnbench.runs.loggers import as_tags, opened, reached, tell
+from bnnbench.runs.peers import write_reason
 from bnnbench.runs.preflight import check_settings, check_stages
 from bnnbench.runs.reuse import Run, check_owner, check_start, stamp_cache
 from bnnbench.runs.run_log import About, outcome_of
@@ -39,15 +43,19 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def recorded_failure(folder: Path) -> Iterator[None]:
-    """Leave the traceback in ``error.txt`` when the block fails; a signal is no failure."""
+    """Leave the traceback in ``error.txt`` when the block fails; a signal is no failure.
+
+    Of several processes of a run the first that fails says why: the others fail by its end.
+    """
     file = folder / "error.txt"
     file.unlink(missing_ok=True)
     try:
         yield
-    except Exception:
+    except Exception as error:
         signals.check()
-        with suppress(OSError):  # of a full disk, which is what the failure itself says
-            file.write_text(traceback.format_exc())
+        if rank() > 0 and not is_told(error):
+            time.sleep(1.0)  # for the one whose end this may be
+        write_reason(file, traceback.format_exc())
         raise
 
 

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
 from bnnbench.records.ranks import rank, started_by_lightning
 
+Handler = Callable[[int, FrameType | None], None]
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 ONCE = 0.5  # seconds in which signals are one: timeout(1) sends its own to process and group
 
@@ -68,6 +69,41 @@ def tell(rest: str = "the same command goes on") -> None:
     with suppress(OSError, ValueError):  # the terminal is gone, which SIGHUP tells of
         line = f"ended by {Ended(_state.signum)} {_state.place}; {rest}"
         print(line, file=sys.stderr, flush=True)
+
+
+def ended_by(signum: int, rest: str) -> Ended:
+    """The end by a signal that somebody else's handler has taken, told here; raise it."""
+    if _state.signum is None:
+        _state.signum, _state.since = signum, time.monotonic()
+    tell(rest)
+    return Ended(signum)
+
+
+def answered_here_alone(rest: str) -> None:
+    """Keep a cluster's handlers from forked children, which its signals reach as well.
+
+    Where such a handler raises an error instead of putting the job into the queue again, that is
+    the end by its signal, which is no failure; ``rest`` is what is told of it.
+    """
+    for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT):
+        handler = signal.getsignal(signum)
+        if callable(handler) and handler is not signal.default_int_handler:
+            signal.signal(signum, _of_this_process(handler, rest))
+
+
+def _of_this_process(handler: Callable[[int, FrameType | None], object], rest: str) -> Handler:
+    pid = os.getpid()
+
+    def answer(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:
+            return _end_now(signum) if signum == signal.SIGTERM else None
+        try:
+            handler(signum, frame)
+        except Exception as error:
+            raise ended_by(signum, f"{error} {rest}") from error
+        return None
+
+    return answer
 
 
 @contextmanager

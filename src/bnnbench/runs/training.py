@@ -26,6 +26,7 @@ from bnnbench.records.store import last_weights, read_record, write_identity, wr
 from bnnbench.runs import continued, results
 from bnnbench.runs.build import build_datamodule, build_task, build_trainer
 from bnnbench.runs.loggers import begin
+from bnnbench.runs.peers import watched
 from bnnbench.runs.reuse import Run, check_data, stamp_cache
 from bnnbench.runs.stages import Stage
 from bnnbench.runs.teacher import build_teacher, check_classes
@@ -82,9 +83,10 @@ def _trained(training: Training, number: int, before: tuple[int, int]) -> dict[s
         logger.log_hyperparams(whole.config)
     device = provenance.device(trainer.strategy.root_device)
     rank_zero_only(print)(beginning(stage, whole, data, start.epochs, device), flush=True)
-    trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
-    final = trainer.test if data.evaluates_on == "test" else trainer.validate
-    last = final(task, data, verbose=False)[0]
+    with watched(trainer):
+        trainer.fit(task, data, ckpt_path=start.file, weights_only=True)
+        final = trainer.test if data.evaluates_on == "test" else trainer.validate
+        last = final(task, data, verbose=False)[0]
     record = results.identity(stage.run, task) | {"operations": cost}
     record |= results.measured(cfg, task, data, trainer, last)
     record |= {"stage": stage.name} | facts

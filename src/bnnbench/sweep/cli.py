@@ -2,9 +2,11 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,8 @@ _INFO = ("-i", "--info")
 _SWEEPING = ("table=", "hparams_search=")
 # Hydra's launchers and sweepers that come in packages of their own.
 _PACKAGES = {
-    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
-    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
-    "hydra/launcher/ray": "hydra-ray-launcher",
-    "hydra/launcher/ray_aws": "hydra-ray-launcher",
+    "hydra/launcher/ray": "'bnnbench[ray]'",
+    "hydra/launcher/ray_aws": "'bnnbench[ray]'",
     "hydra/launcher/rq": "hydra-rq-launcher",
     "hydra/sweeper/ax": "hydra-ax-sweeper",
     "hydra/sweeper/nevergrad": "hydra-nevergrad-sweeper",
@@ -94,6 +94,19 @@ def check_sweeper(argv: list[str]) -> None:
             )
 
 
+def check_launcher(argv: list[str]) -> None:
+    """Refuse a launcher of submitit's where Hydra's plugin is not there, with a SystemExit."""
+    for word in argv[1:]:
+        group, _, option = word.partition("=")
+        if group.lstrip("+") != "hydra/launcher" or not option.startswith("submitit_"):
+            continue
+        if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+            raise SystemExit(
+                f"{word} needs Hydra's submitit launcher, which this installation has not: "
+                "pip install 'bnnbench[slurm]', or leave it out"
+            )
+
+
 def check_groups(argv: list[str], conf: Path) -> None:
     """Refuse `+<group>=<option>`, `<group>=null` and `<group>=[<unknown>]` of a group of `conf`.
 
@@ -121,6 +134,10 @@ def valid_keys() -> Iterator[None]:
 
     Where it has not found a launcher or sweeper, add the package that brings it.
     """
+    # Hydra checks conf/hydra/launcher/submitit_*.yaml against its plugin's options of these names,
+    # which is wanted, and warns of it.
+    known = r"\s*'hydra/launcher/submitit_\w+' is validated against"
+    warnings.filterwarnings("ignore", message=known)
     try:
         yield
     except SystemExit as stop:  # Hydra has printed its error and exits while handling it

@@ -2,11 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from multiprocessing import current_process
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,6 +14,7 @@ from bnnbench.records.fingerprint import world_size
 from bnnbench.records.gpus import visible_gpus
 
 WORKERS = "BNNBENCH_WORKERS"  # environment: number of jobs side by side, instead of counting
+ONE_PROCESS = ("joblib", "basic", "LocalLauncher")  # launchers that start one process a job
 _claims: list[IO[str]] = []  # a lock lasts as long as its file is open: the life of the process
 
 
@@ -26,21 +27,61 @@ def workers(accelerator: str = "auto") -> int:
     return (0 if accelerator == "cpu" else len(visible_gpus())) or _cores()
 
 
-def check_processes(cfgs: Iterable[DictConfig], launcher: str) -> None:
+def check_processes(cfgs: Iterable[DictConfig], launcher: Mapping[Any, Any]) -> None:
     """Refuse cells of several processes under a launcher that starts one process a job.
 
     Raises:
         ValueError: the message says how to train such a run.
     """
-    if not any(name in launcher for name in ("joblib", "basic")):
-        return  # a cluster's starts them itself
+    target = str(launcher["_target_"])
     for cfg in cfgs:
-        if (processes := world_size(cfg)) > 1:
+        if "SlurmLauncher" in target:
+            _check_tasks(cfg, launcher)
+        elif (processes := world_size(cfg)) > 1 and any(name in target for name in ONE_PROCESS):
             raise ValueError(
                 f"trainer.devices={cfg.trainer.devices} is {processes} processes a run, and this "
                 "sweep has one a job, side by side: leave trainer=ddp and trainer.devices out, or "
                 "train each on its own, without -m"
             )
+
+
+def _check_tasks(cfg: DictConfig, launcher: Mapping[Any, Any]) -> None:
+    """SLURM starts the processes of a run, as many as it is told, on nodes that it chooses."""
+    if str(devices := cfg.trainer.get("devices", 1)) in ("-1", "auto"):
+        raise ValueError(
+            f"trainer.devices={devices} counts the devices of the machine that is asked, and a "
+            "job's are another's: give their number, and hydra.launcher.tasks_per_node as well"
+        )
+    nodes = cfg.trainer.get("num_nodes", 1)
+    processes = world_size(cfg) // nodes
+    for key, wanted in (("nodes", nodes), ("tasks_per_node", processes)):
+        if (found := launcher.get(key, 1)) != wanted:
+            asked = "trainer.num_nodes" if key == "nodes" else "trainer.devices"
+            raise ValueError(
+                f"hydra.launcher.{key}={found} and {asked}={wanted}: a run has a process a device, "
+                f"which SLURM starts; set hydra.launcher.{key}={wanted}"
+            )
+
+
+def jobs_together(config: DictConfig, jobs: int) -> int:
+    """How many of a sweep's jobs run at the same time, wherever they do."""
+    launcher = config.hydra.launcher
+    if "LocalLauncher" in launcher._target_:
+        return jobs  # submitit starts all of them
+    return min(jobs, launcher.get("array_parallelism") or jobs_at_once(config))
+
+
+def jobs_beside(config: DictConfig, jobs: int) -> int:
+    """How many share a machine's cores: on a cluster each has its own."""
+    slurm = "SlurmLauncher" in config.hydra.launcher._target_
+    return 1 if slurm else jobs_together(config, jobs)
+
+
+def threads(config: DictConfig, beside: int) -> dict[str, int]:
+    """The environment that gives each process of submitit's its share of this machine's cores."""
+    if "LocalLauncher" not in config.hydra.launcher._target_ or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": max(1, _cores() // beside)}
 
 
 def jobs_at_once(config: DictConfig) -> int:

@@ -20,7 +20,8 @@ from bnnbench.records.store import DamagedResult, read_error, read_result, write
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
-from bnnbench.sweep.devices import check_processes, jobs_at_once
+from bnnbench.sweep.devices import check_processes, jobs_beside, jobs_together, threads
+from bnnbench.sweep.jobs import read_job
 from bnnbench.sweep.labels import labels
 from bnnbench.sweep.progress import Progress
 from bnnbench.sweep.watched import Seen, Watched, reused_cell
@@ -134,7 +135,7 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
     try:
         launch = launcher()
         cfgs = list({planned.kind: planned.cfg for planned in pending}.values())
-        check_processes(cfgs, sweep.config.hydra.launcher._target_)
+        check_processes(cfgs, sweep.config.hydra.launcher)
         folders = [sweep.runs_dir / planned.cell.run for planned in pending]
         preflight(cfgs, folders, here=_is_local(sweep))
         if any(cfg.logger.get("wandb") for cfg in cfgs):
@@ -148,7 +149,8 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
 
 def _is_local(sweep: Sweep) -> bool:
     """Whether the jobs run on this machine, not on a cluster's."""
-    return any(name in sweep.config.hydra.launcher._target_ for name in ("joblib", "Basic"))
+    target = sweep.config.hydra.launcher._target_
+    return any(name in target for name in ("joblib", "Basic", "LocalLauncher"))
 
 
 def _write_manifest(sweep: Sweep) -> None:
@@ -165,7 +167,8 @@ def _launched(
     sweep: Sweep, pending: list[Planned], others: Sequence[Seen], launch: Launch
 ) -> Outcome:
     # Hydra's own overrides reach the jobs under every launcher, unlike our environment.
-    environment = {ENVIRONMENT: sweep.name, JOBS: min(jobs_at_once(sweep.config), len(pending))}
+    beside = jobs_beside(sweep.config, len(pending))
+    environment = {ENVIRONMENT: sweep.name, JOBS: beside} | threads(sweep.config, beside)
     for name, value in environment.items():
         sweep.config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{name}='{value}'")
     names = _labels(sweep)
@@ -180,7 +183,7 @@ def _launched(
         # A handle of its own: jobs that run in this process redirect stderr to their logs.
         with (
             os.fdopen(os.dup(2), "w", errors="replace") as terminal,
-            Progress(watched, terminal, others, jobs_at_once(sweep.config), paint),
+            Progress(watched, terminal, others, jobs_together(sweep.config, len(pending)), paint),
         ):
             launches.despite_deaths() if survived else launches.once()
     except signals.Ended as ended:
@@ -250,10 +253,15 @@ def _summary(sweep: Sweep, outcome: Outcome) -> int:
             _say(text)
     if outcome.stopped:
         _say(f"the launcher stopped: {outcome.stopped}")
+    for planned in missing:
+        if (job := read_job(sweep.runs_dir / planned.cell.run)) is not None:
+            _say(f"no result: {planned.cell.run}: {job}\n           {job.stderr}")
     forced = any(planned.cfg.get("force") for planned in sweep.runs)
     left = f"{len(failed)} of {len(sweep.runs)} runs failed, {len(missing)} have no "
     left += "new result; " if forced else "result yet; "
     left += _AGAIN[forced]
+    if outcome.ended is not None and "SlurmLauncher" in sweep.config.hydra.launcher._target_:
+        left += f"; jobs stay in the queue, and report.py sweep={sweep.name} says where they are"
     if outcome.ended is not None:
         signals.tell(left)
     elif failed or missing:

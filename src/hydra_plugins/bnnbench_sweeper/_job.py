@@ -20,6 +20,8 @@ from bnnbench.runs import signals
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
 from bnnbench.sweep.watched import WORKER
 
+SUBMITIT = "SUBMITIT_EXECUTOR"  # environment of submitit's jobs
+
 
 class JobFailed(RuntimeError):
     """A job's failure as one line: it always pickles, which the exception itself may not."""
@@ -40,6 +42,8 @@ class Job:
         folder = Path(HydraConfig.get().runtime.output_dir)
         error_file = folder / "error.txt"
         error_file.unlink(missing_ok=True)
+        if SUBMITIT in os.environ:
+            signals.answered_here_alone("the same command goes on")
         if in_joblib_worker():
             claim_gpu()
             _end_with_parent()
@@ -52,7 +56,7 @@ class Job:
             raise
         except BaseException as error:
             signals.check()
-            if isinstance(error, SystemExit) and "SUBMITIT_EXECUTOR" in os.environ:
+            if isinstance(error, SystemExit) and SUBMITIT in os.environ:
                 raise  # it has put the job into the queue again
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # Lightning turns one into the other

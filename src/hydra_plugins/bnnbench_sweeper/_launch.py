@@ -20,7 +20,10 @@ from hydra.core.utils import JobStatus
 from bnnbench.records.store import read_error
 from bnnbench.sweep.watched import WORKER, Watched
 
-Launch = Callable[[list[list[str]]], Sequence[Any]]  # each job's overrides -> Hydra's JobReturns
+from ._queue import Queue
+
+# Each job's overrides -> Hydra's JobReturns, or what hands jobs over to a cluster.
+Launch = Callable[[list[list[str]]], Sequence[Any]] | Queue
 Dead = dict[int, int]  # processes and their exit codes
 DIED = "the process of this run died"  # begins the error.txt of such a run
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
@@ -39,7 +42,10 @@ class Launches:
 
     def once(self) -> None:
         """Under a launcher that looks after its jobs itself. Raises what it raises."""
-        self._launch(_by_risk(self.work))
+        if isinstance(self.launch, Queue):
+            self.failed += self.launch.run({job: self.work[job] for job in _by_risk(self.work)})
+        else:
+            self._launch(_by_risk(self.work))
 
     def despite_deaths(self) -> None:
         """Under joblib's: what went wrong in one job stops no other.
@@ -79,6 +85,7 @@ class Launches:
                 return dead
 
     def _launch(self, jobs: Sequence[Watched]) -> None:
+        assert not isinstance(self.launch, Queue)
         returns = self.launch([self.work[job] for job in jobs])
         status = zip(jobs, returns, strict=True)
         self.failed += [job for job, told in status if told.status == JobStatus.FAILED]

@@ -4,9 +4,9 @@ It schedules nothing: Hydra expands and composes, the chosen launcher runs the j
 """
 
 import sys
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -14,6 +14,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from bnnbench.runs import signals
+
+if TYPE_CHECKING:
+    from ._launch import Launch
 
 
 class BnnbenchSweeper(Sweeper):
@@ -37,17 +40,21 @@ class BnnbenchSweeper(Sweeper):
         if code := _core.run(sweep, self._launcher):
             sys.exit(code)
 
-    def _launcher(self) -> Callable[[list[list[str]]], Sequence[Any]]:
+    def _launcher(self) -> "Launch":
         from ._job import Job, start_tracker
+        from ._queue import Queue
 
-        # joblib's jobs run side by side; the basic launcher's may be debugged, a cluster's have
-        # logs of their own.
-        log = "joblib" in self.master.hydra.launcher._target_
-        if log:
+        target = self.master.hydra.launcher._target_
+        queued = "submitit" in target
+        # Jobs that run side by side have a log each; the basic launcher's may be debugged.
+        log = queued or "joblib" in target
+        if "joblib" in target:
             start_tracker()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context,
             task_function=Job(self.task_function, log),
             config=self.master,
         )
+        if queued:
+            return Queue(launcher, Path(self.master.hydra.sweep.dir))
         return partial(launcher.launch, initial_job_idx=0)
