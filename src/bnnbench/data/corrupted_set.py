@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,7 +156,7 @@ class FolderSet:
         classes = class_names(clean)
         files, labels = list_files(clean, classes)
         self.total, self.indices = len(labels), _chosen(labels, count)
-        self.files = [Path(files[i].decode()) for i in self.indices.tolist()]
+        self.files = [Path(os.fsdecode(bytes(files[i]))) for i in self.indices.tolist()]
         self.labels, self.published = labels[self.indices], published
         if published is not None:
             wanted = [(n, s) for n in corruptions for s in severities]

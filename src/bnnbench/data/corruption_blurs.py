@@ -85,7 +85,8 @@ def zoomed(image: Image, factor: float) -> Image:
     starts = [(side - crop) // 2 for side, crop in zip(sides, crops, strict=True)]
     (top, left), (high, wide) = starts, crops
     centre = image[top : top + high, left : left + wide]
-    large = ndimage.zoom(centre, (factor, factor, *(1,) * (image.ndim - 2)), order=1)
+    factors = factor, factor, *(1,) * (image.ndim - 2)
+    large = np.asarray(ndimage.zoom(centre, factors, order=1))
     (top, left) = ((got - side) // 2 for got, side in zip(large.shape, sides, strict=False))
     return large[top : top + sides[0], left : left + sides[1]]
 
@@ -93,7 +94,7 @@ def zoomed(image: Image, factor: float) -> Image:
 def zoom_blur(image: Image, constants: tuple[float, float], _: Generator) -> Image:
     """The mean of the image and of enlarged ones."""
     factors = np.arange(1, *constants)
-    return (image + sum(zoomed(image, factor) for factor in factors)) / (len(factors) + 1)
+    return np.stack([image, *(zoomed(image, factor) for factor in factors)]).mean(0)
 
 
 def elastic_transform(image: Image, constants: tuple[float, float, float], rng: Generator) -> Image:
@@ -102,7 +103,8 @@ def elastic_transform(image: Image, constants: tuple[float, float, float], rng: 
     image = _moved(image, reach, rng)
     shifts = rng.uniform(-1, 1, (2, *image.shape[:2]))
     shifts = np.stack([gaussian_reflected(shift, sigma) * strength for shift in shifts])
-    return _sampled(image, np.indices(image.shape[:2]) + shifts, "reflect")
+    places = np.indices(image.shape[:2]).astype(float) + shifts
+    return _sampled(image, places, "reflect")
 
 
 def gaussian_reflected(layer: Image, sigma: float) -> Image:

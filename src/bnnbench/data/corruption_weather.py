@@ -101,10 +101,10 @@ def _relief(drops: Any) -> Image:
 
     Edges are those of the drops themselves, where the authors look for them with Canny's detector.
     """
-    edges = drops & ~ndimage.binary_erosion(drops, border_value=1)
+    edges = drops & np.logical_not(ndimage.binary_erosion(drops, border_value=1))
     if not edges.any():
         return np.zeros(drops.shape)
-    distance = ndimage.distance_transform_edt(~edges).clip(max=20)
+    distance = np.asarray(ndimage.distance_transform_edt(np.logical_not(edges))).clip(max=20)
     levels = np.floor(ndimage.uniform_filter(distance, 3, mode="mirror")).astype(int)
     share = np.bincount(levels.ravel()).cumsum() / levels.size
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])

@@ -77,12 +77,12 @@ class CroppedFiles(ImageFiles):
                 drawn.append(self._draw(index))
             for (_, index), each in zip(keys, drawn, strict=True):
                 parts.append(self._part(index, each))
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             raise self.damaged(index, error) from error
         crop = self.crop
         for (_, index), each, part in zip(keys, drawn, parts, strict=True):
-            how = crop.size, crop.interpolation
-            image = functional.resize(part, *how, antialias=crop.antialias)
+            size = list(crop.size)  # pyright: ignore[reportArgumentType]: height and width
+            image = functional.resize(part, size, crop.interpolation, antialias=crop.antialias)
             torch.default_generator.set_state(each.state)
             found.append(self.transform(image, self.truth(index, image)))
         return found

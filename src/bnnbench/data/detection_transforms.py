@@ -29,7 +29,9 @@ def collate(samples: list[tuple[Tensor, Target]]) -> Batch:
 class DetectionFiles(ImageFiles):
     """Image files whose truths are ``voc.Truths``."""
 
-    collate = staticmethod(collate)
+    def collate(self, examples: list[Any]) -> Batch:
+        """As ``collate`` of this file."""
+        return collate(examples)
 
     def truth(self, index: int, image: Tensor) -> Target:
         """The objects of an image, boxes in its pixels; raises DatasetDamaged."""

@@ -87,7 +87,9 @@ def _agrees(reader: Reader) -> bool:
     waves = [(rows[:, None] / a + columns / b).sin() for a, b in ((3, 5), (7, 2), (4, 9))]
     picture = (torch.stack(waves) * 127 + 128).to(torch.uint8)
     data = encode_jpeg(picture, quality=90)  # with half the chroma in both directions
+    assert isinstance(data, Tensor)
     whole = decode_jpeg(data, mode=ImageReadMode.RGB)
+    assert isinstance(whole, Tensor)
     for top, left, height, width in _WINDOWS:
         part = reader.decode(data.numpy().tobytes(), _TRIED, (top, left, height, width))
         wanted = whole[:, top : top + height, left : left + width]
