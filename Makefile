@@ -1,7 +1,7 @@
 SCALE ?= demo
 TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10 \
 	bonn_cifar bonn_lambda_theta bonn_ablation adabin_imagenet bonn_imagenet bonn_efficiency \
-	adabin_voc tasks sensitivity_cifar10
+	adabin_voc tasks sensitivity_cifar10 calibration_cifar10
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

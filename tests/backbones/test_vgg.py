@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import bnnbench
 from bnnbench.config import build_backbone
 from bnnbench.layers import BinaryConv2d, BinaryLinear
 
@@ -53,3 +54,12 @@ def test_vgg7_of_other_methods_has_norms():
     hidden = build_backbone("vgg7", "bnn").hidden
     assert isinstance(hidden.fc, BinaryLinear)
     assert isinstance(hidden.bn, nn.BatchNorm2d)
+
+
+def test_a_width_may_be_written_as_a_whole_number() -> None:
+    spec = bnnbench.load_quantizer("xnor")
+    one, same = (build_backbone("vgg_small", quantizer=spec, width=width) for width in (1, 1.0))
+    shapes = [[tuple(p.shape) for p in net.parameters()] for net in (one, same)]
+    assert shapes[0] == shapes[1]
+    with pytest.raises(ValueError, match=r"width=0\.3"):
+        build_backbone("vgg_small", quantizer=spec, width=0.3)

@@ -80,7 +80,7 @@ def test_help_names_every_command(
     assert told == f"{overview()}\n"
     assert all(f"\n  bnnbench {name} " in told for name in COMMANDS)
     lines = told.splitlines()
-    assert len(lines) <= 13
+    assert len(lines) <= 14
     assert max(map(len, lines)) <= 100
     methods = set(options("quantizer")) - {"fp32"}
     assert f"train --help has a word on each of {len(methods)} methods" in told

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import brier_score_loss, log_loss, recall_score
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-from bnnbench.metrics.probabilities import ProbabilityScores
+from bnnbench.metrics.probabilities import BINS, ProbabilityScores
 
 
 def sample(classes: int, count: int = 203, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,4 +124,27 @@ def test_two_processes_answer_as_one(tmp_path: Path) -> None:
     alone = scores(*sample(10))
     for found in map(torch.load, files):
         for name, value in alone.items():
-            assert torch.allclose(found[name], value, rtol=1e-5), name
+            assert torch.allclose(found[name], value, rtol=1e-5, equal_nan=True), name
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_bins_of_confidence_are_numpys_histogram(classes: int) -> None:
+    logits, labels = sample(classes)
+    images, confidence, accuracy = scores(logits, labels)["reliability"].numpy()
+    p = softmax(logits)
+    place = np.minimum(np.digitize(p.max(1), np.linspace(0, 1, BINS + 1)) - 1, BINS - 1)
+    right = p.argmax(1) == labels.numpy()
+    for bin in range(BINS):
+        inside = place == bin
+        assert images[bin] == inside.sum()
+        if inside.any():
+            assert confidence[bin] == pytest.approx(p.max(1)[inside].mean(), abs=1e-6)
+            assert accuracy[bin] == pytest.approx(right[inside].mean(), abs=1e-6)
+        else:
+            assert np.isnan([confidence[bin], accuracy[bin]]).all()
+
+
+def test_certainty_is_in_the_last_bin() -> None:
+    logits = torch.tensor([[1000.0, 0.0]]).repeat(3, 1)
+    bins = scores(logits, torch.tensor([0, 0, 1]), 1)["reliability"]
+    assert bins[:, -1].tolist() == [3, 1, pytest.approx(2 / 3)]

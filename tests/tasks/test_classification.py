@@ -59,8 +59,13 @@ def test_calibration_errors_of_bins_are_weighed_and_do_not_cancel() -> None:
     """0.9 said where 0.7 is right (30 images), 0.6 said where all are right (10)."""
     one, other = coins(0.9, 0.7, 30), coins(0.6, 1.0, 10)
     together = (torch.cat(pair) for pair in zip(one, other, strict=True))
-    metrics = evaluated(*task_and_loader(*together))
+    task, loader = task_and_loader(*together)
+    metrics = evaluated(task, loader)
     assert metrics["test/ece"] == pytest.approx((30 * 0.2 + 10 * 0.4) / 40, abs=1e-6)
+    assert task.reliability is not None
+    full = [place for place, images in enumerate(task.reliability["images"]) if images]
+    found = [[task.reliability[key][place] for key in task.reliability] for place in full]
+    assert found == [pytest.approx([10, 0.6, 1.0]), pytest.approx([30, 0.9, 0.7])]
 
 
 def test_logits_between_0_and_1_are_no_probabilities() -> None:

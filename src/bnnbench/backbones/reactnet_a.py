@@ -71,7 +71,7 @@ class ReActNetA(Backbone):
         width: float,
         structure: Structure,
     ) -> None:
-        if width <= 0 or not (width * STEM).is_integer():
+        if width <= 0 or (width * STEM) % 1:
             raise ValueError(
                 f"backbone.width={width}: the stem's {STEM} channels times it have to be a whole "
                 "number; choose 1.0, 0.5 or 0.25, for instance"

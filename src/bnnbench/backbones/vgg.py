@@ -36,7 +36,7 @@ class VGGSmall(Backbone):
         hidden: int | None = None,
         width: float = 1.0,
     ) -> None:
-        if width <= 0 or not (width * WIDTHS[0]).is_integer():
+        if width <= 0 or (width * WIDTHS[0]) % 1:
             raise ValueError(
                 f"backbone.width={width}: the stem's {WIDTHS[0]} channels times it have to be a "
                 "whole number; choose 1.0, 0.5 or 0.25, for instance"

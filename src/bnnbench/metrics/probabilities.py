@@ -1,4 +1,4 @@
-"""How good a classifier's probabilities are: proper scores, top-5, accuracy of each class.
+"""How good a classifier's probabilities are: proper scores, calibration, top-5, accuracy by class.
 
 The probabilities are the softmax of the logits, whatever loss the network was trained with: of one
 trained with a squared hinge, say, they are defined, but nothing ever asked them to be calibrated.
@@ -11,15 +11,18 @@ from torch import Tensor
 from torchmetrics import Metric
 
 TOP = 5
+BINS = 15  # of a reliability diagram, of equal width, those of the expected calibration error
 
 
 class ProbabilityScores(Metric):
-    """Top-5 accuracy, negative log-likelihood, Brier score and accuracy by class.
+    """Top-5 accuracy, negative log-likelihood, Brier score, accuracy by class and by confidence.
 
     All are sums over images, added over processes, in float32. ``nll`` is the mean of
     ``-ln p(label)``; ``brier`` the mean of ``sum_c (p_c - [c = label])^2``, from 0 to 2, the form
     for several classes of Brier, "Verification of Forecasts Expressed in Terms of Probability",
-    1950. Of equal logits the class with the lower number counts as the higher one, as in argmax.
+    1950. Confidence is the highest probability, in ``BINS`` bins of equal width: a reliability
+    diagram, as in Guo et al., ICML 2017, arXiv 1706.04599. Of equal logits the class with the lower
+    number counts as the higher one, as in argmax.
 
     Args:
         num_classes: length of the logits.
@@ -33,6 +36,7 @@ class ProbabilityScores(Metric):
     top: Tensor
     hits: Tensor
     images: Tensor
+    reliability: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -41,6 +45,7 @@ class ProbabilityScores(Metric):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
         for name in ("hits", "images"):
             self.add_state(name, torch.zeros(num_classes), dist_reduce_fx="sum")
+        self.add_state("reliability", torch.zeros(3, BINS), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add images with logits (N, classes) of any float type and labels (N,)."""
@@ -53,18 +58,29 @@ class ProbabilityScores(Metric):
         self.top += (rank < TOP).sum()
         self.hits += truth[rank == 0].sum(0)
         self.images += truth.sum(0)
+        self.reliability += _binned(log_p.exp().amax(1), rank == 0)
 
     def compute(self) -> dict[str, Tensor]:
-        """``nll``, ``brier``, ``top5`` as scalars, ``class_accuracy`` (classes,).
+        """``nll``, ``brier``, ``top5`` as scalars, ``class_accuracy`` (classes,), ``reliability``.
 
-        nan is what is not defined: ``top5`` of five classes or fewer, the accuracy of a class
-        without images.
+        The last is (3, BINS): images, mean confidence and accuracy of each bin. nan is what is not
+        defined: ``top5`` of five classes or fewer, the accuracy of a class or bin without images.
         """
         count = self.images.sum()
         top = self.top / count if self.num_classes > TOP else torch.tensor(torch.nan)
         by_class = self.hits / self.images
         means = {"nll": self.nll / count, "brier": self.brier / count, "top5": top}
-        return means | {"class_accuracy": by_class}
+        images, confident, right = self.reliability
+        bins = torch.stack([images, confident / images, right / images])
+        return means | {"class_accuracy": by_class, "reliability": bins}
+
+
+def _binned(confidence: Tensor, right: Tensor) -> Tensor:
+    """Images, sum of confidence and right answers of each bin, (3, BINS), as torchmetrics bins."""
+    edges = torch.linspace(0, 1, BINS + 1, device=confidence.device)
+    place = (torch.bucketize(confidence, edges, right=True) - 1).clamp(0, BINS - 1)
+    values = torch.stack([torch.ones_like(confidence), confidence, right.float()])
+    return values.new_zeros(3, BINS).index_add_(1, place, values)
 
 
 def _ranks(scores: Tensor, labels: Tensor) -> Tensor:

@@ -27,6 +27,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+class Reliability(_Part):
+    """Bins of the highest probability, of equal width from 0 to 1."""
+
+    images: list[Number] = Field(description="whose highest probability is in the bin")
+    confidence: list[Number | None] = Field(description="their mean highest probability")
+    accuracy: list[Number | None] = Field(description="share of them that are recognised")
+
+
 class Metrics(_Part):
     """What a training was for."""
 
@@ -131,6 +139,10 @@ class Result(_Part):
     metrics: Metrics = Field(description="of the final evaluation, and the best one on the way")
     classes: Classes | None = Field(
         description="accuracy by class in the final evaluation; null for detectors and old results"
+    )
+    reliability: Reliability | None = Field(
+        description="of a classifier in the final evaluation, a value a bin of confidence",
+        default=None,
     )
     history: dict[str, list[Number | None]] = Field(
         description="a list a metric, a value an epoch; null where the epoch does not have it"

@@ -98,6 +98,7 @@ _NEEDS = {
     "layers": "histograms of latent weights",
     "binarized": "statistics of latent weights",
     "diagnostics": "logged diagnostics: train with callbacks=diagnostics",
+    "reliability": "bins of confidence: classifiers trained from now on have them",
     "sensitivity": "two settings of the recipe that were swept, with scores",
 }
 

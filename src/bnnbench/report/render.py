@@ -22,6 +22,7 @@ from bnnbench.report.pareto import pareto_of_sweep
 from bnnbench.report.published import load_published
 from bnnbench.report.ranks import ranks
 from bnnbench.report.reading import Found, code_hashes, collect, read_json
+from bnnbench.report.reliability import reliability
 from bnnbench.report.rows import Result, group_cells
 from bnnbench.report.runs import beside_name, runs_csv, runs_name
 from bnnbench.report.sensitivity import sensitivity, spread_table
@@ -39,6 +40,7 @@ FIGURES: dict[str, Callable[..., bool]] = {
     "binarized": binarized,
     "diagnostics": diagnostics,
     "sensitivity": sensitivity,
+    "reliability": reliability,
 }
 
 

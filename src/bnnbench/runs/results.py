@@ -124,6 +124,8 @@ def measured(
         "compiled": task.net._compiled_call_impl is not None,
         "device": provenance.device(trainer.strategy.root_device),
     }
+    if task.reliability:
+        record["reliability"] = task.reliability
     if diagnostics:
         record["diagnostics"] = diagnostics.as_dict()
     return finite(record)

@@ -18,7 +18,7 @@ TABLE_KEYS = {"name", "title", "published", "notes", "columns", "figures", "comm
 TABLE_KEYS |= {"scales"}
 # Drawn for a table that asks, the names of bnnbench.report.render.FIGURES.
 TABLE_FIGURES = {"curves", "scores", "ranks", "classes", "pareto", "kernels", "layers", "binarized"}
-TABLE_FIGURES |= {"diagnostics", "sensitivity"}
+TABLE_FIGURES |= {"diagnostics", "sensitivity", "reliability"}
 # Beside those of every table; published_* are what papers print of sizes and operations, the four
 # short ones what a classifier's probabilities are worth, the last six compare with the twin.
 TABLE_COLUMNS = {

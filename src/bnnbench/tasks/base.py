@@ -43,6 +43,8 @@ class Task(L.LightningModule):
         signature: whose the checkpoints are; None in anybody's own training.
         class_accuracy: a classifier's, by class, in its last final evaluation; None for a class
             without images.
+        reliability: a classifier's, ``images``, ``confidence`` and ``accuracy`` of each bin of
+            confidence in its last final evaluation; None for a bin without images.
         class_names: of a loaded task, in the order of the labels.
         mean, std: of a loaded task, how its images were normalised: per channel, of pixels scaled
             to [0, 1].
@@ -53,6 +55,7 @@ class Task(L.LightningModule):
     metric_names: tuple[str, ...]
     signature: Signature | None = None
     class_accuracy: list[float | None] | None = None
+    reliability: dict[str, list[float | None]] | None = None
     class_names: Sequence[str] = ()
     mean: Sequence[float] = ()
     std: Sequence[float] = ()

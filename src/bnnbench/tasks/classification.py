@@ -12,7 +12,7 @@ from bnnbench.data.base import ClassificationData
 from bnnbench.losses.class_weights import ClassWeighted
 from bnnbench.losses.context import LossTerm
 from bnnbench.losses.regularizer import Regularizer
-from bnnbench.metrics.probabilities import ProbabilityScores
+from bnnbench.metrics.probabilities import BINS, ProbabilityScores
 from bnnbench.metrics.unwatched import UnwatchedMean
 from bnnbench.optim.recipe import Recipe
 from bnnbench.records.schema import finite
@@ -68,7 +68,7 @@ class Classification(Task):
         self.eval_acc = MulticlassAccuracy(num_classes, average="micro")
         self.scores = ProbabilityScores(num_classes)
         self.calibration = MulticlassCalibrationError(
-            num_classes, n_bins=15, norm="l1", validate_args=False
+            num_classes, n_bins=BINS, norm="l1", validate_args=False
         )
 
     def on_fit_start(self) -> None:
@@ -124,6 +124,9 @@ class Classification(Task):
         if self._final:
             scores = self.scores.compute()
             self.class_accuracy = finite(scores.pop("class_accuracy").tolist())
+            bins = scores.pop("reliability").tolist()
+            names = "images", "confidence", "accuracy"
+            self.reliability = dict(zip(names, map(finite, bins), strict=True))
             self._log_defined(prefix, scores | {"ece": self.calibration.compute()})
             self.scores.reset()
             self.calibration.reset()
