@@ -12,7 +12,8 @@ from bnnbench.report.rows import Result, Row, group_cells, option_keys
 
 _PANELS = 5  # a line
 _HEIGHT = 1.5  # of a line of panels, inches
-_LETTERS = 22  # of a row's name, a line
+_BAR = 0.05  # width of a bar; a bin is a fifteenth
+_LETTERS = 14  # of a row's name, a line
 Bin = tuple[int, float, float]  # images, mean confidence, accuracy
 
 
@@ -77,10 +78,9 @@ def _of_a_run(found: dict[str, list[Any]]) -> list[Bin]:
 
 def _diagram(panel: Any, bins: Sequence[Bin], colour: Any) -> None:
     most = max(images for images, _, _ in bins)
-    width = 0.055
     for images, sure, right in bins:
-        panel.bar(sure, right, width, color=colour, alpha=0.25 + 0.75 * images / most, lw=0)
+        panel.bar(sure, right, _BAR, color=colour, alpha=0.25 + 0.75 * images / most, lw=0)
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle="--")
     panel.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     words = f"ECE {100 * expected_error(bins):.1f} %"
-    panel.text(0.04, 0.96, words, fontsize=SMALL, va="top", transform=panel.transAxes)
+    panel.set_title(words, fontsize=SMALL, loc="right", pad=2)
