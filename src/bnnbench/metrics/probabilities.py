@@ -51,14 +51,15 @@ class ProbabilityScores(Metric):
         """Add images with logits (N, classes) of any float type and labels (N,)."""
         scores = logits.detach().float()
         log_p = scores.log_softmax(1)
+        p = log_p.exp()
         truth = torch.zeros_like(log_p).scatter_(1, labels[:, None], 1.0)
         rank = _ranks(scores, labels)
         self.nll -= log_p.gather(1, labels[:, None]).sum()
-        self.brier += (log_p.exp() - truth).square().sum()
+        self.brier += (p - truth).square().sum()
         self.top += (rank < TOP).sum()
         self.hits += truth[rank == 0].sum(0)
         self.images += truth.sum(0)
-        self.reliability += _binned(log_p.exp().amax(1), rank == 0)
+        self.reliability += _binned(p.amax(1), rank == 0)
 
     def compute(self) -> dict[str, Tensor]:
         """``nll``, ``brier``, ``top5`` as scalars, ``class_accuracy`` (classes,), ``reliability``.
