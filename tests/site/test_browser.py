@@ -20,7 +20,7 @@ if BROWSER is None:
     )
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright drives it")
 
-TABLE = "tables/native_structure_cifar10_quick.html"
+TABLE = "tables/native_structure_cifar10_ten_epochs.html"
 RUN = "runs/cifar10_resnet20_adabin_task_unified_s0_09feba16.html"
 
 

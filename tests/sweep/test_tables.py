@@ -114,7 +114,7 @@ def test_scales_of_the_detection_table(expand: Expand, composed: Composed) -> No
     for scale in ("quick", "full"):
         names = {(cfg.dataset.name, cfg.backbone.name) for cfg in cfgs[scale]}
         assert names == {("voc0712", "ssd300_vgg16")}
-    assert {cfg.trainer.max_epochs for cfg in cfgs["quick"]} == {10}
+    assert {cfg.trainer.max_epochs for cfg in cfgs["quick"]} == {16}
     steps = {cfg.quantizer.name: cfg.recipe.steps for cfg in cfgs["full"]}
     assert steps.pop("fp32") == 120000
     assert set(steps.values()) == {300000}
@@ -176,23 +176,26 @@ def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
     assert binary == {"identity"}
 
 
+@pytest.mark.parametrize("scale, recipe", [("quick", "fast"), ("full", "unified")])
 def test_two_steps_stand_beside_the_unified_tables_one_step_and_learn_from_its_twin(
-    expand: Expand, composed: Composed
+    expand: Expand, composed: Composed, scale: str, recipe: str
 ) -> None:
     fast = ("trainer.precision=bf16-mixed", "compile=true")
     unified = [
         composed(tuple(f"{k}={v}" for k, v in cell.items()) + fast)
-        for cell in expand("unified_cifar10", "quick")
-        if cell["quantizer"] in ("fp32", "adabin", "reactnet")
+        for cell in expand("unified_cifar10", scale)
+        if cell["quantizer"] in ("adabin", "reactnet")
     ]
-    cells = expand(TAUGHT, "quick")
+    cells = expand(TAUGHT, scale)
     plain = [cell for cell in cells if "teacher" not in cell]
     taught = [cell for cell in cells if "teacher" in cell]
-    assert len(plain) == len(taught) == 4
+    assert len(plain) == len(taught) == 2 * len(unified)
     steps = [composed(tuple(f"{k}={v}" for k, v in cell.items())) for cell in plain]
-    one_step = {fingerprint(cfg) for cfg in steps if cfg.recipe.name == "unified"}
-    assert one_step == {fingerprint(cfg) for cfg in unified if cfg.quantizer.name != "fp32"}
-    (twin,) = (cfg for cfg in unified if cfg.quantizer.name == "fp32")
+    one_step = {fingerprint(cfg) for cfg in steps if cfg.recipe.name == recipe}
+    assert one_step == {fingerprint(cfg) for cfg in unified}
+    relu = expand("unified_cifar10", scale)[0] | {"recipe": "unified", "seed": "0"}
+    assert relu["quantizer"] == "fp32"
+    twin = composed(tuple(f"{k}={v}" for k, v in relu.items()) + fast)
     folders = {cell["teacher.folder"].replace("\\", "") for cell in taught}  # Hydra escapes braces
     assert folders == {"${paths.runs_dir}/" + run_name(twin)}
 
