@@ -176,7 +176,7 @@ def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
     assert binary == {"identity"}
 
 
-@pytest.mark.parametrize("scale, recipe", [("quick", "fast"), ("full", "unified")])
+@pytest.mark.parametrize(("scale", "recipe"), [("quick", "fast"), ("full", "unified")])
 def test_two_steps_stand_beside_the_unified_tables_one_step_and_learn_from_its_twin(
     expand: Expand, composed: Composed, scale: str, recipe: str
 ) -> None:
