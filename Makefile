@@ -1,7 +1,8 @@
 SCALE ?= demo
 TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10 \
 	bonn_cifar bonn_lambda_theta bonn_ablation adabin_imagenet bonn_imagenet bonn_efficiency \
-	adabin_voc tasks sensitivity_cifar10 calibration_cifar10
+	adabin_voc tasks architectures_cifar10 sensitivity_cifar10 calibration_cifar10
+CORRUPTED = $(if $(filter demo,$(SCALE)),dataset=digits,dataset=cifar10c)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,7 +57,7 @@ reproduce-tables: install ## train and render every table: SCALE=demo (default) 
 	@status=0; for table in $(TABLES); do \
 		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
 	done; \
-	$(BIN)/bnnbench robustness zoo/*_digits.safetensors dataset=digits || status=1; \
+	$(BIN)/bnnbench robustness sweep=native_structure_cifar10_$(SCALE) $(CORRUPTED) || status=1; \
 	$(BIN)/python src/report.py scores scale=$(SCALE) || status=1; exit $$status
 
 report: install ## render every table and figure again from the results on disk

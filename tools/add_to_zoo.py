@@ -1,7 +1,8 @@
 """Put a finished run's network into ``zoo/``, packed: python tools/add_to_zoo.py <run's folder>...
 
 Written are the packed file, the run's ``result.json`` and a known answer: the logits of a hundred
-images that every machine makes alike. An entry is called <backbone>_<quantizer>_<dataset>. The
+images that every machine makes alike. An entry is called <backbone>_<quantizer>_<dataset>, a twin
+in full precision, of 16 bits a weight, <backbone>_fp32_<shortcut>_<nonlinearity>_<dataset>. The
 packed file comes from the last epoch's weights, which the result's headline is of; results that
 cannot be traced to a commit or that are no full runs are refused.
 """
@@ -20,7 +21,7 @@ import bnnbench
 from bnnbench.packing.work import work_of
 from bnnbench.records.exports import record_export, with_export
 from bnnbench.records.store import read_result_file, write_json
-from bnnbench.runs.zoo import KNOWN, Entry, entry, pretrained
+from bnnbench.runs.zoo import KNOWN, Entry, entry, name_of, pretrained
 from bnnbench.runtime import format
 from bnnbench.runtime.check import check_images
 
@@ -56,17 +57,17 @@ def export(folder: Path) -> None:
     result = read_result_file(folder / "result.json")
     check(result, folder)
     checkpoint, packed = folder / "checkpoints" / "last.ckpt", folder / PACKED
-    bnnbench.export(bnnbench.load(checkpoint), packed)
+    half = result["choices"]["quantizer"] == "fp32"
+    bnnbench.export(bnnbench.load(checkpoint), packed, half=half)
     work = work_of(format.read(packed)[0])
-    record_export(packed, checkpoint, result["fingerprint"], work, half=False)
+    record_export(packed, checkpoint, result["fingerprint"], work, half)
 
 
 def enter(folder: Path, zoo: Path | None = None) -> Entry:
     """Put a run that was packed into the zoo."""
     path = folder / "result.json"
     result = with_export(read_result_file(path), path)
-    name = "_".join(result["choices"][group] for group in ("backbone", "quantizer", "dataset"))
-    made = entry(name.replace("/", "_"), zoo)
+    made = entry(name_of(result), zoo)
     made.file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / PACKED, made.file)
     write_json(made.record, result)

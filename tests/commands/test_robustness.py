@@ -11,6 +11,7 @@ from bnnbench.commands.robustness import measured, parsed
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo"
 XNOR = str(ZOO / "resnet20_xnor_digits.safetensors")
+CELL = {"overrides": {}, "fingerprint": "f", "settings": {}, "choices": {}}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,33 @@ XNOR = str(ZOO / "resnet20_xnor_digits.safetensors")
 def test_a_mistake_is_told(words: list[str], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         parsed(words)
+
+
+def test_a_sweep_gives_the_last_checkpoints_of_its_finished_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "sweeps" / "mine" / "sweep.json"
+    manifest.parent.mkdir(parents=True)
+    cells = [CELL | {"run": run} for run in ("a", "b", "a", "c")]
+    sweep = {"schema": 2, "name": "s", "command": "c", "table": None, "scale": None}
+    sweep |= {"swept": [], "shared": {}, "figures": [], "scale_notes": None}
+    manifest.write_text(json.dumps(sweep | {"headline": "test/acc", "cells": cells}))
+    logs = f"logs={tmp_path}"
+    with pytest.raises(ValueError, match="sweep=mine: none of its runs is finished"):
+        parsed(["sweep=mine", logs])
+    for run, files in {"a": ("result.json", "checkpoints/last.ckpt"), "b": ("last.ckpt",)}.items():
+        for file in files:
+            (tmp_path / "runs" / run / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "runs" / run / file).touch()
+    capsys.readouterr()
+    last = tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt"
+    assert parsed([XNOR, "sweep=mine", logs]).networks == [XNOR, str(last)]
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["left out: b is not finished", "left out: c is not finished"]
+    with pytest.raises(ValueError, match="sweep=mein: did you mean mine"):
+        parsed(["sweep=mein", logs])
+    with pytest.raises(ValueError, match="there are no sweeps in"):
+        parsed(["sweep=mine", f"logs={tmp_path / 'runs'}"])
 
 
 def test_a_network_of_other_data_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from bnnbench.report.overall_page import (
     methods_of,
     nothing,
     page,
-    read_sweeps,
+    read_manifests,
+    sweeps_of,
     table_of,
 )
 from bnnbench.report.rows import Row
@@ -249,7 +250,7 @@ def test_another_scale_has_nothing_and_a_damaged_sweep_costs_itself_alone(
     whole = json.loads(file.read_text())
     for part in ({"ended": "limit_train_batches=3"}, {"headline": "val/acc"}):
         file.write_text(json.dumps(whole | part))
-        (sweep,) = read_sweeps(where.manifests, where.runs)
+        (sweep,) = sweeps_of(read_manifests(where.manifests), where.runs)
         assert len(sweep.results) == 4  # of five
     broken = where.manifests[0].with_name("broken.json")
     broken.write_text("{")

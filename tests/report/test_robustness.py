@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bnnbench.report.robustness import mce, read, relative_mce, table, twin_of
+from bnnbench.report.markup import MISSING
+from bnnbench.report.overall_page import Where, page
+from bnnbench.report.robustness import (
+    losses,
+    mce,
+    read,
+    readable,
+    relative_mce,
+    table,
+    twin_of,
+    write,
+)
+
+CELL: dict[str, Any] = {"overrides": {}, "fingerprint": "f", "settings": {}, "choices": {}}
 
 
 def network(method: str, clean: float, **accuracy: list[float]) -> dict[str, Any]:
-    same = {"backbone": "resnet20", "recipe": "unified", "epochs": None, "seed": 0}
-    return {"method": method, **same, "clean": clean, "accuracy": accuracy}
+    same = {"backbone": "resnet20", "recipe": "unified", "epochs": None, "seed": 0, "start": None}
+    built = {"shortcut": "conv", "nonlinearity": "relu" if method == "fp32" else "identity"}
+    named = {"name": f"run_of_{method}", "method": method, "structure": built}
+    return named | same | {"clean": clean, "accuracy": accuracy}
 
 
 TWIN = network("fp32", 0.9, fog=[0.8, 0.6], snow=[0.7, 0.7])  # errors 0.3 and 0.3
 BINARY = network("xnor", 0.8, fog=[0.5, 0.3], snow=[0.7, 0.5])  # errors 0.6 and 0.4
+
+
+def content_of(*networks: dict[str, Any]) -> dict[str, Any]:
+    content = {"dataset": "cifar10c", "source": "generated", "images": 10, "of": 20}
+    content |= {"severities": [1, 5], "networks": networks, "command": "c", "device": "d"}
+    return content | {"git": {"commit": "0123456789", "dirty": True}}
 
 
 def test_mce_is_the_mean_ratio_of_errors_to_the_twins() -> None:
@@ -33,12 +55,21 @@ def test_a_twin_is_alike_in_all_that_is_known() -> None:
     assert twin_of(BINARY | {"epochs": 3}, [TWIN]) is TWIN
     assert twin_of(BINARY | {"epochs": 3}, [TWIN | {"epochs": 4}]) is None
     assert twin_of(BINARY | {"backbone": "vgg_small"}, [TWIN]) is None
+    built = BINARY["structure"] | {"nonlinearity": "hardtanh"}
+    assert twin_of(BINARY | {"structure": built}, [TWIN]) is None
+    assert twin_of(BINARY | {"structure": built}, [TWIN | {"structure": built}])
+
+
+def test_a_start_from_the_twin_makes_that_the_twin_where_no_other_is() -> None:
+    fast = BINARY | {"recipe": "fast"}
+    own = TWIN | {"recipe": "fast", "start": "twin"}
+    assert twin_of(fast, [TWIN]) is None
+    assert twin_of(fast | {"start": "twin"}, [TWIN]) is TWIN
+    assert twin_of(fast | {"start": "twin"}, [TWIN, own]) is own
 
 
 def test_a_table_has_groups_and_says_what_its_images_are() -> None:
-    content = {"dataset": "cifar10c", "source": "generated", "images": 10, "of": 20}
-    content |= {"severities": [1, 5], "networks": [BINARY, TWIN], "command": "c", "device": "d"}
-    content |= {"git": {"commit": "0123456789", "dirty": True}}
+    content = content_of(BINARY, TWIN)
     made = table(content, "x.json")
     row = dict(zip(made.header, made.rows[0], strict=True))
     assert (row["clean %"], row["corrupted %"], row["weather %"]) == ("80.00", "50.00", "50.00")
@@ -50,8 +81,68 @@ def test_a_table_has_groups_and_says_what_its_images_are() -> None:
     assert "commit 01234567 with changes" in notes
 
 
-@pytest.mark.parametrize(("text", "told"), [("{", "cannot be read"), ("{}", "lacks dataset")])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "lacks dataset"),
+        ("{}", "lacks dataset"),
+        (json.dumps(content_of()), "lacks networks"),
+        (json.dumps(content_of({"name": "x"})), "lacks method"),
+    ],
+)
 def test_a_file_without_results_is_told(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=told):
         read(tmp_path / "x.json")
+
+
+def test_a_loss_is_clean_minus_the_mean_over_severities_of_both() -> None:
+    """Of networks that are runs asked for, over the corruptions that count."""
+    extra = {"spatter": [0.1, 0.1]}
+    tested = [
+        BINARY | {"accuracy": BINARY["accuracy"] | extra},
+        network("adabin", 0.5, fog=[0.4, 0.4]) | {"epochs": 7},  # without a twin
+        TWIN | {"epochs": 3, "accuracy": TWIN["accuracy"] | extra},
+    ]
+    contents = {"a": content_of(*tested), "b": content_of(BINARY | {"clean": 0.7}, TWIN)}
+    found = losses(contents, {"run_of_xnor", "run_of_adabin", "run_of_fp32"})
+    pairs = {"fog": pytest.approx((0.4, 0.2)), "snow": pytest.approx((0.2, 0.2))}
+    assert found == ({"xnor": pairs}, ["a"])
+    assert losses(contents, {"run_of_adabin"}) == ({}, [])
+
+
+def test_the_page_of_scores_has_the_track_of_runs_of_its_scale(tmp_path: Path) -> None:
+    """Half and all of the twin's loss kept: the mean of 1/4 and 1 under a root."""
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content_of(BINARY, TWIN)))
+    manifest = tmp_path / "sweep.json"
+    sweep = {"schema": 2, "name": "s", "command": "c", "table": None, "scale": "quick"}
+    sweep |= {"swept": [], "shared": {}, "figures": [], "scale_notes": None}
+    sweep |= {"headline": "test/acc", "cells": [CELL | {"run": "run_of_xnor"}]}
+    manifest.write_text(json.dumps(sweep))
+    where = Where([manifest], tmp_path, f"{tmp_path}/{{}}", f"{tmp_path}/{{}}_dots", [file])
+    assert page(where, None, "demo", ("svg",)) is None
+    written = page(where, None, None, ("svg",))
+    assert written is not None
+    assert written[1].rows == [["xnor", *[MISSING] * 2, "0.791", *[MISSING] * 3]]
+    (note,) = [note for note in written[1].notes if note.startswith("corruption robustness:")]
+    assert note.endswith("over fog, snow; from a")
+
+
+def test_files_that_cannot_be_used_are_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "good.json").write_text(json.dumps(content_of(BINARY, TWIN)))
+    assert list(readable([tmp_path / f"{n}.json" for n in ("bad", "good", "none")])) == ["good"]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" cannot")[0] for line in told] == [
+        f"left out: {tmp_path / name}" for name in ("bad.json", "none.json")
+    ]
+
+
+def test_a_file_becomes_a_table_and_a_heat_map(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content_of(BINARY, TWIN)))
+    write(tmp_path / "x.json", tmp_path, tmp_path)
+    assert all((tmp_path / f"x.{end}").stat().st_size > 100 for end in ("md", "csv", "tex", "png"))

@@ -15,7 +15,7 @@ from bnnbench.data.sources import read
 from bnnbench.packing.work import work_of
 from bnnbench.paths import zoo_dir
 from bnnbench.records.schema import check_result
-from bnnbench.runs.zoo import KNOWN, entry, load_pretrained, pretrained
+from bnnbench.runs.zoo import KNOWN, entry, load_pretrained, name_of, pretrained
 from bnnbench.runtime import format, report
 from bnnbench.runtime.check import check_images
 from bnnbench.runtime.graph import PackedNetwork
@@ -46,8 +46,8 @@ def test_an_entry_is_the_file_that_its_result_speaks_of(name: str) -> None:
     assert tensors <= 1.05 * (counted["packed_bytes"] + counted["scale_bytes"])
     assert result["git"]["dirty"] is False
     assert result["ended"] is None
-    choices = (result["choices"][key] for key in ("backbone", "quantizer", "dataset"))
-    assert name == "_".join(choices)
+    assert name == name_of(result)
+    assert document["half"] is (result["choices"]["quantizer"] == "fp32")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,6 +74,14 @@ def test_its_accuracy_is_that_of_its_result(name: str, request: pytest.FixtureRe
     expected = round(result["metrics"]["last"]["test/acc"] * len(labels))
     allowed = max(1, 2 * len(labels) // 10_000)  # 0.02 points; of a small set one image
     assert abs(int((found == labels).sum()) - expected) <= allowed
+
+
+def test_a_twin_is_called_by_its_structure() -> None:
+    choices = {"backbone": "resnet20", "quantizer": "xnor", "dataset": "cifar10", "loss": "task"}
+    result = {"choices": choices, "structure": {"shortcut": "block", "nonlinearity": "hardtanh"}}
+    assert name_of(result) == "resnet20_xnor_cifar10"
+    twin = result | {"choices": choices | {"quantizer": "fp32"}}
+    assert name_of(twin) == "resnet20_fp32_block_hardtanh_cifar10"
 
 
 def test_a_name_that_does_not_exist_says_which_do() -> None:

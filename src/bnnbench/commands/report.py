@@ -31,11 +31,12 @@ from bnnbench.paths import conf_dir
 from bnnbench.report.asked import EFFICIENCY, Places, check_formats, draw_asked
 from bnnbench.report.efficiency import Bench, bench_of, tables
 from bnnbench.report.markup import markdown
-from bnnbench.report.overall_page import NAME, Where, nothing, page
+from bnnbench.report.overall_page import NAME, Where, committed, nothing, page
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results, read_json
 from bnnbench.report.render import render, write_table
+from bnnbench.report.robustness import write
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
@@ -82,6 +83,7 @@ def main(cfg: DictConfig) -> None:
             where = [runs], manifest.parent, results / "published"
             if rendered(failed, manifest, *where, **how):
                 print(manifest.parent / "table.md")
+        again(sweeps.parent, failed)
         render_results(results, failed, cfg.figures)
     except Exception as error:
         if full_error() or not is_told(error):
@@ -129,7 +131,7 @@ def make_scores(
     check_formats(formats)
     folder = f"{sweeps}/{NAME}_{{}}"
     manifests = sorted(sweeps.glob("*/sweep.json"))
-    tested = sorted(sweeps.glob("*/robustness.json"))
+    tested = sorted((sweeps.parent / "robustness").glob("*.json"))
     own = Where(manifests, runs, f"{folder}/table", f"{folder}/scores", tested)
     bench = bench_of(results)
     pages = [page(place, bench, scale, formats) for place in (own, committed(results))]
@@ -137,14 +139,6 @@ def make_scores(
         raise nothing(scale)
     for stem, _ in filter(None, pages):
         print(stem.with_name(f"{stem.name}.md"))
-
-
-def committed(results: Path) -> Where:
-    """Where the committed sweeps lie and their scores go."""
-    manifests = sorted((results / "sweeps").glob("*.json"))
-    made = (f"{results / folder}/{NAME}_{{}}" for folder in ("tables", "figures"))
-    tested = sorted((results / "robustness").glob("*.json"))
-    return Where(manifests, results / "runs", *made, robustness=tested)
 
 
 def build_site(root: Path, results: Path, sweeps: Path, runs: Path) -> None:
@@ -188,6 +182,7 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
     if scored := page(committed(results), bench, None, ("png",)):
         index.append(_listed(scored[1], scored[0].name))
         print(folder / f"{scored[0].name}.md")
+    index += [_listed(table, f"../robustness/{name}") for name, table in again(results, failed)]
     if bench is not None:
         index += [_listed(table, name) for name, table in render_bench(results, bench)]
     if index:
@@ -197,6 +192,19 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
 def _listed(table: Table, name: str) -> str:
     title = markdown(table.title).replace("[", r"\[").replace("]", r"\]")
     return f"- [{title}]({quote(name)}.md)\n"
+
+
+def again(folder: Path, failed: list[Path]) -> list[tuple[str, Table]]:
+    """The tables of robustness files, written beside them with their heat maps, by name."""
+    made = []
+    for file in sorted((folder / "robustness").glob("*.json")):
+        try:
+            made.append((file.stem, write(file, file.parent, file.parent)))
+            print(file.with_suffix(".md"))
+        except ValueError as error:
+            print(f"not rendered: {error}", file=sys.stderr)
+            failed.append(file)
+    return made
 
 
 def render_bench(results: Path, bench: Bench) -> list[tuple[str, Table]]:

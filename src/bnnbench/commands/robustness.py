@@ -1,7 +1,10 @@
 """Accuracy of trained networks on corrupted test images: a table, a heat map, a JSON file.
 
 bnnbench robustness networks=<checkpoints and packed files> [...]
+bnnbench robustness sweep=<name> [...]
   networks=[a.ckpt,b.safetensors]   or as bare words, as a shell writes them for *.safetensors
+  sweep=<name>              the networks of a sweep in logs/sweeps as well, last epochs
+  logs=logs                 where that lies
   dataset=cifar10c          cifar10c, cifar100c, imagenetc or digits
   data_dir=data             where the set lies, and CIFAR-10-C, CIFAR-100-C or ImageNet-C
   images=1000               of the test set, every class in its share; all unless given
@@ -27,9 +30,10 @@ from pathlib import Path
 
 from bnnbench.commands.words import answered, meant, names
 from bnnbench.data.corruption_names import ALL, MAIN, SEVERITIES
+from bnnbench.report.reading import read_json
 
 KEYS = ("networks", "dataset", "data_dir", "images", "corruptions", "severities", "out", "name")
-KEYS += ("trust",)
+KEYS += ("sweep", "logs", "trust")
 DATASETS = {
     "cifar10c": "robustness_cifar10",
     "cifar100c": "robustness_cifar100",
@@ -43,6 +47,8 @@ class Options:
     """What was typed."""
 
     networks: list[str] = field(default_factory=list)
+    sweep: str = ""
+    logs: str = "logs"
     dataset: str = "cifar10c"
     data_dir: str = field(default_factory=lambda: os.environ.get("BNNBENCH_DATA", "data"))
     images: int | None = None
@@ -75,7 +81,31 @@ def parsed(words: Sequence[str]) -> Options:
             setattr(found, key, _LISTS[key](names(value)))
         else:
             setattr(found, key, value)
+    if found.sweep:
+        found.networks += of_sweep(found.sweep, Path(found.logs).expanduser())
     _check(found)
+    return found
+
+
+def of_sweep(name: str, logs: Path) -> list[str]:
+    """The last checkpoints of a sweep's finished runs; others are named on stderr.
+
+    Raises ValueError for a sweep that is not in the logs, or of which nothing is finished.
+    """
+    manifest = logs / "sweeps" / name / "sweep.json"
+    if not manifest.is_file():
+        known = sorted(path.parent.name for path in logs.glob("sweeps/*/sweep.json"))
+        told = meant(name, known) if known else "there are no sweeps"
+        raise ValueError(f"sweep={name}: {told} in {logs / 'sweeps'}; logs=<folder> is another")
+    found = []
+    for run in dict.fromkeys(cell["run"] for cell in read_json(manifest)["cells"]):
+        last = logs / "runs" / run / "checkpoints" / "last.ckpt"
+        if (logs / "runs" / run / "result.json").is_file() and last.is_file():
+            found.append(str(last))
+        else:
+            print(f"left out: {run} is not finished", file=sys.stderr)
+    if not found:
+        raise ValueError(f"sweep={name}: none of its runs is finished")
     return found
 
 
@@ -106,7 +136,7 @@ _LISTS = {"corruptions": _corruptions, "severities": _severities, "trust": list}
 
 def _check(options: Options) -> None:
     if not options.networks:
-        raise ValueError("give networks=<checkpoint of a run or packed file>")
+        raise ValueError("give networks=<checkpoint of a run or packed file>, or sweep=<name>")
     for path in options.networks:
         if not Path(path).expanduser().is_file():
             raise ValueError(f"networks={path}: there is no such file")

@@ -72,6 +72,7 @@ def facts_of(trained: Trained) -> Facts:
     """What a run's network says of itself."""
     signature = trained.signature
     config = {key: signature.config[key] for key in _GROUPS if key in signature.config}
+    config["trainer"] = {"max_epochs": signature.config["trainer"]["max_epochs"]}
     run = {
         "fingerprint": signature.fingerprint,
         "stage": signature.stage,

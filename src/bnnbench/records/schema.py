@@ -21,6 +21,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Values = dict[str, Number | None]
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 WORDS |= {Any: "anything", dict: "object", list: "list"}
+# Of a network's structure, what its twin in full precision has as well.
+TWINS_TOO = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths")
 
 
 class _Part(BaseModel):

@@ -14,7 +14,7 @@ from bnnbench.report.markup import MISSING, Table
 from bnnbench.report.overall import TABLES, Sweep, Track, overall
 from bnnbench.report.reading import collect, read_json
 from bnnbench.report.render import write_table
-from bnnbench.report.robust import read, tested_at
+from bnnbench.report.robustness import losses, readable
 from bnnbench.report.rows import Result
 from bnnbench.report.tracks import FORMULAS, SOURCE, TRACKS
 
@@ -57,18 +57,40 @@ def page(
 
     None is returned where there are no results of any track, at the scale if one is given.
     """
-    sweeps, corrupted = read_sweeps(where.manifests, where.runs), read(where.robustness)
+    scored = scores_of(where, bench, scale)
+    if scored is None:
+        return None
+    name, found = scored
+    table, figure = where.stems(name)
+    made = table_of(found, name)
+    write_table(table, made)
+    draw(found, figure, formats)
+    return table, made
+
+
+def scores_of(
+    where: Where, bench: Bench | None, scale: str | None = None
+) -> tuple[str, dict[str, Track]] | None:
+    """The scale, the largest with results where none is given, and its tracks."""
+    manifests, corrupted = read_manifests(where.manifests), readable(where.robustness)
+    sweeps = sweeps_of(manifests, where.runs)
     scales = [scale] if scale else [*SCALES, *{str(sweep.manifest["scale"]) for sweep in sweeps}]
     for name in scales:
         own = [sweep for sweep in sweeps if sweep.manifest["scale"] == name]
-        found = overall(own, bench, *tested_at(corrupted, name))
+        at_scale = (each for each in manifests if each["scale"] == name)
+        runs = {cell["run"] for manifest in at_scale for cell in manifest["cells"]}
+        found = overall(own, bench, *losses(corrupted, runs))
         if set(found) - {"inference"}:
-            table, figure = where.stems(name)
-            made = table_of(found, name)
-            write_table(table, made)
-            draw(found, figure, formats)
-            return table, made
+            return name, found
     return None
+
+
+def committed(results: Path) -> Where:
+    """Where the committed sweeps lie and their scores go."""
+    manifests = sorted((results / "sweeps").glob("*.json"))
+    made = (f"{results / folder}/{NAME}_{{}}" for folder in ("tables", "figures"))
+    tested = sorted((results / "robustness").glob("*.json"))
+    return Where(manifests, results / "runs", *made, robustness=tested)
 
 
 def nothing(scale: str | None) -> ValueError:
@@ -83,18 +105,24 @@ def nothing(scale: str | None) -> ValueError:
     )
 
 
-def read_sweeps(manifests: Iterable[Path], runs: Path) -> list[Sweep]:
-    """The sweeps of tables that tracks are measured with; a damaged file is named and left out.
+def read_manifests(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The manifests of sweeps; a damaged file is named and left out."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read_json(path))
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return found
+
+
+def sweeps_of(manifests: Iterable[dict[str, Any]], runs: Path) -> list[Sweep]:
+    """The sweeps of tables that tracks are measured with.
 
     Runs that ended early, saw a part of the data or were tested on held-out images are left out.
     """
     found = []
-    for path in manifests:
-        try:
-            manifest = read_json(path)
-        except ValueError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
+    for manifest in manifests:
         if (manifest["table"] or {}).get("name") in TABLES.values():
             results = collect(manifest, [runs]).results.items()
             whole = {run: result for run, result in results if _is_whole(result)}

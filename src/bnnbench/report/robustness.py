@@ -7,10 +7,11 @@ network's own twin in full precision, which stands in the place of the authors' 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnnbench.data.corruption_names import ALL, GROUPS, MAIN
 from bnnbench.plots import PAGE, STYLE, literal, save
@@ -19,8 +20,17 @@ from bnnbench.report.render import write_table
 
 Network = Mapping[str, Any]
 FLOAT = "fp32"
-LIKE = ("backbone", "recipe", "epochs", "seed")  # what a network shares with its twin
+# What a network shares with its twin; packed files of before do not say their epochs.
+LIKE = ("backbone", "structure", "recipe", "epochs", "seed")
+NAMED = ("name", "method", *LIKE, "start", "clean", "accuracy")  # what a network has
 KEYS = ("dataset", "source", "images", "of", "severities", "networks", "command", "device", "git")
+
+
+class Losses(NamedTuple):
+    """What corruptions cost: (own, twin's) accuracy by method and corruption; and whose files."""
+
+    by_method: dict[str, dict[str, tuple[float, float]]]
+    files: list[str]
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -28,22 +38,72 @@ def read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         missing = [key for key in KEYS if key not in content]
+        networks = [] if missing else list(content["networks"])
+        missing += [key for key in NAMED if any(key not in network for network in networks)]
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): delete it or make it again") from error
-    if missing or not content["networks"]:
+    if missing or not networks:
         lacking = ", ".join(missing or ["networks"])
         raise ValueError(f"{file} lacks {lacking}: make it again with bnnbench robustness")
     return content
 
 
+def readable(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The contents of files by their stems; one that cannot be used is named on stderr."""
+    found = {}
+    for file in files:
+        try:
+            found[file.stem] = read(file)
+        except ValueError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return found
+
+
 def twin_of(network: Network, networks: Sequence[Network]) -> Network | None:
-    """The network in full precision of the same backbone, recipe, seed and, where known, epochs."""
+    """The network in full precision of the same structure, recipe, seed and epochs.
 
-    def fits(each: Network) -> bool:
-        known = [key for key in LIKE if key != "epochs" or None not in (each[key], network[key])]
-        return each["method"] == FLOAT and all(each[key] == network[key] for key in known)
+    Where there is none of its recipe and that starts from the twin, it is the one of unified.
+    """
+    recipes = [network["recipe"], *(["unified"] if network["start"] == "twin" else [])]
+    wanted = ({**network, "structure": _twins(network), "recipe": recipe} for recipe in recipes)
+    return next((each for like in wanted for each in networks if _is_twin(each, like)), None)
 
-    return next(filter(fits, networks), None)
+
+def _twins(network: Network) -> dict[str, Any]:
+    """The structure of a network's twin, which would be linear without any nonlinearity."""
+    built = dict(network["structure"])
+    signs_alone = built.get("nonlinearity") == "identity" and network["method"] != FLOAT
+    return built | ({"nonlinearity": "relu"} if signs_alone else {})
+
+
+def _is_twin(network: Network, like: Network) -> bool:
+    known = [key for key in LIKE if key != "epochs" or None not in (network[key], like[key])]
+    return network["method"] == FLOAT and all(network[key] == like[key] for key in known)
+
+
+def losses(contents: Mapping[str, Mapping[str, Any]], runs: Collection[str]) -> Losses:
+    """Clean minus corrupted accuracy, the mean over severities, of networks that are among runs.
+
+    Args:
+        contents: of robustness files, by their names.
+        runs: names of runs; the first network of a method with a twin in its file counts.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    files = []
+    for name, content in contents.items():
+        for network in content["networks"]:
+            twin = twin_of(network, content["networks"])
+            new = network["method"] not in (FLOAT, *found)
+            if twin is not None and new and network["name"] in runs:
+                both = [each for each in network["accuracy"] if each in MAIN]
+                pairs = zip(_lost(network, both), _lost(twin, both), strict=True)
+                found[network["method"]] = dict(zip(both, pairs, strict=True))
+                files += [name] * (name not in files)
+    return Losses(found, files)
+
+
+def _lost(network: Network, names: Sequence[str]) -> list[float]:
+    return [error - (1 - network["clean"]) for error in errors(network, names)]
 
 
 def errors(network: Network, names: Sequence[str]) -> list[float]:
@@ -62,10 +122,7 @@ def relative_mce(network: Network, twin: Network, names: Sequence[str] = MAIN) -
 
     None where a corruption does not add to the twin's error.
     """
-    added = [
-        (own - (1 - network["clean"]), other - (1 - twin["clean"]))
-        for own, other in zip(errors(network, names), errors(twin, names), strict=True)
-    ]
+    added = list(zip(_lost(network, names), _lost(twin, names), strict=True))
     return mean(own / other for own, other in added) if all(o > 0 for _, o in added) else None
 
 
@@ -119,7 +176,8 @@ def _notes(content: Mapping[str, Any], main: Sequence[str], name: str) -> list[s
         "mCE / twin: mean over corruptions of the error, summed over severities, over that of the "
         "network's own twin in full precision; relative: of what each adds to the error on clean "
         f"images; 1 is the twin's, below 1 better; {MISSING} where there is no twin of the same "
-        "backbone, recipe, epochs and seed, or a corruption adds nothing to its error",
+        "structure, recipe, epochs and seed (of the recipe unified where one starts from the "
+        "twin), or a corruption adds nothing to its error",
         f"{content['command']} on {content['device']}, commit {str(state['commit'])[:8]}"
         f"{' with changes' * bool(state['dirty'])}; {name}",
     ]

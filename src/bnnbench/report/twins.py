@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bnnbench.records.schema import TWINS_TOO
 from bnnbench.report.rows import Result, Row, lookup, percent_of, plain
 
 _GROUPS = ("backbone", "dataset", "recipe")
-_STRUCTURE = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths")
 # Results that differ in one of these were not measured alike.
 _ALIKE = ("headline", "epochs", "train_images", "test_images", "data_stamp")
 
@@ -82,7 +82,7 @@ def structure(row: Row) -> dict[str, Any]:
     """The network that a row's method stands in: backbone and what it is built of."""
     result = row.results[0] if row.results else {}
     found = {"backbone": row.choice("backbone")}
-    for key in _STRUCTURE:
+    for key in TWINS_TOO:
         value = row.settings.get(f"backbone.{key}")
         found[key] = lookup(result, "structure", key) if value is None else value
     return found

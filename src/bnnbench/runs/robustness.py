@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bnnbench.data.corrupted_set import SETS, corrupted_set
 from bnnbench.records.provenance import device, git_state, versions
+from bnnbench.records.schema import TWINS_TOO
 from bnnbench.runs.trained import Trained, load
 
 SCHEMA = 1
@@ -83,7 +84,9 @@ def _described(path: str, net: Trained) -> dict[str, Any]:
         "method": config["quantizer"]["name"],
         "backbone": config["backbone"]["name"],
         "recipe": config["recipe"]["name"],
-        "epochs": (config.get("trainer") or {}).get("max_epochs"),  # no part of a packed file
+        "start": config["recipe"].get("start"),
+        "structure": {key: config["backbone"].get(key) for key in TWINS_TOO},
+        "epochs": (config.get("trainer") or {}).get("max_epochs"),  # of old packed files unknown
         "seed": config.get("seed"),
         "accuracy": {},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,19 @@ class Entry(NamedTuple):
     def result(self) -> dict[str, Any]:
         """What its run measured."""
         return read_result_file(self.record)
+
+
+def name_of(result: Mapping[str, Any]) -> str:
+    """The name of a run's entry: backbone, method and data set.
+
+    Full precision has its structure in the place of a method's own, which it is the twin of.
+    """
+    backbone, method, data = (
+        result["choices"][key] for key in ("backbone", "quantizer", "dataset")
+    )
+    if method == "fp32":
+        method = f"fp32_{result['structure']['shortcut']}_{result['structure']['nonlinearity']}"
+    return f"{backbone}_{method}_{data}".replace("/", "_")
 
 
 def entry(name: str, folder: Path | None = None) -> Entry:

@@ -7,7 +7,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from bnnbench.report.efficiency import Bench, bench_of
+from bnnbench.report.efficiency import bench_of
 from bnnbench.report.published import load_published
 from bnnbench.site.boards import Addresses, leaderboard
 from bnnbench.site.entries import Entry, measured, published, ranked
@@ -16,7 +16,7 @@ from bnnbench.site.method_pages import write_methods
 from bnnbench.site.pages import MARKER, Names, Site
 from bnnbench.site.reading import Collection, Published, read
 from bnnbench.site.run_pages import pictures_of, write_runs
-from bnnbench.site.table_pages import bench_tables, write_tables
+from bnnbench.site.table_pages import Sheet, sheets_of, write_tables
 
 _MODULES = {"jinja2": "jinja2", "markdown_it": "markdown-it-py", "pygments": "pygments"}
 
@@ -70,13 +70,14 @@ def _write(root: Path, results: Path, sweeps_dir: Path, runs_dir: Path, site: Si
     to = Addresses()
     library = Library(root, site, to)
     methods = library.methods().keys() | {entry.method for entry in entries}
-    _name_pages(to, found, sorted(methods), bench)
+    sheets = sheets_of(results, bench)
+    _name_pages(to, found, sorted(methods), sheets)
     site.has_docs = bool(library.pages)
     for stem in quoted:
         if address := library.address(f"results/published/{stem}.yaml"):
             to.published[stem] = address
     pictures = pictures_of(results / "figures", found, site)
-    write_tables(site, found, bench, results / "figures", to)
+    write_tables(site, found, bench, results / "figures", sheets, to)
     write_runs(site, found, entries, pictures, to)
     write_methods(site, entries, library, to)
     library.write()
@@ -96,17 +97,17 @@ def _quoted(folder: Path, found: Collection) -> dict[str, Published]:
     return quoted
 
 
-def _name_pages(to: Addresses, found: Collection, methods: list[str], bench: Bench | None) -> None:
+def _name_pages(to: Addresses, found: Collection, methods: list[str], sheets: list[Sheet]) -> None:
     """Give every run, table and method a page; names that cannot be files are given others."""
-    runs, sheets, pages = Names(), Names(), Names("index")
+    runs, files, pages = Names(), Names(), Names("index")
     for key in found.runs:
         to.runs[key] = f"runs/{runs.take(key)}.html"
     for sweep in found.sweeps:
         name = sweep.name if sweep.name not in to.tables else f"{sweep.name} (logs)"
         sweep.name = name
-        to.tables[name] = f"tables/{sheets.take(name)}.html"
-    for name, _ in bench_tables(bench):
-        to.tables[name] = f"tables/{sheets.take(name)}.html"
+        to.tables[name] = f"tables/{files.take(name)}.html"
+    for sheet in sheets:
+        to.tables[sheet.name] = f"tables/{files.take(sheet.name)}.html"
     for method in methods:
         to.methods[method] = f"methods/{pages.take(method)}.html"
 
