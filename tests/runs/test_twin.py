@@ -11,12 +11,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from bnnbench import build_backbone
 from bnnbench.callbacks.history import History
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.store import last_weights, read_result
 from bnnbench.runs import run, training
 from bnnbench.runs.preflight import check_settings, preflight
-from bnnbench.runs.twin import twin_of
+from bnnbench.runs.twin import start_from, twin_of
 
 Compose = Callable[..., DictConfig]
 START = "recipe.start=twin"
@@ -73,6 +74,29 @@ def test_two_methods_share_one_twin_and_start_from_its_weights(
     assert record is not None
     assert "started_from" not in record
     assert (record["bits"], record["epochs"]) == ({"w": 32, "a": 32}, 3)
+
+
+@pytest.mark.parametrize("kind", ["maxout", "prelu", "rprelu", "quantized_rprelu"])
+def test_a_binary_network_begins_with_slopes_of_its_own(tmp_path: Path, kind: str) -> None:
+    """Behind a slope below zero every sign would be +1."""
+    options = {"num_classes": 3, "image_size": 8, "nonlinearity": kind, "shortcut": "conv"}
+    twin = build_backbone("resnet20", quantizer="fp32", **options)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.sub_(0.5)
+    torch.save(
+        {"state_dict": {f"net.{k}": v for k, v in twin.state_dict().items()}}, tmp_path / "w"
+    )
+    known = dict(twin.named_parameters())
+    for fresh in (True, False):
+        net = build_backbone("resnet20", quantizer="xnor", **options)
+        before = {name: value.clone() for name, value in net.named_parameters()}
+        start_from(net, tmp_path / "w", fresh)
+        slopes = [name for name in before if "act" in name]
+        assert len(slopes) >= 18
+        for name, value in net.named_parameters():
+            wanted = before if fresh and name in slopes else known
+            assert torch.equal(value, wanted[name]), name
 
 
 def test_the_twin_is_the_full_precision_row_of_the_structure(

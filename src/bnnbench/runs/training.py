@@ -31,6 +31,7 @@ from bnnbench.runs.reuse import Run, check_data, stamp_cache
 from bnnbench.runs.stages import Stage
 from bnnbench.runs.teacher import build_teacher, check_classes
 from bnnbench.runs.told import beginning, later_epochs
+from bnnbench.runs.twin import start_from
 from bnnbench.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def _task(training: Training, number: int, data: ImageData) -> Task:
     teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
     task = build_task(cfg, data.evaluates_on, teacher)
     if training.twin is not None and not earlier:
-        load_weights(task.net, last_weights(training.twin.folder), strict=False)
+        fresh = cfg.quantizer.name != "fp32"
+        start_from(task.net, last_weights(training.twin.folder), fresh)
     if stage.continues:
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, training.run)

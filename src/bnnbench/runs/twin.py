@@ -15,8 +15,11 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
 
 from bnnbench.config import load_option, to_dict
+from bnnbench.quantizers import NONLINEARITIES
+from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import flattened, run_name
 from bnnbench.records.lock import locked
 from bnnbench.records.ranks import rank
@@ -79,6 +82,24 @@ def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
     if rank() == 0:  # others may come here before its result is written
         trained(run.folder)
     return run
+
+
+def start_from(net: nn.Module, weights: Path, fresh: bool) -> None:
+    """Give a network the weights of its twin.
+
+    Args:
+        net: of the twin's structure.
+        weights: the twin's checkpoint.
+        fresh: leave slopes and shifts of nonlinearities as they begin. In full precision a
+            channel's Maxout or PReLU may learn a slope below zero, an absolute value; behind it
+            every sign is +1, and a binary network has nothing to learn from.
+    """
+    kinds = tuple({type(make(1)) for make in NONLINEARITIES.values()})
+    own = [module for module in net.modules() if isinstance(module, kinds)] if fresh else []
+    before = [deepcopy(module.state_dict()) for module in own]
+    load_weights(net, weights, strict=False)
+    for module, state in zip(own, before, strict=True):
+        module.load_state_dict(state)
 
 
 def _is_finished(run: Run) -> bool:
