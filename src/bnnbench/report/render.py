@@ -100,7 +100,7 @@ def render(
     others = [path for path in beside if path != manifest_path]
     compared = _others(manifest, others, run_folders, {} if read is None else read)
     table.notes += _concluded(manifest, found, compared, published_dir, out_dir, stem)
-    asked = list(names or _usual(manifest, quoted))
+    asked = list(_usual(manifest, quoted) if names is None else names)
     if "sensitivity" in asked:
         table.notes += _spread(manifest, found, out_dir, stem)
     write_table(out_dir / stem, table)
