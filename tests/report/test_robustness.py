@@ -11,6 +11,7 @@ import pytest
 from bnnbench.report.markup import MISSING
 from bnnbench.report.overall_page import Where, page
 from bnnbench.report.robustness import (
+    _row_names,
     losses,
     mce,
     read,
@@ -146,3 +147,9 @@ def test_a_file_becomes_a_table_and_a_heat_map(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps(content_of(BINARY, TWIN)))
     write(tmp_path / "x.json", tmp_path, tmp_path)
     assert all((tmp_path / f"x.{end}").stat().st_size > 100 for end in ("md", "csv", "tex", "png"))
+
+
+def test_rows_of_one_method_are_told_apart_by_what_differs() -> None:
+    built = BINARY["structure"] | {"nonlinearity": "hardtanh"}
+    other = BINARY | {"structure": built, "seed": 1}
+    assert _row_names([BINARY, other, TWIN]) == ["xnor, 0, identity", "xnor, 1, hardtanh", "fp32"]

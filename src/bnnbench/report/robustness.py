@@ -132,7 +132,7 @@ def table(content: Mapping[str, Any], name: str) -> Table:
     main = [each for each in MAIN if each in networks[0]["accuracy"]]
     groups = {group: [n for n in names if n in main] for group, names in GROUPS.items()}
     groups = {group: names for group, names in groups.items() if names}
-    header = ["method", "backbone", "recipe", "clean %", "corrupted %"]
+    header = ["method", "backbone", "shortcut", "nonlinearity", "recipe", "clean %", "corrupted %"]
     header += [f"{group} %" for group in groups] + ["mCE / twin", "relative mCE / twin"]
     rows = [_row(network, networks, main, list(groups.values())) for network in networks]
     title = f"Robustness to common corruptions: {content['dataset']}"
@@ -152,6 +152,7 @@ def _row(
     return [
         network["method"],
         network["backbone"],
+        *(network["structure"].get(key) or MISSING for key in ("shortcut", "nonlinearity")),
         f"{network['recipe']}{length}, seed {network['seed']}",
         *(MISSING if share is None else f"{100 * share:.2f}" for share in shares),
         *(f"{ratio:.3f}" if ratio else MISSING for ratio in ratios),
@@ -212,8 +213,18 @@ def heat_map(content: Mapping[str, Any], stem: Path, formats: Sequence[str] = ("
 
 
 def _row_names(networks: Sequence[Network]) -> list[str]:
-    keys = [key for key in LIKE if len({str(n[key]) for n in networks}) > 1]
-    return [literal(", ".join([n["method"], *(f"{n[k]}" for k in keys)])) for n in networks]
+    """Methods; of several networks of one method also what these differ in."""
+    told = []
+    for network in networks:
+        like = [_flat(other) for other in networks if other["method"] == network["method"]]
+        own = _flat(network)
+        keys = [key for key in own if len({str(other[key]) for other in like}) > 1]
+        told.append(literal(", ".join([network["method"], *(str(own[key]) for key in keys)])))
+    return told
+
+
+def _flat(network: Network) -> dict[str, Any]:
+    return {key: network[key] for key in LIKE if key != "structure"} | network["structure"]
 
 
 def write(file: Path, tables: Path, figures: Path) -> Table:
