@@ -18,18 +18,13 @@ MOST_S = 60.0  # seconds that all of it may take
 
 
 def timed(
-    cells: Sequence[tuple[DictConfig, int | None, Path]],
-    threads: int | None,
-    command: Sequence[str] = COMMAND,
-    most_s: float = MOST_S,
+    cells: Sequence[tuple[DictConfig, int | None, Path]], threads: int | None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """What ``runs.step_time`` has told of those runs until its time was over.
 
     Args:
         cells: configs, images that are trained on, and folders.
         threads: of one run; None as torch has it.
-        command: what tells it.
-        most_s: seconds until that is stopped.
 
     Returns:
         Its lines, and what it ended of where it failed or was stopped.
@@ -38,14 +33,14 @@ def timed(
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+    process = subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     why = None
     try:
-        out, error = process.communicate(pickle.dumps(list(cells)), most_s)
+        out, error = process.communicate(pickle.dumps(list(cells)), MOST_S)
     except subprocess.TimeoutExpired:
         process.kill()
         out, error = process.communicate()
-        why = f"it took more than {most_s:.0f} s"
+        why = f"it took more than {MOST_S:.0f} s"
     finally:  # of a signal as well
         process.kill()
         process.wait()

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from bnnbench.records.gpus import visible_gpus
+from bnnbench.sweep import timing
 from bnnbench.sweep.devices import is_local, jobs_beside, jobs_together, threads_each
 from bnnbench.sweep.hours import estimate, line
-from bnnbench.sweep.timing import MOST_S, timed
 
 from ._plan import Planned, Sweep
 
@@ -32,11 +32,11 @@ def told(sweep: Sweep, pending: Sequence[Planned], images: dict[str, int | None]
     if not is_local(config):
         _say("no estimate of its hours: the runs are trained on other machines than this one")
         return
-    _say(f"timing a few training steps, for {MOST_S:.0f} s at most")
+    _say(f"timing a few training steps, for {timing.MOST_S:.0f} s at most")
     cells = [(p.cfg, images.get(p.kind), sweep.runs_dir / p.cell.run) for p in trained]
     try:
         beside = jobs_beside(config, len(pending))
-        hours = estimate(*timed(cells, threads_each(config, beside)))
+        hours = estimate(*timing.timed(cells, threads_each(config, beside)))
     except Exception as error:  # runs do not depend on it
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         _say(f"no estimate of its hours: {why}")
