@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
 from bnnbench.sweep import timing
 from bnnbench.sweep.hours import estimate, line
 
 from .test_terminal import App, terminal
 
+# Seconds of a training step: 200 steps are two hours.
+LONG: dict[str, Any] = {"APP_STEPS": "36"}
 FULL = ("table=small", "scale=full", "trainer.max_epochs=2")  # six runs of 200 steps
-LONG = {"APP_STEPS": "36"}  # seconds: 200 steps are two hours
 STARTED = 6
 
 
@@ -183,3 +186,17 @@ def test_a_process_that_is_not_there_is_a_reason(
     told, why = timing.timed([], None)
     assert told == []
     assert "No such file" in str(why)
+
+
+def test_seconds_of_a_real_step(tmp_path: Path, compose: Callable[..., DictConfig]) -> None:
+    """The process that times them, on the smallest network: 16 epochs of 22 batches."""
+    cfg = compose("quantizer=xnor", "backbone=resnet20", "trainer.accelerator=cpu")
+    counted = compose("quantizer=xnor", "backbone=resnet20", "trainer.max_epochs=0")
+    told, why = timing.timed([(cfg, 1437, tmp_path), (counted, None, tmp_path)], 1)
+    assert why is None
+    assert (told[0]["runs"], told[0]["threads"]) == ([[[0, 352]], []], 1)
+    assert told[0]["device"].startswith("cpu: ")
+    assert 1e-3 < told[1]["step_s"] < 10
+    hours = estimate(told, why)
+    assert hours.runs == [352 * told[1]["step_s"], 0]
+    assert list(hours.networks) == ["resnet20 at 8 px"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -70,15 +70,16 @@ def estimate(lines: Sequence[Mapping[str, Any]], why: str | None) -> Hours:
     if not step_s:
         raise ValueError(failed or why or next(iter(unknown), "nothing was timed"))
     rates = [_rate(number, kinds, step_s) for number in range(len(kinds))]
-    runs, networks = [], Counter[str]()
+    runs, networks = [], defaultdict[str, float](float)
     for parts in head["runs"]:
-        took = Counter[str]()
+        took = defaultdict[str, float](float)
         for kind, steps in parts:
-            took[kinds[kind]["label"]] += math.nan if rates[kind] is None else steps * rates[kind]
+            took[kinds[kind]["label"]] += steps * rates[kind]
         if missing := [label for label, seconds in took.items() if math.isnan(seconds)]:
             unknown[f"{missing[0]}: {failed or why or 'not timed'}"] += 1
             continue
-        networks.update(took)
+        for label, seconds in took.items():
+            networks[label] += seconds
         runs.append(sum(took.values()))
     kind, _, device = str(head["device"]).partition(": ")
     gpu = kind == "cuda"
@@ -100,7 +101,8 @@ def line(hours: Hours, workers: int, gpus: int) -> str:
     total = _hours(sum(hours.runs) * cores)
     text = f"estimated: {total} {unit} on {hours.device} for {_count(len(hours.runs), 'run')}"
     text += f", {_wall(hours, workers, gpus)}; {BEYOND}; "
-    (networks, timed), longest = hours.timed, Counter(hours.networks).most_common()
+    (networks, timed) = hours.timed
+    longest = sorted(hours.networks.items(), key=lambda each: -each[1])
     named = [f"{label} {_hours(seconds * cores)} h" for label, seconds in longest[:SHOWN]]
     named += [f"{len(longest) - SHOWN} more"] if len(longest) > SHOWN else []
     text += f"from up to 5 timed steps each of {_count(networks, 'network')}"
@@ -121,14 +123,12 @@ def _wall(hours: Hours, workers: int, gpus: int) -> str:
     return f"{about(most)} with {workers} side by side"
 
 
-def _rate(
-    number: int, kinds: Sequence[Mapping[str, Any]], step_s: Mapping[int, float]
-) -> float | None:
-    """Seconds of a step of a kind; None where none was timed that is alike."""
+def _rate(number: int, kinds: Sequence[Mapping[str, Any]], step_s: Mapping[int, float]) -> float:
+    """Seconds of a step of a kind; nan where none was timed that is alike."""
     if number in step_s:
         return step_s[number]
     alike = [s for kind, s in step_s.items() if kinds[kind]["alike"] == kinds[number]["alike"]]
-    return mean(alike) if alike else None
+    return mean(alike) if alike else math.nan
 
 
 def _is_time(value: Any) -> bool:
