@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 import bnnbench
 from bnnbench.data.known import SOURCES
@@ -15,6 +17,7 @@ from bnnbench.data.sources import read
 from bnnbench.packing.work import work_of
 from bnnbench.paths import zoo_dir
 from bnnbench.records.schema import check_result
+from bnnbench.runs.robustness import evaluated
 from bnnbench.runs.zoo import KNOWN, entry, load_pretrained, name_of, pretrained
 from bnnbench.runtime import format, report
 from bnnbench.runtime.check import check_images
@@ -23,6 +26,20 @@ from bnnbench.runtime.graph import PackedNetwork
 NAMES = pretrained()
 # Sums in another order move a few activations, and then an image, across a threshold.
 SAME, CLOSE = 95, 1e-3  # images at least, of their largest logit
+
+
+@pytest.fixture(scope="module")
+def cifar10(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with CIFAR-10's real test images, a mosaic of tiles in the shared folder."""
+    with Image.open(shared_data / "cifar10" / "test.webp") as file:
+        mosaic = np.asarray(file.convert("RGB"))
+    tiles = mosaic.reshape(100, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
+    labels = np.load(shared_data / "cifar10" / "labels.npz")
+    parts = {"test_images": tiles, "test_labels": labels["test"], "classes": labels["classes"]}
+    few = {"train_images": tiles[:10], "train_labels": labels["test"][:10]}  # nothing is trained
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "cifar10.npz", **parts, **few)
+    return folder
 
 
 def test_there_are_entries_with_all_their_files() -> None:
@@ -67,7 +84,7 @@ def test_its_accuracy_is_that_of_its_result(name: str, request: pytest.FixtureRe
     net, result = load_pretrained(name), entry(name).result
     dataset = result["choices"]["dataset"]
     embedded = not SOURCES[dataset].torchvision
-    folder = Path() if embedded else request.getfixturevalue("shared_data")
+    folder = Path() if embedded else request.getfixturevalue("cifar10")
     *_, images, labels = read(dataset, folder)
     with torch.inference_mode():
         found = torch.cat([net(part).argmax(1) for part in images.split(500)])
@@ -99,3 +116,15 @@ def test_its_layers_say_their_path() -> None:
     paths = report(load_pretrained("resnet20_xnor_digits").net)
     assert len(paths) == 18
     assert all(each.path.startswith(("kernel: ", "float: ")) for each in paths)
+
+
+def test_corruptions_do_the_more_damage_to_full_precision_the_severer_they_are(
+    cifar10: Path,
+) -> None:
+    """Those whose constants grow with severity; the authors' glass blur, snow and spatter do not."""
+    names = ["gaussian_noise", "defocus_blur", "fog", "contrast", "pixelate"]
+    twin = str(entry("resnet20_fp32_conv_relu_cifar10").file)
+    (found,) = evaluated([twin], "cifar10c", cifar10, 200, names, (1, 3, 5))["networks"]
+    for name in names:
+        mild, middle, severe = found["accuracy"][name]
+        assert found["clean"] + 0.02 > mild > middle > severe, name

@@ -2,12 +2,14 @@
 
 The environment steers it: APP_SLOW names quantizers that take minutes, APP_UNTIL a file that all
 wait for, APP_KILL those whose process dies, APP_ONCE those whose process dies at the first attempt,
-APP_DEATH what they die of, APP_EXIT one that exits.
+APP_DEATH what they die of, APP_EXIT one that exits; APP_STEPS the seconds of a training step that
+the process for them tells, or how it fails.
 """
 
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import time
@@ -24,6 +26,7 @@ from bnnbench.records.fingerprint import fingerprint, fingerprinted, run_name
 from bnnbench.records.store import Cell, cell_state, mark_logged, write_json
 from bnnbench.resolvers import headline
 from bnnbench.runs import signals
+from bnnbench.sweep import timing
 from bnnbench.sweep.cli import ensure_multirun, left_to_cells, valid_keys
 
 VERSIONS = {"threads": "OMP_NUM_THREADS", "jobs": "BNNBENCH_JOBS"}  # told in a result
@@ -124,11 +127,31 @@ def slow(place: str) -> None:
         time.sleep(300)
 
 
-def preflight(cfgs: list[DictConfig], folders: list[Path], here: bool) -> None:
+def preflight(cfgs: list[DictConfig], folders: list[Path], here: bool) -> list[int]:
     """Stands in for the real one, which imports torch."""
     slow("preflight")
     if any(cfg.dataset.name == "absent" for cfg in cfgs):
         raise FileNotFoundError("dataset absent: put it into data/")
+    return [100 for _ in cfgs]
+
+
+def steps() -> None:
+    """Stands in for the process that times steps: one step an image and epoch, of one kind each."""
+    cells = pickle.load(sys.stdin.buffer)
+    told = os.environ.get("APP_STEPS", "0.001")
+    if told == "dies":
+        sys.exit("RuntimeError: no room")
+    numbered = list(enumerate(cells))
+    kinds = [{"label": f"{cfg.backbone.name} at 32 px", "alike": n} for n, (cfg, *_) in numbered]
+    runs = [[(n, cfg.trainer.max_epochs * images)] for n, (cfg, images, _) in numbered]
+    head = {"device": "cpu: a processor, 1 thread", "threads": 1, "kinds": kinds}
+    print(json.dumps(head | {"runs": runs, "left_out": []}), flush=True)
+    for n, _ in numbered:
+        if told == "hangs" and n > 0:
+            time.sleep(300)
+        print(
+            json.dumps({"kind": n, "step_s": 0.5 if told == "hangs" else float(told)}), flush=True
+        )
 
 
 def render(
@@ -167,6 +190,10 @@ def stand_in(name: str, **attributes: object) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--steps"]:
+        sys.exit(steps())
+    timing.COMMAND = [sys.executable, __file__, "--steps"]
+    timing.MOST_S = 4.0 if os.environ.get("APP_STEPS") == "hangs" else timing.MOST_S
     stand_in("bnnbench.records.stamps", stamp_of=stamp_of, PACKAGE="bnnbench.data.")
     stand_in("bnnbench.runs.preflight", preflight=preflight)
     stand_in("bnnbench.report.render", render=render)

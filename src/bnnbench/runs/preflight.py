@@ -36,7 +36,9 @@ from bnnbench.runs.teacher import build_teacher
 from bnnbench.runs.twin import check_twin, twin_of
 
 
-def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bool = True) -> None:
+def preflight(
+    cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bool = True
+) -> list[int | None]:
     """Check folders, data sets, checkpoints, networks and trainers of ``cfgs``, each kind once.
 
     Downloads what is missing.
@@ -45,6 +47,9 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
         cfgs: the composed configs of the runs.
         folders: where they will run.
         here: whether on this machine, so that its devices are theirs.
+
+    Returns:
+        How many images each of them trains on; None of one that only counts.
 
     Raises:
         OSError: a folder that cannot be written, a full disk, a data set that is nowhere.
@@ -59,7 +64,8 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
     trainer = partial(_check_trainer, here=here)
     cfgs = list(cfgs)
     mistakes = Mistakes(cfgs)
-    seen: dict[str, Exception | None] = {}
+    seen: dict[str, tuple[Exception | None, Any]] = {}
+    images: list[int | None] = []
     for number, cfg in enumerate(counted(cfgs, "checking", "settings")):
         groups = [cfg[group] for group in (*GROUPS, "recipe")]
         options = [_plain(cfg.get(key), resolve=False) for key in ("callbacks", "logger")]
@@ -69,18 +75,22 @@ def preflight(cfgs: Iterable[DictConfig], folders: Iterable[Path] = (), here: bo
             (origin_of, [] if cfg.ckpt_path is None else [_plain(cfg, resolve=False)]),
             (check_settings, [cfg.trainer, *options, *groups]),
             (trainer, [cfg.trainer, cfg.compile, *options]),
-            (_check_data, [cfg.dataset]),
+            (_check_data, [cfg.dataset, cfg.trainer.max_epochs == 0]),
             (check_stages, groups),
         ):
             key = f"{check} {[_plain(node) for node in nodes]}"
             if key not in seen:
-                seen[key] = _failure(check, cfg)
-            if (error := seen[key]) is not None:
+                seen[key] = _outcome(check, cfg)
+            error, found = seen[key]
+            if error is not None:
                 mistakes.add(number, error)
+            if check is _check_data:
+                images.append(found)
     mistakes.tell()
     for cfg in cfgs:
         if (line := told(to_dict(cfg.backbone))) is not None:
             _say_once(line)
+    return images
 
 
 @cache
@@ -129,12 +139,12 @@ def _check_resizing(cfg: DictConfig) -> None:
         )
 
 
-def _failure(check: Callable[[DictConfig], object], cfg: DictConfig) -> Exception | None:
+def _outcome(check: Callable[[DictConfig], Any], cfg: DictConfig) -> tuple[Exception | None, Any]:
+    """What a check refuses, or else finds."""
     try:
-        check(cfg)
+        return None, check(cfg)
     except Exception as error:
-        return error
-    return None
+        return error, None
 
 
 def _plain(node: Any, resolve: bool = True) -> Any:
@@ -173,14 +183,16 @@ def _check_checkpoints(cfg: DictConfig) -> None:
             read_state_dict(path)
 
 
-def _check_data(cfg: DictConfig) -> None:
+def _check_data(cfg: DictConfig) -> int | None:
+    """The number of images that are trained on."""
     if cfg.trainer.max_epochs == 0:  # it only counts
-        return
+        return None
     data = build_datamodule(cfg)
     data.prepare_data()
     data.setup("fit")
     if isinstance(data, ClassificationData) and data.spec.class_weights == "balanced":
         balanced_weights(data.class_counts())
+    return data.train_images
 
 
 def check_stages(cfg: DictConfig) -> None:

@@ -70,14 +70,14 @@ def check_twin(cfg: DictConfig) -> None:
 def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
     """The twin of a run, trained by ``train`` unless it has been, here or by another process."""
     run = settle(twin_of(cfg))
-    if not _is_finished(run):
+    if not is_finished(run):
         rank_zero_only(log.info)(f"the full-precision twin is trained first, {run.name}")
         if rank() > 0:  # the first process holds the run
             train(run)
         else:
             signals.at(f"while it waited for {run.folder}")
             with locked(run.folder, run.fingerprint):
-                if not _is_finished(run):
+                if not is_finished(run):
                     train(run)
     if rank() == 0:  # others may come here before its result is written
         trained(run.folder)
@@ -102,6 +102,7 @@ def start_from(net: nn.Module, weights: Path, fresh: bool) -> None:
         module.load_state_dict(state)
 
 
-def _is_finished(run: Run) -> bool:
+def is_finished(run: Run) -> bool:
+    """Whether a twin has been trained."""
     result = read_result(run.folder)
     return result is not None and result["fingerprint"] == run.fingerprint

@@ -84,6 +84,20 @@ def threads(config: DictConfig, beside: int) -> dict[str, int]:
     return {"OMP_NUM_THREADS": max(1, _cores() // beside)}
 
 
+def threads_each(config: DictConfig, beside: int) -> int | None:
+    """Threads of a run on this machine, which joblib shares out as well; None: as torch has it."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
+    local = "LocalLauncher" in config.hydra.launcher._target_
+    return max(1, _cores() // (beside if local else jobs_at_once(config)))
+
+
+def is_local(config: DictConfig) -> bool:
+    """Whether the jobs run on this machine, not on a cluster's."""
+    target = config.hydra.launcher._target_
+    return any(name in target for name in ("joblib", "Basic", "LocalLauncher"))
+
+
 def jobs_at_once(config: DictConfig) -> int:
     """How many jobs the launcher of a composed config runs side by side on this machine."""
     launcher = config.hydra.launcher

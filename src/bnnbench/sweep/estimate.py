@@ -23,10 +23,15 @@ def time_left(cells: Sequence[Seen], workers: int) -> float | None:
     known = [left for left in lefts if left is not None]
     if len(known) < len(lefts):
         return None
+    return in_all(known[len(running) :], workers, known[: len(running)])
+
+
+def in_all(waiting: Sequence[float], workers: int, running: Sequence[float] = ()) -> float:
+    """Seconds until runs of so many seconds have ended that begin in turn, beside ``running``."""
     free = max(workers, len(running), 1) - len(running)
-    ends = [*known[: len(running)], *([0.0] * free)]
+    ends = [*running, *([0.0] * free)]
     heapq.heapify(ends)
-    for left in known[len(running) :]:  # each begins where the first of the others ends
+    for left in waiting:  # each begins where the first of the others ends
         heapq.heapreplace(ends, ends[0] + left)
     return max(ends)
 

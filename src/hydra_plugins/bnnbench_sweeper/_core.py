@@ -20,12 +20,19 @@ from bnnbench.records.store import DamagedResult, read_error, read_result, write
 from bnnbench.runs import signals
 from bnnbench.runs.forced import finish_cut_exchange
 from bnnbench.runs.reuse import MARK, Run, needs_replay, reused
-from bnnbench.sweep.devices import check_processes, jobs_beside, jobs_together, threads
+from bnnbench.sweep.devices import (
+    check_processes,
+    is_local,
+    jobs_beside,
+    jobs_together,
+    threads,
+)
 from bnnbench.sweep.jobs import read_job
 from bnnbench.sweep.labels import labels
 from bnnbench.sweep.progress import Progress
 from bnnbench.sweep.watched import Seen, Watched, reused_cell
 
+from . import _hours
 from ._launch import Launch, Launches
 from ._plan import Planned, Sweep, clear_errors
 
@@ -134,23 +141,18 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
 
     try:
         launch = launcher()
-        cfgs = list({planned.kind: planned.cfg for planned in pending}.values())
-        check_processes(cfgs, sweep.config.hydra.launcher)
+        kinds = {planned.kind: planned.cfg for planned in pending}
+        check_processes(kinds.values(), sweep.config.hydra.launcher)
         folders = [sweep.runs_dir / planned.cell.run for planned in pending]
-        preflight(cfgs, folders, here=_is_local(sweep))
-        if any(cfg.logger.get("wandb") for cfg in cfgs):
+        images = preflight(list(kinds.values()), folders, here=is_local(sweep.config))
+        if any(cfg.logger.get("wandb") for cfg in kinds.values()):
             from bnnbench.runs.wandb import choose_mode
 
             choose_mode(sweep.runs_dir / "*")  # once: workers have our environment
-        return launch
     except Exception as error:
         raise CompactHydraException(message(error)) from error
-
-
-def _is_local(sweep: Sweep) -> bool:
-    """Whether the jobs run on this machine, not on a cluster's."""
-    target = sweep.config.hydra.launcher._target_
-    return any(name in target for name in ("joblib", "Basic", "LocalLauncher"))
+    _hours.told(sweep, pending, dict(zip(kinds, images, strict=True)))
+    return launch
 
 
 def _write_manifest(sweep: Sweep) -> None:
