@@ -121,7 +121,7 @@ def test_its_layers_say_their_path() -> None:
 def test_corruptions_do_the_more_damage_to_full_precision_the_severer_they_are(
     cifar10: Path,
 ) -> None:
-    """Those whose constants grow with severity; the authors' glass blur, snow and spatter do not."""
+    """Those whose constants grow with severity; the authors' glass blur and snow do not."""
     names = ["gaussian_noise", "defocus_blur", "fog", "contrast", "pixelate"]
     twin = str(entry("resnet20_fp32_conv_relu_cifar10").file)
     (found,) = evaluated([twin], "cifar10c", cifar10, 200, names, (1, 3, 5))["networks"]
