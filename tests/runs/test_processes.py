@@ -184,7 +184,9 @@ def test_a_process_that_dies_ends_the_run_and_its_reason_stays(tmp_path: Path, r
     else:
         expected = f"the first process of this run, {first.pid}, died"
     assert file.read_text().startswith(expected)
-    assert not alive(second)
+    while alive(second):  # it lets go of the pipe a little before it is gone
+        assert time.monotonic() - killed < 60
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("processes", [1, 4])
