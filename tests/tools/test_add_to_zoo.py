@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "result.json").write_text(json.dumps(result))
     content = entry("resnet20_xnor_digits").file.read_bytes()
     (folder / "checkpoints" / "last.ckpt").write_bytes(content)
-    monkeypatch.setattr(bnnbench, "export", lambda _, path: path.write_bytes(content), False)
+    monkeypatch.setattr(bnnbench, "export", lambda _, path, half: path.write_bytes(content), False)
     return folder
 
 
