@@ -6,6 +6,7 @@ Only rows of equal bits on one backbone and one data set stand in one order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -118,19 +119,26 @@ def length_orders(
 
 
 def seed_orders(rows: Sequence[Row]) -> list[Order]:
-    """The order by one seed against that by each later one: how far noise alone changes it."""
+    """The order by one seed against that by the next: how far noise alone changes it.
+
+    The last seed is held against the first; of three seeds these are all pairs, of many, whose
+    pairs would be thousands, as many orders as seeds.
+    """
     found = []
     for group in groups(rows):
-        seeds = sorted({seed for row in group for seed in scores(row)})
-        for place, one in enumerate(seeds):
-            for two in seeds[place + 1 :]:
-                both = [(row, scores(row)) for row in group if {one, two} <= scores(row).keys()]
-                found += _orders(
-                    f"here seed {one}, seed {two}",
-                    [(row, known[one][0], known[two][0]) for row, known in both],
-                    parts=False,
-                )
+        known = [(row, scores(row)) for row in group]
+        for one, two in _neighbours(sorted({seed for _, own in known for seed in own})):
+            both = [
+                (row, own[one][0], own[two][0]) for row, own in known if {one, two} <= own.keys()
+            ]
+            found += _orders(f"here seed {one}, seed {two}", both, parts=False)
     return found
+
+
+def _neighbours(seeds: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Each seed with the next, in a ring from three on."""
+    ring = [(seeds[0], seeds[-1])] if len(seeds) > 2 else []
+    return [*pairwise(seeds), *ring]
 
 
 def _orders(against: str, pairs: list[tuple[Row, float, float]], parts: bool = True) -> list[Order]:
