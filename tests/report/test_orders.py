@@ -178,6 +178,8 @@ def test_single_seeds_against_each_other(measured) -> None:
     [(2, ["01"]), (3, ["01", "12", "02"]), (5, ["01", "12", "23", "34", "04"])],
 )
 def test_many_seeds_make_as_many_orders_and_not_all_pairs(measured, seeds, pairs) -> None:
-    rows, _ = measured({f"{cell} seed={s}": acc for cell, acc in FOUR.items() for s in range(seeds)})
+    rows, _ = measured(
+        {f"{cell} seed={s}": acc for cell, acc in FOUR.items() for s in range(seeds)}
+    )
     found = [order.against for order in seed_orders(rows)]
     assert found == [f"here seed {one}, seed {two}" for one, two in pairs]

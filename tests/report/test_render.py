@@ -4,13 +4,16 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bnnbench.records.source import source_hash
+from bnnbench.report import drawn
+from bnnbench.report import render as render_module
 from bnnbench.report.reading import collect
-from bnnbench.report.render import render
+from bnnbench.report.render import FIGURES, render
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ("kernels", "layers", "binarized")
@@ -69,7 +72,7 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     assert not any((out / f"{name}.png").exists() for name in WEIGHTS)  # nobody asked for them
     render(*where, names=("curves", *WEIGHTS))
     drawn = {f"{name}.{suffix}" for name in ("curves", *WEIGHTS) for suffix in ("png", "svg")}
-    tables = {"table.md", "table.csv", "table.tex", "runs.csv", "sweep.json"}
+    tables = {"table.md", "table.csv", "table.tex", "runs.csv", "sweep.json", ".drawn.json"}
     assert {path.name for path in out.iterdir()} == drawn | tables
     write(file, make_result("bnn", **fingerprint))  # what can no longer be drawn goes
     render(*where, names=("curves", *WEIGHTS))
@@ -80,6 +83,71 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     assert {path.name for path in out.iterdir()} == {"layers.png", "layers.svg"} | tables
     with pytest.raises(ValueError, match=r"there is no.*layer"):
         render(*where, names=("layer",))
+
+
+@pytest.fixture
+def render_figures(sweep: Path, make_result, write, hexed, monkeypatch) -> Callable[..., list]:
+    """Renders the sweep with an accuracy and options; which figures were drawn."""
+    runs, made = sweep.parents[2] / "runs", []
+
+    def counted(name: str) -> Callable:
+        def draw(*args, **more) -> bool:
+            made.append(name)
+            return FIGURES[name](*args, **more)
+
+        return draw
+
+    counters = {name: counted(name) for name in FIGURES}
+
+    def call(accuracy: float = 0.9, **options) -> list[str]:
+        made.clear()
+        entries = {
+            "metrics": {"last": {"test/acc": accuracy}},
+            "fingerprint": hexed("quantizer=bnn"),
+        }
+        write(runs / "quantizer=bnn/result.json", make_result("bnn", **entries))
+        monkeypatch.setattr(render_module, "drawings_of", lambda *_: counters)
+        published = ROOT / "results" / "published"
+        options = {"names": ("curves", "layers"), "formats": ("png",), **options}
+        render(sweep, [runs], sweep.parent, published, **options)
+        return [*made]
+
+    return call
+
+
+def test_figures_are_drawn_anew_only_of_other_results(sweep: Path, render_figures) -> None:
+    curves = sweep.with_name("curves.png")
+    assert render_figures() == ["curves", "layers"]  # which has nothing to draw
+    first = curves.stat().st_mtime_ns
+    assert render_figures() == []
+    assert curves.stat().st_mtime_ns == first
+    assert render_figures(accuracy=0.8) == ["curves", "layers"]
+    assert render_figures(accuracy=0.8) == []
+
+
+def test_figures_that_are_gone_or_of_another_form_are_drawn(sweep: Path, render_figures) -> None:
+    render_figures()
+    sweep.with_name("curves.png").unlink()
+    assert render_figures() == ["curves"]
+    assert render_figures(formats=("png", "svg")) == ["curves"]
+    assert render_figures(names=("curves",)) == []
+    assert render_figures() == ["layers"]  # which was not asked for the last time
+    assert render_figures(names=()) == []
+    assert not sweep.with_name("curves.png").exists()
+    assert render_figures() == ["curves", "layers"]
+
+
+def test_figures_of_older_code_are_drawn_anew(render_figures, monkeypatch) -> None:
+    render_figures()
+    monkeypatch.setattr(drawn, "code", lambda: "another")
+    assert render_figures() == ["curves", "layers"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"of": 1}', '{"figures": {"curves": true}}'])
+def test_a_damaged_list_of_figures_costs_a_drawing(sweep: Path, render_figures, content) -> None:
+    render_figures()
+    sweep.with_name(drawn.FILE).write_text(content)
+    assert render_figures() == ["curves", "layers"]
 
 
 def test_finds_results_in_flat_folders_too(

@@ -34,7 +34,16 @@ PART = Kind(
     "a whole number of batches from 1 on, or a part of them above 0.0 and up to 1.0",
     lambda value: whole(1).holds(value) or (isinstance(value, float) and 0 < value <= 1),
 )
-PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+PRECISIONS = (
+    "auto",
+    "fastest",
+    "32-true",
+    "16-mixed",
+    "bf16-mixed",
+    "16-true",
+    "bf16-true",
+    "64-true",
+)
 PRECISIONS += ("transformer-engine", "transformer-engine-float16")
 DEVICES = Kind(
     "auto, -1 for all, a number of devices from 1 on, or a list of them such as [0, 1]",

@@ -14,6 +14,7 @@ from bnnbench.report.conclusions import conclude
 from bnnbench.report.conclusions_page import ENDING, summary, write
 from bnnbench.report.diagnostics import diagnostics
 from bnnbench.report.dots import classes, scores
+from bnnbench.report.drawn import Drawn
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.figures import curves
 from bnnbench.report.markup import MISSING
@@ -107,7 +108,10 @@ def render(
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     drawings = drawings_of(quoted, bench)
-    draw(manifest, found.results, _figure_stems(figures, out_dir), formats, asked, drawings)
+    stems, drawn = _figure_stems(figures, out_dir), None
+    if figures is None:
+        drawn = Drawn(out_dir, [manifest, found.results, quoted, bench])
+    draw(manifest, found.results, stems, formats, asked, drawings, drawn)
     return table
 
 
@@ -263,16 +267,26 @@ def draw(
     formats: Sequence[str],
     asked: Sequence[str],
     drawings: Mapping[str, Drawing],
+    drawn: Drawn | None = None,
 ) -> None:
     """Draw the figures asked for that the results have data for; drop all others.
 
-    Raises ValueError for a figure that does not exist.
+    With drawn, those that would come out as they are already are left alone. Raises ValueError for
+    a figure that does not exist.
     """
     check_figures(asked)
+    made: dict[str, bool] = {}
     for name, stem in stems.items():
-        if name not in asked or not drawings[name](manifest, results, stem, formats):
+        if name in asked:
+            there = drawn and drawn.outcome(name, stem, formats)
+            if there is None:
+                there = drawings[name](manifest, results, stem, formats)
+            made[name] = there
+        if not made.get(name):
             for suffix in formats:
                 stem.with_name(f"{stem.name}.{suffix}").unlink(missing_ok=True)
+    if drawn is not None:
+        drawn.write(made)
 
 
 def check_figures(asked: Sequence[str], key: str = "figures") -> None:

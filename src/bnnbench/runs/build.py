@@ -37,6 +37,7 @@ from bnnbench.runs.checkpoint_io import WholeCheckpoints
 from bnnbench.runs.cut import Cut
 from bnnbench.runs.metrics_file import EpochRow
 from bnnbench.runs.peers import Peers
+from bnnbench.runs.precision import resolved
 from bnnbench.runs.refusals import check_mixing, check_optimizer, check_terms
 from bnnbench.tasks.base import Task
 from bnnbench.tasks.classification import Classification
@@ -210,9 +211,7 @@ def build_trainer(
     options["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in callbacks)
     if steps := cfg.recipe.get("steps"):
         options.setdefault("max_steps", steps)
-    if options["precision"] == "auto":
-        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        options["precision"] = "bf16-mixed" if fast else "32-true"
+    options["precision"] = resolved(options)
     if options.get("enable_checkpointing") is False:
         callbacks = [c for c in callbacks if not isinstance(c, WRITERS)]
         del options["enable_checkpointing"]  # Lightning takes History for a checkpoint as well

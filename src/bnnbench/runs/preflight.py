@@ -160,11 +160,11 @@ def _check_folder(cfg: DictConfig) -> None:
 def _check_trainer(cfg: DictConfig, here: bool) -> None:
     """Build the trainer with its callbacks and its logger, in a folder that is thrown away.
 
-    Loggers start nothing before they are told something. ``auto`` is not asked for its precision:
-    that would take a piece of the GPU in this process.
+    Loggers start nothing before they are told something. ``auto`` and ``fastest`` are not asked for
+    their precision: that would take a piece of the GPU in this process.
     """
     own = deepcopy(cfg)
-    if own.trainer.precision == "auto":
+    if own.trainer.precision in ("auto", "fastest"):
         own.trainer.precision = "32-true"
     if here:
         check_devices(own)
