@@ -11,6 +11,7 @@ from bnnbench.report.orders import (
     printed,
     published_orders,
     seed_orders,
+    setting_orders,
 )
 from bnnbench.report.rows import Row, group_cells
 
@@ -183,3 +184,27 @@ def test_many_seeds_make_as_many_orders_and_not_all_pairs(measured, seeds, pairs
     )
     found = [order.against for order in seed_orders(rows)]
     assert found == [f"here seed {one}, seed {two}" for one, two in pairs]
+
+
+def test_the_best_of_each_methods_settings_against_a_common_one(measured) -> None:
+    """At the small rate the order is a < b < c; tuned, a is the best of all."""
+    small = {"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8}
+    large = {"a": 0.9, "b": 0.5, "c": 0.6}
+    cells = {f"quantizer={q} recipe.lr=0.1": acc for q, acc in small.items()}
+    cells |= {f"quantizer={q} recipe.lr=1.0": acc for q, acc in large.items()}
+    rows, swept = measured(cells)
+    first, second = setting_orders(rows, swept)
+    assert first.against == "here each row at its best, all at 0.1"
+    assert [(h, t) for _, h, t in first.rows] == [(90.0, 50.0), (60.0, 60.0), (70.0, 70.0)]  # no d
+    assert first.agreement.tau == pytest.approx(-1 / 3)
+    assert [row.setting("recipe.lr") for row, _, _ in first.rows] == [1.0, 0.1, 0.1]
+    assert second.against == "here each row at its best, all at 1"
+    assert [(h, t) for _, h, t in second.rows] == [(90.0, 90.0), (60.0, 50.0), (70.0, 60.0)]
+    assert second.agreement.tau == 1
+
+
+def test_settings_of_one_method_and_methods_of_one_setting_have_no_such_order(measured) -> None:
+    rows, swept = measured(FOUR)
+    assert setting_orders(rows, swept) == []
+    rows, swept = measured({f"quantizer=a recipe.lr={lr}": lr for lr in (0.1, 0.2, 0.3)})
+    assert setting_orders(rows, swept) == []

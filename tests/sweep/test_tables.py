@@ -22,8 +22,10 @@ CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
 STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
 STUDIES += ["fast_search"]  # of one recipe
+TUNED = "tuned_cifar10"
 SENSITIVITY, TASKS = "sensitivity_cifar10", "tasks"  # of optimisers, and of several data sets
-COMPARISONS = [table for table in TABLES if table not in (*STUDIES, SENSITIVITY, TASKS)]
+OTHERS = (*STUDIES, TUNED, SENSITIVITY, TASKS)
+COMPARISONS = [table for table in TABLES if table not in OTHERS]
 BONN = [table for table in COMPARISONS if table.startswith("bonn_")]  # rows as the paper has them
 IMAGENET = "adabin_imagenet"  # likewise
 VOC = "adabin_voc"  # likewise, of detectors
@@ -149,6 +151,25 @@ def test_sensitivity_is_eight_settings_of_each_method_in_one_structure(
     }
     for cell in cells[::methods]:  # of one method
         fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_tuning_is_four_trials_of_each_of_six_methods_without_test_data(
+    expand: Expand, composed: Composed, scale: str
+) -> None:
+    cells = expand(TUNED, scale)
+    seeds = len({cell["seed"] for cell in cells})
+    trials = {
+        (c["quantizer"], float(c["recipe.lr"]), float(c["recipe.weight_decay"])) for c in cells
+    }
+    assert len(trials) == 6 * 4
+    assert len(cells) == 6 * 4 * seeds
+    default = composed(("recipe=unified", "dataset=cifar10")).recipe
+    assert all((cell["quantizer"], default.lr, default.weight_decay) in trials for cell in cells)
+    for cell in cells[:4]:
+        cfg = composed(tuple(f"{k}={v}" for k, v in cell.items()))
+        assert cfg.dataset.val_fraction == 0.2
+        fingerprint(cfg)
 
 
 def test_tasks_are_several_kinds_of_data_and_their_demo_trains_two_cells_of_its_own(

@@ -17,6 +17,7 @@ from bnnbench.report.orders import (
     length_orders,
     published_orders,
     seed_orders,
+    setting_orders,
 )
 from bnnbench.report.rows import Row, option_keys
 from bnnbench.report.significance import LEVEL, Difference, difference, holm
@@ -53,6 +54,7 @@ class Conclusions:
     published: list[Order] = field(default_factory=list)
     lengths: list[Order] = field(default_factory=list)
     seeds: list[Order] = field(default_factory=list)
+    settings: list[Order] = field(default_factory=list)
 
     @property
     def one_seed(self) -> bool:
@@ -75,7 +77,9 @@ def conclude(
     lengths = length_orders(rows, swept, [Other("this table", [*swept], [*rows]), *others])
     if not pairs and not lengths:
         return None
-    return Conclusions(pairs, published_orders(rows, sources), lengths, seed_orders(rows))
+    settings = setting_orders(rows, swept)
+    published = published_orders(rows, sources)
+    return Conclusions(pairs, published, lengths, seed_orders(rows), settings)
 
 
 def compared(group: Sequence[Row]) -> list[Pair]:
@@ -117,7 +121,7 @@ def as_json(
         ],
         **{
             kind: [_order_json(order, names) for order in getattr(what, kind)]
-            for kind in ("published", "lengths", "seeds")
+            for kind in ("published", "lengths", "seeds", "settings")
         },
     }
 

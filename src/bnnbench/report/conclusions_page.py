@@ -40,6 +40,11 @@ _LENGTHS = (
     "where its tau is not clearly above 0, or well below that of single seeds."
 )
 
+_SETTINGS = (
+    "Whether the order hangs on whose learning rate was used: each method at the best of its own "
+    "settings against all at a common one. The best of several is chosen by the numbers shown."
+)
+
 
 def summary(what: Conclusions, file: str) -> str:
     """The line under the table that names the file."""
@@ -67,11 +72,13 @@ def _markdown(what: Conclusions, names: dict[int, str], title: str) -> list[str]
         ("Order of measured and published numbers", what.published, _PRINTED),
         ("Order at other lengths", what.lengths, _LENGTHS),
         ("Order by single seeds", what.seeds, "What noise alone leaves of an order."),
+        ("Order at other settings", what.settings, _SETTINGS),
     ):
         if orders:
             lines += ["", f"## {heading}", "", _orders_grid(orders), "", f"- {note}"]
             lines += [f"- {line}" for line in _members(orders, names)]
-    lines += ["", _TAU] if what.published or what.lengths or what.seeds else []
+    orders = [*what.published, *what.lengths, *what.seeds, *what.settings]
+    lines += ["", _TAU] if orders else []
     return lines
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bnnbench.report.matching import PRINTED, entry_dataset, matches
 from bnnbench.report.published import distinct, is_plain, is_verified
-from bnnbench.report.rows import Row, lookup, plain
+from bnnbench.report.rows import OF_SETTINGS, Row, lookup, plain, settings_of
 from bnnbench.report.significance import Agreement, agreement
 from bnnbench.report.twins import scores, structure
 
@@ -115,6 +115,31 @@ def length_orders(
                             if len(groups([row, mates[id(row)]], length=False)) == 1
                         ],
                     )
+    return found
+
+
+def setting_orders(rows: Sequence[Row], swept: Sequence[str]) -> list[Order]:
+    """The order at each method's own best setting of the recipe against that at each common one.
+
+    That is whether the order hangs on whose learning rate was used. A method, which is what all
+    else that was swept says, counts where it was trained with two settings.
+    """
+    others = [key for key in swept if not key.startswith(OF_SETTINGS) and key != "seed"]
+    found = []
+    for group in groups(rows):
+        settings = settings_of(group, [key for key in swept if key not in others])
+        methods: dict[tuple[str | None, ...], dict[str, Row]] = {}
+        for row, setting in zip(group, settings, strict=True):
+            methods.setdefault(_identity(row, others), {})[setting] = row
+        several = [known for known in methods.values() if len(known) > 1]
+        tuned = [(max(known.values(), key=_mean), known) for known in several]
+        for setting in dict.fromkeys(settings):
+            pairs = [
+                (best, _mean(best), _mean(known[setting]))
+                for best, known in tuned
+                if setting in known
+            ]
+            found += _orders(f"here each row at its best, all at {setting}", pairs, parts=False)
     return found
 
 

@@ -14,8 +14,7 @@ from bnnbench.report import tracks
 from bnnbench.report.efficiency import PLAIN, Bench, fastest
 from bnnbench.report.figures import row_name
 from bnnbench.report.relative import accuracy, fewer_operations, ratios, smaller, train_time
-from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
-from bnnbench.report.sensitivity import settings_of
+from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys, settings_of
 from bnnbench.report.twins import twins_of
 
 # Tables by the track that they measure; complexity is counted in the first that there is.
@@ -102,7 +101,7 @@ def pairs_of(sweeps: Iterable[Sweep]) -> list[Pair]:
         rows = group_cells(sweep.manifest, dict(sweep.results), {})
         keys = option_keys(sweep.manifest)
         named = ["quantizer", *(key for key in keys if key.startswith("quantizer."))]
-        told = settings_of(sweep.manifest, rows), twins_of(rows, keys)
+        told = settings_of(rows, keys), twins_of(rows, keys)
         for row, setting, twin in zip(rows, *told, strict=True):
             runs = tuple(result.get("fingerprint") for result in row.results)
             if twin is not None and runs and twin.results and runs not in seen:

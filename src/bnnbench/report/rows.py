@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from bnnbench.report.markup import MISSING
 
 Result = dict[str, Any]
 METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}  # of headlines, in words
 CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
+OF_SETTINGS = "recipe."  # keys of what a method is trained with, not of the method
 
 
 @dataclass
@@ -137,6 +140,18 @@ def option_keys(manifest: dict[str, Any]) -> list[str]:
     """Keys that tell the rows apart, the quantizer first; the quantizer alone if none varies."""
     swept = [key for key in manifest["swept"] if key != "seed"] or ["quantizer"]
     return sorted(swept, key=lambda key: key != "quantizer")
+
+
+def settings_of(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """The setting of every row, such as "adam 0.001 cosine": what its recipe has of swept keys.
+
+    The first keys that tell all settings apart: a weight decay follows from the optimizer.
+    """
+    keys = [key for key in keys if key.startswith(OF_SETTINGS)]
+    told = len({tuple(row.text(key) for key in keys) for row in rows})
+    while keys and len({tuple(row.text(key) for key in keys[:-1]) for row in rows}) == told:
+        keys.pop()
+    return [" ".join(row.text(key) or MISSING for key in keys) for row in rows]
 
 
 def lookup(result: Result, *path: str) -> Any:

@@ -13,9 +13,16 @@ from typing import Any, NamedTuple
 from bnnbench.plots import COLUMN, PAGE, SMALL, STYLE, literal, save, wrapped
 from bnnbench.report.figures import METRICS, metric_of, row_name, split_of
 from bnnbench.report.markup import MISSING, Table
-from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, option_keys
+from bnnbench.report.rows import (
+    METRIC_NAMES,
+    OF_SETTINGS,
+    Result,
+    Row,
+    group_cells,
+    option_keys,
+    settings_of,
+)
 
-_OF_SETTINGS = "recipe."
 _LINE, _CELL = 0.19, 0.42  # height of a method's line and width of a setting's column, inches
 _LETTERS = 26  # of a method's name, a line
 Cells = Mapping[tuple[str, str], float]  # mean score in percent, by method and setting
@@ -36,21 +43,14 @@ class Grid(NamedTuple):
 
 def grid_of(manifest: dict[str, Any], rows: Sequence[Row]) -> Grid | None:
     """The scores of a sweep by method and setting; None where it has no two settings."""
-    others = [key for key in option_keys(manifest) if not key.startswith(_OF_SETTINGS)]
+    others = [key for key in option_keys(manifest) if not key.startswith(OF_SETTINGS)]
     methods = [row_name(row, others or ["quantizer"]) for row in rows]
-    named = list(zip(rows, methods, settings_of(manifest, rows), strict=True))
+    named = list(zip(rows, methods, settings_of(rows, option_keys(manifest)), strict=True))
     settings = list(dict.fromkeys(setting for _, _, setting in named))
     if len(settings) < 2:
         return None
     known = {(m, s): mean(row.headline("last")) for row, m, s in named if row.headline("last")}
     return Grid(list(dict.fromkeys(m for _, m, _ in named)), settings, known)
-
-
-def settings_of(manifest: dict[str, Any], rows: Sequence[Row]) -> list[str]:
-    """The setting of every row, such as "adam 0.001 cosine": what its recipe has of swept keys."""
-    keys = [key for key in option_keys(manifest) if key.startswith(_OF_SETTINGS)]
-    keys = _telling(rows, keys)
-    return [" ".join(row.text(key) or MISSING for key in keys) for row in rows]
 
 
 def spread_table(manifest: dict[str, Any], rows: Sequence[Row], title: str) -> Table | None:
@@ -134,15 +134,6 @@ def _line(method: str, grid: Grid) -> list[str]:
     cells = [f"{known[best]:.2f}", best, f"{known[worst]:.2f}", worst]
     deviation = f"{stdev(known.values()):.2f}" if len(known) > 1 else MISSING
     return [method, count, *cells, f"{known[best] - known[worst]:.2f}", deviation]
-
-
-def _telling(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """The first keys that tell all settings apart: a weight decay follows from the optimizer."""
-    all_told = len({tuple(row.text(key) for key in keys) for row in rows})
-    for count in range(len(keys)):
-        if len({tuple(row.text(key) for key in keys[:count]) for row in rows}) == all_told:
-            return list(keys[:count])
-    return list(keys)
 
 
 def _headlined(rows: Sequence[Row]) -> str:
