@@ -176,7 +176,7 @@ def test_single_seeds_against_each_other(measured) -> None:
 
 @pytest.mark.parametrize(
     ("seeds", "pairs"),
-    [(2, ["01"]), (3, ["01", "12", "02"]), (5, ["01", "12", "23", "34", "04"])],
+    [(2, ["01"]), (3, ["01", "02", "12"]), (5, ["01", "04", "12", "23", "34"])],
 )
 def test_many_seeds_make_as_many_orders_and_not_all_pairs(measured, seeds, pairs) -> None:
     rows, _ = measured(

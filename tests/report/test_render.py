@@ -101,11 +101,8 @@ def render_figures(sweep: Path, make_result, write, hexed, monkeypatch) -> Calla
 
     def call(accuracy: float = 0.9, **options) -> list[str]:
         made.clear()
-        entries = {
-            "metrics": {"last": {"test/acc": accuracy}},
-            "fingerprint": hexed("quantizer=bnn"),
-        }
-        write(runs / "quantizer=bnn/result.json", make_result("bnn", **entries))
+        result = make_result("bnn", acc=accuracy, fingerprint=hexed("quantizer=bnn"))
+        write(runs / "quantizer=bnn/result.json", result)
         monkeypatch.setattr(render_module, "drawings_of", lambda *_: counters)
         published = ROOT / "results" / "published"
         options = {"names": ("curves", "layers"), "formats": ("png",), **options}

@@ -163,7 +163,7 @@ def seed_orders(rows: Sequence[Row]) -> list[Order]:
 def _neighbours(seeds: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Each seed with the next, in a ring from three on."""
     ring = [(seeds[0], seeds[-1])] if len(seeds) > 2 else []
-    return [*pairwise(seeds), *ring]
+    return sorted([*pairwise(seeds), *ring])
 
 
 def _orders(against: str, pairs: list[tuple[Row, float, float]], parts: bool = True) -> list[Order]:
