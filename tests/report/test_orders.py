@@ -13,7 +13,7 @@ from bnnbench.report.orders import (
     seed_orders,
     setting_orders,
 )
-from bnnbench.report.rows import Row, group_cells
+from bnnbench.report.rows import Row, group_cells, settings_of
 
 Sweep = tuple[list[Row], list[str]]
 
@@ -194,11 +194,11 @@ def test_the_best_of_each_methods_settings_against_a_common_one(measured) -> Non
     cells |= {f"quantizer={q} recipe.lr=1.0": acc for q, acc in large.items()}
     rows, swept = measured(cells)
     first, second = setting_orders(rows, swept)
-    assert first.against == "here each row at its best, all at 0.1"
+    assert first.against == "each method at its best here, all at 0.1"
     assert [(h, t) for _, h, t in first.rows] == [(90.0, 50.0), (60.0, 60.0), (70.0, 70.0)]  # no d
     assert first.agreement.tau == pytest.approx(-1 / 3)
     assert [row.setting("recipe.lr") for row, _, _ in first.rows] == [1.0, 0.1, 0.1]
-    assert second.against == "here each row at its best, all at 1"
+    assert second.against == "each method at its best here, all at 1"
     assert [(h, t) for _, h, t in second.rows] == [(90.0, 90.0), (60.0, 50.0), (70.0, 60.0)]
     assert second.agreement.tau == 1
 
@@ -208,3 +208,16 @@ def test_settings_of_one_method_and_methods_of_one_setting_have_no_such_order(me
     assert setting_orders(rows, swept) == []
     rows, swept = measured({f"quantizer=a recipe.lr={lr}": lr for lr in (0.1, 0.2, 0.3)})
     assert setting_orders(rows, swept) == []
+
+
+def test_settings_of_several_numbers_are_named(measured) -> None:
+    ones = ("recipe.lr=0.1 recipe.weight_decay=0.0", "recipe.lr=1.0 recipe.weight_decay=0.1")
+    other = "recipe.lr=0.1 recipe.weight_decay=0.1"
+    rows, swept = measured({f"quantizer=a {setting}": 0.5 for setting in (*ones, other)})
+    assert settings_of(rows, swept) == [
+        "lr=0.1 weight_decay=0",
+        "lr=1 weight_decay=0.1",
+        "lr=0.1 weight_decay=0.1",
+    ]
+    rows, swept = measured({f"quantizer=a {setting}": 0.5 for setting in ones})
+    assert settings_of(rows, swept) == ["0.1", "1"]  # which tell the decay

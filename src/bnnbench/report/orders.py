@@ -139,7 +139,7 @@ def setting_orders(rows: Sequence[Row], swept: Sequence[str]) -> list[Order]:
                 for best, known in tuned
                 if setting in known
             ]
-            found += _orders(f"here each row at its best, all at {setting}", pairs, parts=False)
+            found += _orders(f"each method at its best here, all at {setting}", pairs, parts=False)
     return found
 
 

@@ -145,13 +145,24 @@ def option_keys(manifest: dict[str, Any]) -> list[str]:
 def settings_of(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """The setting of every row, such as "adam 0.001 cosine": what its recipe has of swept keys.
 
-    The first keys that tell all settings apart: a weight decay follows from the optimizer.
+    The first keys that tell all settings apart: a weight decay follows from the optimizer. Where
+    several are numbers these are named: "lr=0.01 weight_decay=0".
     """
     keys = [key for key in keys if key.startswith(OF_SETTINGS)]
     told = len({tuple(row.text(key) for key in keys) for row in rows})
     while keys and len({tuple(row.text(key) for key in keys[:-1]) for row in rows}) == told:
         keys.pop()
-    return [" ".join(row.text(key) or MISSING for key in keys) for row in rows]
+    numbers = [key for key in keys if all(_is_number(row.setting(key)) for row in rows)]
+    named = numbers if len(numbers) > 1 else []
+    return [" ".join(_said(row, key, key in named) for key in keys) for row in rows]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _said(row: Row, key: str, named: bool) -> str:
+    return f"{key.removeprefix(OF_SETTINGS)}=" * named + (row.text(key) or MISSING)
 
 
 def lookup(result: Result, *path: str) -> Any:
