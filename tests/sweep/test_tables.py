@@ -11,10 +11,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from bnnbench.records.checkpoints import check_start
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.report.matching import with_published
 from bnnbench.report.published import load_published
 from bnnbench.report.rows import Row
+from bnnbench.runs.build import build_task
+from bnnbench.runs.twin import twin_of
 from bnnbench.sweep.expand import expand_table
 from hydra_plugins.bnnbench_sweeper._plan import splitter
 
@@ -151,6 +154,20 @@ def test_sensitivity_is_eight_settings_of_each_method_in_one_structure(
     }
     for cell in cells[::methods]:  # of one method
         fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
+
+
+@pytest.mark.parametrize("table", ["unified_cifar10", "native_structure_cifar10"])
+def test_rows_that_start_from_their_twin_have_one_that_fits(
+    expand: Expand, composed: Composed, tmp_path: Path, table: str
+) -> None:
+    started = 0
+    for cell in expand(table, "quick"):
+        folders = (f"paths.runs_dir={tmp_path}", f"paths.output_dir={tmp_path}")
+        cfg = composed((*(f"{k}={v}" for k, v in cell.items()), *folders))
+        if cfg.recipe.get("start"):
+            started += 1
+            check_start(build_task(cfg).net, build_task(twin_of(cfg).cfg).net.state_dict(), "it is")
+    assert started > 20
 
 
 @pytest.mark.parametrize("scale", SCALES)
