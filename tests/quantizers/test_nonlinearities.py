@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from bnnbench.quantizers import NONLINEARITIES, Maxout, RPReLU
+from bnnbench.quantizers.nonlinearities import Hardtanh
 
 
 def _parameters(module: torch.nn.Module) -> list[Tensor]:
@@ -62,3 +63,31 @@ def test_every_nonlinearity_keeps_the_shape_and_passes_gradients(name, x):
     assert leaf.grad is not None
     for parameter in module.parameters():
         assert parameter.grad is not None
+
+
+def _passed(module: torch.nn.Module, x: Tensor) -> tuple[Tensor, Tensor, list[torch.dtype]]:
+    """Value behind a convolution, gradient, and what compiled code kept for it."""
+    leaf, kept = x.clone().requires_grad_(), []
+    conv = torch.nn.Conv2d(4, 4, 3, bias=False).double()
+    torch.nn.init.constant_(conv.weight, 0.5)
+    graph = torch.compile(lambda x: conv(module(x * 1)), backend="aot_eager_decomp_partition")
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda saved: kept.append(saved.dtype) or saved, lambda saved: saved
+    ):
+        value = graph(leaf)
+    (value * torch.arange(value.numel()).view_as(value)).sum().backward()
+    assert leaf.grad is not None
+    return value, leaf.grad, kept
+
+
+def test_compiled_hardtanh_is_torchs_and_keeps_no_boolean_map():
+    edges = torch.tensor([-1.0, 1.0, -1.0000001, 1.0000001, 0.9999999, 0.0, -0.0, torch.inf])
+    x = torch.linspace(-2, 2, 2 * 4 * 5 * 5).double().roll(7)
+    x[: len(edges)] = edges
+    x = x.view(2, 4, 5, 5)
+    value, gradient, kept = _passed(Hardtanh(inplace=True), x)
+    expected_value, expected_gradient, of_torch = _passed(torch.nn.Hardtanh(), x)
+    assert torch.equal(value, expected_value)
+    assert torch.equal(gradient, expected_gradient)
+    assert torch.bool in of_torch  # or the class is needed no more
+    assert torch.bool not in kept

@@ -99,7 +99,9 @@ def _before_signs(pl_module: nn.Module) -> list[nn.Module]:
             "loss=rad needs binarized activations and this network has none: choose a quantizer "
             "that binarizes them, or loss=task"
         )
-    clips = [m for m in pl_module.modules() if type(m) is nn.Hardtanh]  # a ReLU6 is one as well
+    clips = [
+        m for m in pl_module.modules() if isinstance(m, nn.Hardtanh) and not isinstance(m, nn.ReLU6)
+    ]
     for clip in clips:
         clip.inplace = False  # or it would write over its map
     return [*clips] or [*signs]
