@@ -9,6 +9,7 @@ from torch import nn
 import bnnbench
 from bnnbench.config import build_backbone
 from bnnbench.layers import BinaryConv2d, BinaryLinear
+from bnnbench.quantizers import Hardtanh
 
 
 def test_parameter_count():
@@ -22,8 +23,8 @@ def test_parameter_count():
 def test_pool_stands_before_the_norm_and_the_stem_is_full_precision():
     net = build_backbone("vgg_small", "bnn")
     kinds = [type(module) for module in net.features]
-    plain = [BinaryConv2d, nn.BatchNorm2d, nn.Hardtanh]
-    pooled = [BinaryConv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.Hardtanh]
+    plain = [BinaryConv2d, nn.BatchNorm2d, Hardtanh]
+    pooled = [BinaryConv2d, nn.MaxPool2d, nn.BatchNorm2d, Hardtanh]
     assert kinds == [nn.Conv2d, *plain[1:], *pooled, *(plain + pooled) * 2]
 
 

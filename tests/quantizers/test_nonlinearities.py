@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnnbench.quantizers import NONLINEARITIES, Maxout, RPReLU
-from bnnbench.quantizers.nonlinearities import Hardtanh
+from bnnbench.quantizers import NONLINEARITIES, Hardtanh, Maxout, RPReLU
 
 
 def _parameters(module: torch.nn.Module) -> list[Tensor]:

@@ -41,6 +41,7 @@ NAMED: dict[str, dict[str, str]] = {
         "sse": "bnnbench.losses.squared.SumOfSquares",
     },
     "nonlinearity": {
+        "hardtanh": "bnnbench.quantizers.nonlinearities.Hardtanh",
         "rprelu": "bnnbench.quantizers.nonlinearities.RPReLU",
         "maxout": "bnnbench.quantizers.nonlinearities.Maxout",
         "quantized_rprelu": "bnnbench.quantizers.abbnn.QuantizedRPReLU",
