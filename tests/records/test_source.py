@@ -150,6 +150,15 @@ def test_the_nonlinearity_of_a_backbone_is_reached(name: str) -> None:
         check_chosen(type(NONLINEARITIES[name](4)), config_of(backbone={key: name}))
 
 
+def test_where_a_package_has_no_such_nonlinearity_pytorchs_was_taken(tmp_path: Path) -> None:
+    package = shutil.copytree(PACKAGE, tmp_path / "bnnbench")
+    file = package / "quantizers" / "nonlinearities.py"
+    file.write_text(file.read_text().replace("class Hardtanh", "class Other"))
+    clipped, plain = (config_of(backbone={"nonlinearity": name}) for name in ("hardtanh", "relu"))
+    assert source_hash(clipped, package) == source_hash(plain, package)
+    assert source_hash(clipped) != source_hash(plain)
+
+
 def check_chosen(kind: type, config: dict[str, Any]) -> None:
     """``kind`` is among what the config chooses, if it is of this package; nothing is in vain."""
     added = targets(config) - targets({"quantizer": FP32})
@@ -181,9 +190,9 @@ BORROWED = {
 
 @pytest.mark.parametrize("name", BORROWED)
 def test_a_method_changes_with_what_it_borrows(name: str, package: Path) -> None:
-    before = source_hash(config_of(name)), source_hash(config_of("xnor"))
+    before = source_hash(config_of(name)), source_hash(config_of("birealnet"))
     change(package, *BORROWED[name])
-    after = source_hash(config_of(name), package), source_hash(config_of("xnor"), package)
+    after = source_hash(config_of(name), package), source_hash(config_of("birealnet"), package)
     assert after[0] != before[0]
     assert after[1] == before[1]
 

@@ -135,7 +135,8 @@ def _named(node: Any, key: str, package: Path) -> Iterator[str]:
     elif key in ("quantizer", "loss") and isinstance(value, str):  # a stage takes another option
         yield from _named({key: _option(package, key, value)}, key, package)
     elif isinstance(value, str) and value in NAMED.get(last, {}):
-        yield NAMED[last][value]
+        if reached(NAMED[last][value], package):  # a commit without the class took PyTorch's
+            yield NAMED[last][value]
 
 
 @cache
