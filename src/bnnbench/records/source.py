@@ -134,9 +134,8 @@ def _named(node: Any, key: str, package: Path) -> Iterator[str]:
         yield str(value)
     elif key in ("quantizer", "loss") and isinstance(value, str):  # a stage takes another option
         yield from _named({key: _option(package, key, value)}, key, package)
-    elif isinstance(value, str) and value in NAMED.get(last, {}):
-        if reached(NAMED[last][value], package):  # a commit without the class took PyTorch's
-            yield NAMED[last][value]
+    elif isinstance(value, str) and (known := NAMED.get(last, {}).get(value)):
+        yield from [known] if reached(known, package) else []  # or the commit took PyTorch's
 
 
 @cache
