@@ -63,7 +63,7 @@ def source_hash(config: Mapping[str, Any], package: Path = PACKAGE) -> str:
             is missing covers nothing.
         package: the folder ``bnnbench`` of the checkout to look at. A class that has moved since
             the config was written is found by its name; one that is gone counts as missing, which
-            no code has as its hash.
+            no code has as its hash. A name of ``NAMED`` was PyTorch's before its class was written.
 
     Raises:
         KeyError: a config without a quantizer is none of a run.
@@ -134,8 +134,12 @@ def _named(node: Any, key: str, package: Path) -> Iterator[str]:
         yield str(value)
     elif key in ("quantizer", "loss") and isinstance(value, str):  # a stage takes another option
         yield from _named({key: _option(package, key, value)}, key, package)
-    elif isinstance(value, str) and (known := NAMED.get(last, {}).get(value)):
-        yield from [known] if reached(known, package) else []  # or the commit took PyTorch's
+    elif (
+        isinstance(value, str)
+        and (known := NAMED.get(last, {}).get(value))
+        and reached(known, package)
+    ):
+        yield known
 
 
 @cache
