@@ -14,10 +14,12 @@ from torch import Tensor
 from bnnbench import build_backbone
 from bnnbench.callbacks.history import History
 from bnnbench.records.fingerprint import fingerprint, run_name
+from bnnbench.records.position import Position, read_position
 from bnnbench.records.store import last_weights, read_result
 from bnnbench.runs import run, training
 from bnnbench.runs.preflight import check_settings, preflight
-from bnnbench.runs.twin import start_from, twin_of
+from bnnbench.runs.reuse import Run
+from bnnbench.runs.twin import start_from, trained_twin, twin_of
 
 Compose = Callable[..., DictConfig]
 START = "recipe.start=twin"
@@ -53,6 +55,21 @@ def execute(cfg: DictConfig, tmp_path: Path) -> dict[str, Any]:
     result = read_result(folder)
     assert result is not None
     return result
+
+
+def test_a_run_says_that_its_twin_is_trained_first(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", *STRUCTURE, START)
+    cfg.paths.output_dir = str(tmp_path / "own")
+    (tmp_path / "own").mkdir()
+
+    def train(run: Run) -> None:
+        assert read_position(tmp_path / "own") == Position(first=str(run.folder))
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        trained_twin(cfg, train)
 
 
 def test_two_methods_share_one_twin_and_start_from_its_weights(

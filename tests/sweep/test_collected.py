@@ -56,6 +56,14 @@ def test_each_run_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_a_run_whose_twin_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collected, "in_queue", dict)
+    monkeypatch.setattr(collected, "holder", lambda folder: folder.name == "waiting" or None)
+    (tmp_path / "waiting").mkdir()
+    write_json(tmp_path / "waiting" / "progress.json", {"first": str(tmp_path / "fp32")})
+    assert "running       waiting: starting, twin" in standing(manifest(), tmp_path)
+
+
 def test_it_is_told_without_torch() -> None:
     program = "import sys; from bnnbench.sweep import collected; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

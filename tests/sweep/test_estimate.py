@@ -20,6 +20,11 @@ LONG = Seen("net", "waiting", 100)
 START = Seen("net", "starting", 10)
 
 
+def behind(left: float | None, rate: float | None) -> Seen:
+    """A cell whose twin is trained first, of which 5 of 10 epochs are done."""
+    return Seen("net", "starting", 10, first=Position(5, 10, epoch_s=rate, left_s=left))
+
+
 @pytest.mark.parametrize(
     ("cells", "workers", "left"),
     [
@@ -37,6 +42,9 @@ START = Seen("net", "starting", 10)
         ([at(7.0), Seen("net", "waiting", None)], 1, None),
         ([at(7.0), Seen("net", "waiting", 0)], 1, 7.0),  # it only counts
         ([at(8.0), WAITS, LONG], 2, 208.0),
+        ([behind(9.0, 2.0)], 1, 29.0),
+        ([behind(None, None)], 1, None),
+        ([behind(None, None), DONE], 1, 30.0),  # the rest of the twin, then its own
         ([at(1.0), at(1.0), at(1.0), WAITS], 1, 21.0),  # a cluster runs more than was known
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from bnnbench.records.position import Position, write_position
 from bnnbench.runs.forced import workspace
+from bnnbench.sweep.estimate import time_left
 from bnnbench.sweep.watched import Watched, epoch_of, left_of, reused_cell
 
 RESULT: dict[str, Any] = {
@@ -61,6 +62,24 @@ def test_one_that_goes_on(tmp_path: Path) -> None:
     assert job.look().state == "starting"
     write_position(tmp_path, Position(3, 10, resumed=3))
     assert job.look().state == "resumed"
+
+
+def test_one_whose_twin_is_trained_first(tmp_path: Path) -> None:
+    job, twin = Watched("xnor", tmp_path / "xnor", epochs=4), tmp_path / "fp32"
+    write(job.folder, "worker.json", {"pid": 1})
+    write_position(job.folder, Position(first=str(twin)))
+    cell = job.look()
+    assert (cell.state, epoch_of(cell), cell.metric) == ("starting", "\N{EN DASH}/4", "twin")
+    twin.mkdir()
+    write_position(twin, Position(2, 16, metrics={"test/acc": 0.5}, epoch_s=3, left_s=42))
+    cell = job.look()
+    assert (cell.state, epoch_of(cell), cell.metric) == (
+        *("starting", "\N{EN DASH}/4"),
+        "twin 3/16 test acc 50.0 %",
+    )
+    assert time_left([cell], 1) == 42 + 4 * 3
+    write_position(job.folder, Position(0, 4, 5, 20, running={"loss": 2.5}))
+    assert job.look().state == "training"
 
 
 def test_one_that_fails_and_one_that_died(tmp_path: Path) -> None:

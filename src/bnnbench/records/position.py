@@ -29,6 +29,7 @@ class Position:
         resumed: epochs that were finished when the process began; 0 for a fresh start.
         epoch_s: seconds of an epoch with its evaluation, as measured; None before the first.
         left_s: seconds until the run's last epoch ends, by that measure.
+        first: the folder of the run that is trained before this one, its twin; None from then on.
     """
 
     epoch: int = 0
@@ -42,6 +43,7 @@ class Position:
     resumed: int = 0
     epoch_s: float | None = None
     left_s: float | None = None
+    first: str | None = None
 
     def __post_init__(self) -> None:
         """Raises TypeError or ValueError where a file holds anything else."""

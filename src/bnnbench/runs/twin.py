@@ -22,6 +22,7 @@ from bnnbench.quantizers import NONLINEARITIES
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import flattened, run_name
 from bnnbench.records.lock import locked
+from bnnbench.records.position import Position, write_position
 from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, trained
 from bnnbench.runs import signals
@@ -75,6 +76,7 @@ def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
         if rank() > 0:  # the first process holds the run
             train(run)
         else:
+            write_position(Path(cfg.paths.output_dir), Position(first=str(run.folder)))
             signals.at(f"while it waited for {run.folder}")
             with locked(run.folder, run.fingerprint):
                 if not is_finished(run):

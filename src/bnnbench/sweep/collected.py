@@ -72,6 +72,8 @@ def _position(folder: Path) -> str:
     if (position := read_position(folder)) is None:
         return "starting"
     seen: Seen = at_work("", position)
+    if seen.state == "starting":
+        return f"starting, {seen.metric}"
     return ", ".join(filter(None, [f"epoch {epoch_of(seen)}", seen.metric]))
 
 

@@ -43,8 +43,8 @@ def epoch_s(cells: Sequence[Seen]) -> float | None:
 
 
 def _rate(cell: Seen) -> float | None:
-    if cell.position is not None:
-        return cell.position.epoch_s
+    if (position := cell.position or cell.first) is not None:
+        return position.epoch_s
     return cell.train_s / cell.epochs if cell.train_s is not None and cell.epochs else None
 
 
@@ -54,4 +54,8 @@ def _left(cell: Seen, rate: float | None) -> float | None:
         return position.left_s
     if cell.epochs is None or rate is None:
         return 0.0 if cell.epochs == 0 else None
-    return rate * max(0, cell.epochs - (position.epoch if position else 0))
+    own = rate * max(0, cell.epochs - (position.epoch if position else 0))
+    if cell.first is None:
+        return own
+    first = _left(Seen("", "training", cell.first.max_epochs, cell.first), rate)
+    return None if first is None else first + own
