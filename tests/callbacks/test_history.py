@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -81,10 +80,19 @@ def test_no_number_is_null_in_history_progress_and_never_the_best(tmp_path: Path
 
 
 class Clock(L.Callback):
-    """Time that passes in batches alone: 1 s in each of training, 100 s in each of evaluation."""
+    """Time that passes in batches alone: 1 s in each of training, 100 s in each of evaluation.
+
+    The process has the processor for a quarter of it.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.now / 4
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.now += 1
@@ -95,7 +103,22 @@ class Clock(L.Callback):
 
 def test_evaluation_is_no_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(module, "time", clock)
     history = fit(tmp_path, clock)
     assert history.train_s == 2 * 4
     assert history.wall_s == 2 * (4 + 4 * 100)
+    assert history.cpu_s == 2 * 4 / 4
+
+
+def test_processor_time_is_unknown_where_a_part_of_it_is(tmp_path: Path) -> None:
+    """A run goes on from a checkpoint of before it was measured."""
+    before = History().state_dict()
+    del before["cpu_s"]
+
+    class Before(L.Callback):
+        def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            next(c for c in trainer.callbacks if isinstance(c, History)).load_state_dict(before)  # type: ignore[attr-defined]
+
+    history = fit(tmp_path, Before())
+    assert history.cpu_s is None
+    assert history.train_s > 0

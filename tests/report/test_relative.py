@@ -70,6 +70,21 @@ def test_times_of_unlike_machines_are_not_compared(
     assert column(table, "x fewer OPs")[1] == "64.00 ± 0.00"
 
 
+def test_processor_time_is_compared_where_both_have_it(make_manifest, results, column) -> None:
+    """The clock has run twice as long for the method as its processor: something else ran."""
+    for cell, cpu_s in zip(CELLS[:3], (10, 20, 12), strict=True):
+        results[cell]["time"]["cpu_s"] = cpu_s
+    table = table_of(make_manifest, results)
+    assert column(table, "train time")[1] == "1.35 ± 0.21"  # 12 / 10, and by the clock 1.5
+    assert "train s" in table.header
+    for cell in CELLS:
+        results[cell]["time"]["cpu_s"] = 10
+    table = table_of(make_manifest, results)
+    assert column(table, "train time")[1] == "1.00 ± 0.00"
+    assert column(table, "train CPU s") == ["10.0"] * 3
+    assert "train s" not in table.header
+
+
 def test_a_run_of_other_data_or_length_is_compared_with_no_twin(
     make_manifest, results, column
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from bnnbench.records.schema import finite
 
-STATE = ("epochs", "train_s", "wall_s", "images", "cut")
+STATE = ("epochs", "train_s", "wall_s", "cpu_s", "images", "cut")
 
 
 class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch
@@ -21,6 +22,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         epochs: one dictionary an epoch: ``epoch``, ``step`` (its last optimiser step, from 0),
             ``lr`` and the logged metrics; None for one that is no finite number.
         train_s: seconds spent in training epochs, evaluation excluded.
+        cpu_s: processor time of all processes in these, whatever else the machine did; None on
+            other devices, and where it was not measured from the beginning.
         images: training images that all processes have seen in that time.
         cut: whether the last epoch was stopped before its last batch.
     """
@@ -29,16 +32,19 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         self.epochs: list[dict[str, float | None]] = []
         self.train_s = 0.0
         self.wall_s = 0.0
+        self.cpu_s: float | None = 0.0
         self.images = 0
         self.cut = False
         self._images = 0  # seen by this process in this epoch
         self._epoch_start = 0.0
         self._eval_s = 0.0
+        self._cpu = 0.0  # minus the clock's at the beginning of what is being trained
         self._evaluated = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start, self._eval_s, self._evaluated = time.perf_counter(), 0.0, False
         self._images = 0
+        self._cpu = -time.process_time()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, i: int
@@ -48,17 +54,24 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._eval_s -= time.perf_counter()
+        self._cpu += time.process_time()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._eval_s += time.perf_counter()
+        self._cpu -= time.process_time()
         self._evaluated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         elapsed = time.perf_counter() - self._epoch_start
         self.wall_s += elapsed
         self.train_s += elapsed - self._eval_s
-        seen = torch.tensor(self._images, device=pl_module.device)
-        self.images += int(trainer.strategy.reduce(seen, reduce_op="sum"))
+        self._cpu += time.process_time()
+        total = partial(trainer.strategy.reduce, reduce_op="sum")
+        self.images += int(total(torch.tensor(self._images, device=pl_module.device)))
+        if pl_module.device.type != "cpu":
+            self.cpu_s = None
+        elif self.cpu_s is not None:
+            self.cpu_s += float(total(torch.tensor(self._cpu, dtype=torch.float64)))
         metrics = {
             name: finite(float(value))
             for name, value in trainer.callback_metrics.items()
@@ -85,7 +98,7 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         return {key: getattr(self, key) for key in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for key, value in state_dict.items():
+        for key, value in ({"cpu_s": None} | state_dict).items():  # one of before has none
             setattr(self, key, value)
 
 

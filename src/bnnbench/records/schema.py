@@ -60,6 +60,11 @@ class Time(_Part):
 
     wall_s: Number = Field(description="seconds of all epochs with their evaluations")
     train_s: Number = Field(description="seconds of training alone")
+    cpu_s: Number | None = Field(
+        default=None,
+        description="processor time of training alone, by all processes that train; null on "
+        "other devices, and where it was not measured",
+    )
     images_per_s: Number | None = Field(description="training images a second, over all processes")
     peak_memory_mb: Number = Field(description="of the GPU where one is used, else resident")
 

@@ -134,6 +134,8 @@ def notes_of(
             "packed MB: of the exported file; counted MB: binarized weights at one bit, the rest "
             "in 4 bytes, without scales"
         )
+    if "train CPU s" in header:
+        notes.append("train CPU s: processor time of training, without what else the machine did")
     if bench is not None and set(header) & TIMES.keys():
         notes.append(note_of(bench))
     if published:

@@ -24,8 +24,9 @@ def accuracy(ours: Result, twin: Result) -> float | None:
 
 
 def train_time(ours: Result, twin: Result) -> float | None:
-    """Seconds of training over the twin's."""
-    return _consumed(ours, twin, "train_s")
+    """Seconds of training over the twin's; of the processor where both were trained on one."""
+    ratio = _consumed(ours, twin, "cpu_s")
+    return _consumed(ours, twin, "train_s") if ratio is None else ratio
 
 
 def train_memory(ours: Result, twin: Result) -> float | None:

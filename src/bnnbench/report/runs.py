@@ -34,6 +34,7 @@ _FACTS: dict[str, tuple[str, ...]] = {
     "packed_bytes": ("operations", "packed_bytes"),
     "scale_bytes": ("operations", "scale_bytes"),
     "train_s": ("time", "train_s"),
+    "cpu_s": ("time", "cpu_s"),
     "images_per_s": ("time", "images_per_s"),
     "peak_memory_mb": ("time", "peak_memory_mb"),
     "precision": ("precision",),

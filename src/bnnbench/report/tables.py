@@ -17,7 +17,7 @@ from bnnbench.report.notes import MARKS, facts_of, is_stale, notes_of
 from bnnbench.report.published import is_verified
 from bnnbench.report.relative import columns as relative_columns
 from bnnbench.report.relative import file_column
-from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, option_keys
+from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, lookup, option_keys
 from bnnbench.report.twins import Gap, gaps, reasons
 
 __all__ = ["Table", "comparison", "rows_of"]
@@ -250,9 +250,17 @@ def _cost_columns(rows: list[Row], bench: Bench | None) -> list[Column]:
         _cost("OPs", scientific, "operations", "ops"),
         *sizes,
         *([column for column in times if any(column[1](row) != MISSING for row in rows)]),
-        _cost("train s", significant, "time", "train_s"),
+        _training(rows),
         ("epochs", lambda row: row.words(_epochs) or MISSING),
     ]
+
+
+def _training(rows: list[Row]) -> Column:
+    """Seconds of training: of the processor, if all rows have them; other work leaves these be."""
+    timed = [result for row in rows for result in row.results if result.get("time")]
+    if timed and all(lookup(result, "time", "cpu_s") is not None for result in timed):
+        return _cost("train CPU s", significant, "time", "cpu_s")
+    return _cost("train s", significant, "time", "train_s")
 
 
 def _time(name: str, key: str, bench: Bench) -> Column:

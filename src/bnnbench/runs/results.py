@@ -117,6 +117,7 @@ def measured(
         "time": {
             "wall_s": history.wall_s,
             "train_s": history.train_s,
+            "cpu_s": history.cpu_s,
             "images_per_s": history.images / history.train_s if history.train_s else None,
             "peak_memory_mb": provenance.peak_memory_mb(),
         },
@@ -164,9 +165,9 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
         return {key: value for key, value in records[0].items() if key != "stage"}
     result = {key: value for key, value in records[-1].items() if key != "stage"}
     parts = [{"name": r["stage"], **{key: r[key] for key in STAGE_KEYS}} for r in records]
-    seconds = ("wall_s", "train_s")
+    seconds = ("wall_s", "train_s", "cpu_s")
     planned = [record["planned_epochs"] for record in records]
-    time = result["time"] | {key: sum(r["time"][key] for r in records) for key in seconds}
+    time = result["time"] | {key: _sum([r["time"].get(key) for r in records]) for key in seconds}
     best = dict(result["metrics"]["best"])
     if "epoch" in best:  # the last stage's own, counted through as the history is
         best["epoch"] += sum(record["epochs"] for record in records[:-1])
@@ -179,6 +180,12 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
         "ended": next((record["ended"] for record in records if record["ended"]), None),
         "time": time,
     }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None where a part is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def place_after(records: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

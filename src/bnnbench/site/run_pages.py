@@ -97,6 +97,7 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
         "packed size": (("operations", "packed_bytes"), lambda v: f"{significant(v / 1e6)} MB"),
         "exported file": (("export", "bytes"), lambda v: f"{significant(v / 1e6)} MB"),
         "training": (("time", "train_s"), lambda v: f"{significant(v)} s"),
+        "processor": (("time", "cpu_s"), lambda v: f"{significant(v)} s"),
         "images a second": (("time", "images_per_s"), significant),
         "peak memory": (("time", "peak_memory_mb"), lambda v: f"{significant(v)} MB"),
     }
