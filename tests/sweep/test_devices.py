@@ -5,6 +5,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from omegaconf import OmegaConf
 
 from bnnbench.records import gpus
 from bnnbench.records.gpus import visible_gpus
@@ -46,6 +47,49 @@ def test_visible_gpus_are_those_the_environment_lists(
     install_gpus(tmp_path, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
     assert visible_gpus() == names
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "found"),
+    [
+        (1, 2, 2),
+        (2, 2, 2),
+        (3, 2, 3),  # after 1.5 times what one takes, not after 2
+        (4, 2, 2),
+        (5, 2, 3),  # 3 and then 2: after 2.5
+        (6, 2, 2),
+        (3, 1, 1),
+        (9, 8, 9),
+        (12, 8, 12),
+        (13, 8, 8),  # more would take too much memory
+        (3, 16, 16),
+    ],
+)
+def test_runs_that_do_not_come_out_even_share_the_cores(jobs: int, cores: int, found: int) -> None:
+    assert devices.side_by_side(jobs, cores) == found
+
+
+def test_only_the_suite_s_own_number_of_workers_is_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    devices.register_resolvers()
+
+    def shared(n_jobs: object = "${workers:${trainer.accelerator}}", kind: str = "auto") -> int:
+        launcher = {"_target_": "joblib", "n_jobs": n_jobs}
+        config = {"trainer": {"accelerator": kind}, "hydra": {"launcher": launcher}}
+        devices.share_out(made := OmegaConf.create(config), 3)
+        return made.hydra.launcher.n_jobs
+
+    assert (shared(), shared(kind="cpu"), shared(2)) == (3, 3, 2)
+    install_gpus(tmp_path, 2)
+    gpus._installed_gpus.cache_clear()
+    assert (shared(), shared(kind="cpu")) == (2, 3)
+    monkeypatch.setenv(devices.WORKERS, "2")
+    assert shared(kind="cpu") == 2
+    basic = OmegaConf.create({"hydra": {"launcher": {}}, "trainer": {"accelerator": "cpu"}})
+    devices.share_out(basic, 3)
+    assert basic.hydra.launcher == {}
 
 
 def test_the_environment_sets_the_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ def test_hours_are_steps_times_seconds() -> None:
     assert hours.runs == [3600.0, 3 * 3600.0, 3600.0]
     assert hours.networks == {"resnet18 at 32 px": 4 * 3600.0, "resnet20 at 32 px": 3600.0}
     assert hours.wall(2, 0) == (3 * 3600.0, 3 * 3600.0)  # the short ones in turn, beside the long
+    assert hours.wall(3, 0, cores=2) == (5 * 3600.0, 5 * 3600.0)  # of two threads each
     assert line(hours, 2, 0) == (
         "estimated: 10 core-hours on a chip for 3 runs, about 3.0 h with 2 side by side; of "
         "training steps alone, not compiled: reading images and evaluations come on top; from up "

@@ -8,7 +8,7 @@ from multiprocessing import current_process
 from pathlib import Path
 from typing import IO, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnnbench.records.fingerprint import world_size
 from bnnbench.records.gpus import visible_gpus
@@ -24,7 +24,7 @@ def workers(accelerator: str = "auto") -> int:
         if not text.isdecimal() or int(text) < 1:
             raise ValueError(f"{WORKERS}={text}: give a whole number from 1 on")
         return int(text)
-    return (0 if accelerator == "cpu" else len(visible_gpus())) or _cores()
+    return (0 if accelerator == "cpu" else len(visible_gpus())) or cores()
 
 
 def check_processes(cfgs: Iterable[DictConfig], launcher: Mapping[Any, Any]) -> None:
@@ -63,6 +63,34 @@ def _check_tasks(cfg: DictConfig, launcher: Mapping[Any, Any]) -> None:
             )
 
 
+def share_out(config: DictConfig, jobs: int) -> None:
+    """Set how many of a sweep's jobs run side by side where nobody has: see ``side_by_side``.
+
+    It is left as it is where GPUs are shared out, or the number was typed.
+    """
+    launcher = config.hydra.launcher
+    own = str(OmegaConf.to_container(launcher).get("n_jobs", "")).startswith("${workers:")  # pyright: ignore
+    on_gpu = config.trainer.accelerator != "cpu" and visible_gpus()
+    if own and not on_gpu and not os.environ.get(WORKERS):
+        with open_dict(launcher):
+            launcher.n_jobs = side_by_side(jobs, cores())
+
+
+def side_by_side(jobs: int, cores: int) -> int:
+    """How many runs of one thread, side by side, end a sweep of equally long ones first.
+
+    One a core, but where that leaves cores idle in the end: three runs on two cores share them,
+    and end after one and a half times what one takes, not after twice. At most half as many again
+    as there are cores, as each takes its memory.
+    """
+
+    def end(workers: int) -> float:
+        turns, rest = divmod(jobs, workers)
+        return turns * workers / cores + (max(1.0, rest / cores) if rest else 0.0)
+
+    return min(range(cores, max(cores, min(jobs, cores * 3 // 2)) + 1), key=end)
+
+
 def jobs_together(config: DictConfig, jobs: int) -> int:
     """How many of a sweep's jobs run at the same time, wherever they do."""
     launcher = config.hydra.launcher
@@ -81,7 +109,7 @@ def threads(config: DictConfig, beside: int) -> dict[str, int]:
     """The environment that gives each process of submitit's its share of this machine's cores."""
     if "LocalLauncher" not in config.hydra.launcher._target_ or "OMP_NUM_THREADS" in os.environ:
         return {}
-    return {"OMP_NUM_THREADS": max(1, _cores() // beside)}
+    return {"OMP_NUM_THREADS": max(1, cores() // beside)}
 
 
 def threads_each(config: DictConfig, beside: int) -> int | None:
@@ -89,7 +117,7 @@ def threads_each(config: DictConfig, beside: int) -> int | None:
     if "OMP_NUM_THREADS" in os.environ:
         return None
     local = "LocalLauncher" in config.hydra.launcher._target_
-    return max(1, _cores() // (beside if local else jobs_at_once(config)))
+    return max(1, cores() // (beside if local else jobs_at_once(config)))
 
 
 def is_local(config: DictConfig) -> bool:
@@ -102,7 +130,7 @@ def jobs_at_once(config: DictConfig) -> int:
     """How many jobs the launcher of a composed config runs side by side on this machine."""
     launcher = config.hydra.launcher
     jobs = launcher.get("n_jobs") or 1
-    return jobs if jobs > 0 else _cores()  # joblib's -1 is all cores
+    return jobs if jobs > 0 else cores()  # joblib's -1 is all cores
 
 
 def claim_gpu() -> str | None:
@@ -148,7 +176,8 @@ def _claim_slot() -> int:
     raise AssertionError("count() does not end")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The cores that this process may use."""
     import joblib  # knows of affinity masks and of containers' quotas
 
     return joblib.cpu_count()

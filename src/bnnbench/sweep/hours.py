@@ -40,13 +40,15 @@ class Hours:
     methods: int
     unknown: Mapping[str, int]
 
-    def wall(self, workers: int, gpus: int) -> tuple[float, float]:
+    def wall(self, workers: int, gpus: int, cores: int | None = None) -> tuple[float, float]:
         """Seconds until the last run ends with so many side by side: at least, and at most.
 
-        They differ where runs share a GPU, which may cost them nothing or all that it gives.
+        They differ where runs share a GPU, which may cost them nothing or all that it gives. Where
+        there are more runs than ``cores``, they share these.
         """
         own = min(workers, gpus) if self.gpu and gpus else workers
-        return in_all(self.runs, workers), in_all(self.runs, own)
+        shared = 0.0 if self.gpu or not cores else sum(self.runs) * self.threads / cores
+        return max(in_all(self.runs, workers), shared), max(in_all(self.runs, own), shared)
 
 
 def estimate(lines: Sequence[Mapping[str, Any]], why: str | None) -> Hours:
@@ -95,15 +97,15 @@ def estimate(lines: Sequence[Mapping[str, Any]], why: str | None) -> Hours:
     )
 
 
-def line(hours: Hours, workers: int, gpus: int) -> str:
+def line(hours: Hours, workers: int, gpus: int, cores: int | None = None) -> str:
     """The estimate in one line."""
-    unit, cores = ("GPU-hours", 1) if hours.gpu else ("core-hours", hours.threads)
-    total = _hours(sum(hours.runs) * cores)
+    unit, share = ("GPU-hours", 1) if hours.gpu else ("core-hours", hours.threads)
+    total = _hours(sum(hours.runs) * share)
     text = f"estimated: {total} {unit} on {hours.device} for {_count(len(hours.runs), 'run')}"
-    text += f", {_wall(hours, workers, gpus)}; {BEYOND}; "
+    text += f", {_wall(hours, workers, gpus, cores)}; {BEYOND}; "
     (networks, timed) = hours.timed
     longest = sorted(hours.networks.items(), key=lambda each: -each[1])
-    named = [f"{label} {_hours(seconds * cores)} h" for label, seconds in longest[:SHOWN]]
+    named = [f"{label} {_hours(seconds * share)} h" for label, seconds in longest[:SHOWN]]
     named += [f"{len(longest) - SHOWN} more"] if len(longest) > SHOWN else []
     text += f"from up to 5 timed steps each of {_count(networks, 'network')}"
     text += f" in {timed} of {hours.methods} methods" if hours.methods > networks else ""
@@ -112,9 +114,9 @@ def line(hours: Hours, workers: int, gpus: int) -> str:
     return text + (f"; not in it: {', '.join(left)}" if left else "")
 
 
-def _wall(hours: Hours, workers: int, gpus: int) -> str:
+def _wall(hours: Hours, workers: int, gpus: int, cores: int | None) -> str:
     workers = min(workers, len(hours.runs))
-    least, most = hours.wall(workers, gpus)
+    least, most = hours.wall(workers, gpus, cores)
     if workers < 2:
         return f"{about(most)} one after the other" if len(hours.runs) > 1 else about(most)
     if most > least:

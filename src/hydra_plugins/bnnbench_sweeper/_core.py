@@ -25,6 +25,7 @@ from bnnbench.sweep.devices import (
     is_local,
     jobs_beside,
     jobs_together,
+    share_out,
     threads,
 )
 from bnnbench.sweep.jobs import read_job
@@ -140,6 +141,7 @@ def _ready(sweep: Sweep, pending: list[Planned], launcher: Callable[[], Launch])
     from bnnbench.runs.preflight import preflight
 
     try:
+        share_out(sweep.config, len(pending))
         launch = launcher()
         kinds = {planned.kind: planned.cfg for planned in pending}
         check_processes(kinds.values(), sweep.config.hydra.launcher)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.sweep import timing
-from bnnbench.sweep.devices import is_local, jobs_beside, jobs_together, threads_each
+from bnnbench.sweep.devices import cores, is_local, jobs_beside, jobs_together, threads_each
 from bnnbench.sweep.hours import estimate, line
 
 from ._plan import Planned, Sweep
@@ -41,9 +41,9 @@ def told(sweep: Sweep, pending: Sequence[Planned], images: dict[str, int | None]
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         _say(f"no estimate of its hours: {why}")
         return
-    workers, gpus = jobs_together(config, len(pending)), len(visible_gpus())
-    _say(line(hours, workers, gpus))
-    if _somebody_is_there() and hours.wall(workers, gpus)[1] > ASK_ABOVE and not _agreed():
+    together = jobs_together(config, len(pending)), len(visible_gpus()), cores()
+    _say(line(hours, *together))
+    if _somebody_is_there() and hours.wall(*together)[1] > ASK_ABOVE and not _agreed():
         _say("nothing was started; the same command with < /dev/null starts without a question")
         raise SystemExit(DECLINED)
 
