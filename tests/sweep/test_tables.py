@@ -210,6 +210,17 @@ def test_tasks_are_several_kinds_of_data_and_share_runs_with_other_tables(
     assert runs(quick) <= runs(expand("native_structure_cifar10", "quick"))
 
 
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_calibration_trains_nothing_that_unified_has_not(
+    expand: Expand, composed: Composed, scale: str
+) -> None:
+    def runs(table: str) -> set[str]:
+        cells = [tuple(f"{k}={v}" for k, v in c.items()) for c in expand(table, scale)]
+        return {fingerprint(composed(cell)) for cell in cells}
+
+    assert runs("calibration_cifar10") <= runs("unified_cifar10")
+
+
 def test_unified_is_one_structure(expand: Expand, composed: Composed) -> None:
     cfgs = [composed(network(cell)) for cell in expand("unified_cifar10", "full")]
     assert {structure(cfg) for cfg in cfgs} == {("resnet20", "conv", "pad", "relu", False)}
