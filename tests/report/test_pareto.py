@@ -20,14 +20,16 @@ def test_the_front_is_what_nothing_cheaper_beats() -> None:
     assert front(found) == [(1.0, 72.0), (2.0, 80.0), (5.0, 81.0)]
 
 
-def test_seeds_are_one_point_and_sizes_those_of_files_where_known(make_result, make_speeds) -> None:
+def test_seeds_are_one_point_and_sizes_are_of_one_kind(make_result, make_speeds) -> None:
+    """Those of files where all have one."""
     export = {"work": "0123456789abcdef", "bytes": 61256}
     seeds = [timed(make_result, acc, more={"seed": i}) for i, acc in enumerate((0.8, 0.9))]
     others = [timed(make_result, 0.7, more={"recipe": {"name": "x"}}, export=export)]
     found = points(seeds + others, Bench("a.json", make_speeds()))
     assert [round(point.score, 6) for point in found] == [85.0, 70.0]
     assert [point.ms for point in found] == [0.5, 0.5]
-    assert [point.bytes for point in found] == [48950, 61256]
+    assert [point.bytes for point in found] == [48950, 48950]
+    assert [point.bytes for point in points(others, None)] == [61256]
 
 
 def test_only_full_runs_on_test_data_count(make_result) -> None:

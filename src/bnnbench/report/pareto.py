@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bnnbench.plots import COLUMN, GREY, MARKERS, STYLE, End, literal, name_points, save
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.figures import METRICS, short_names
-from bnnbench.report.rows import Result, group_cells, lookup, option_keys
+from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 _PANEL = 1.9  # height of one panel, inches
 _BEST = "#0072b2"
@@ -49,9 +49,9 @@ def pareto(
 ) -> bool:
     """Draw two panels a data set, times and bytes; returns whether there was anything to draw.
 
-    Times are those of the bench file, sizes those of packed files where a run was exported and the
-    counted ones otherwise. Only full runs count, and data sets with several points of which one
-    was timed.
+    Times are those of the bench file, sizes those of packed files where all runs of a panel were
+    exported and the counted ones otherwise. Only full runs count, and data sets with several points
+    of which one was timed.
     """
     panels = []
     for (dataset, metric, epochs), group in by_data(results).items():
@@ -75,14 +75,15 @@ def pareto_of_sweep(
     """
     rows = [row for row in group_cells(manifest, results, {}) if row.headline("last")]
     names = short_names(rows, option_keys(manifest))
-    groups: dict[tuple[str, str, Any], list[Point]] = {}
+    groups: dict[tuple[str, str, Any], list[tuple[Row, str]]] = {}
     for row, name in zip(rows, names, strict=True):
         first = row.results[0]
         key = str(row.choice("dataset")), str(first["headline"]), first.get("epochs")
-        point = _point(row.results, bench)._replace(name=name)
-        groups.setdefault(key, []).append(point)
+        groups.setdefault(key, []).append((row, name))
     panels = []
-    for (dataset, headline, epochs), found in groups.items():
+    for (dataset, headline, epochs), named in groups.items():
+        files = _exported(row.results[0] for row, _ in named)
+        found = [_point(row.results, bench, files)._replace(name=name) for row, name in named]
         split, metric = headline.split("/", 1)
         title = f"{dataset}, {split}, {epochs} epoch{'s' * (epochs != 1)}"
         panels += [Panel(title, metric, cost, found) for cost in COSTS]
@@ -104,20 +105,27 @@ def by_data(results: Iterable[Result]) -> dict[tuple[str, str, int], list[Result
 
 
 def points(results: Iterable[Result], bench: Bench | None) -> list[Point]:
-    """A point for each method, backbone, structure and way of training; seeds are averaged."""
+    """A point for each method, backbone, structure and way of training; seeds are averaged.
+
+    Sizes are those of packed files if all of them were exported, else of all the counted ones.
+    """
     groups: dict[str, list[Result]] = {}
     for result in results:
         config = {k: v for k, v in result["config"].items() if k != "seed"}
         groups.setdefault(repr(config), []).append(result)
-    return [_point(group, bench) for group in groups.values()]
+    files = _exported(group[0] for group in groups.values())
+    return [_point(group, bench, files) for group in groups.values()]
 
 
-def _point(group: list[Result], bench: Bench | None) -> Point:
+def _exported(results: Iterable[Result]) -> bool:
+    return all(lookup(result, "export", "bytes") for result in results)
+
+
+def _point(group: list[Result], bench: Bench | None, files: bool) -> Point:
     first, times = group[0], times_of(group[0], bench)
-    sizes = (lookup(first, "export", "bytes"), lookup(first, "operations", "packed_bytes"))
+    size = lookup(first, *(("export", "bytes") if files else ("operations", "packed_bytes")))
     choices, ops = first["choices"], lookup(first, "operations", "ops")
     scores = [lookup(result, "metrics", "last", result["headline"]) for result in group]
-    size = next((size for size in sizes if size), None)
     return Point(
         choices["quantizer"],
         choices["backbone"],
