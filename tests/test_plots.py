@@ -65,6 +65,7 @@ def test_long_names_stand_on_lines() -> None:
         wrapped("nonlinearity=hardtanh x", 16) == "nonlinearity=hardtanh\nx"
     )  # a few more letters
     assert max(map(len, wrapped("a" * 90, 16).splitlines())) == 22
+    assert wrapped("x timm/vit_tiny_patch16 9", 17) == "x timm/\nvit_tiny_patch16\n9"
 
 
 def test_text_is_readable_at_the_width_of_a_column(tmp_path: Path) -> None:

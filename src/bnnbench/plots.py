@@ -7,6 +7,7 @@ colour-blind tell apart; where there are more names than colours, names stand be
 from __future__ import annotations
 
 import logging
+import re
 import textwrap
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -82,7 +83,11 @@ def row_markers(names: Sequence[str]) -> dict[str, str]:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name on lines of ``width`` letters, a few more where a word is as long."""
+    """A name on lines of ``width`` letters, a few more where a word is as long.
+
+    Longer words may be broken behind a slash.
+    """
+    name = re.sub(r"\S+", lambda m: m[0].replace("/", "/ ") if len(m[0]) > width else m[0], name)
     width = max(width, min(width + 6, max(map(len, name.split()), default=0)))
     return "\n".join(line for part in name.splitlines() for line in textwrap.wrap(part, width))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.report.figures import curves, mean_curve, row_name
+from bnnbench.report.figures import curves, mean_curve, row_name, short_names
 from bnnbench.report.rows import Row
 
 
@@ -99,3 +99,21 @@ def test_a_row_is_named_by_its_choices_and_by_the_values_within_a_group() -> Non
     assert row_name(row, keys) == "bonn wrn22 nu=0.2"
     assert row_name(row, keys, split=True) == "bonn nu=0.2"
     assert row_name(Row({}, {"quantizer.name": "xnor"}), ["quantizer"]) == "xnor"
+
+
+def test_short_names_have_what_tells_rows_apart_and_no_more() -> None:
+    """A width goes with its backbone, so it tells nothing; backbone and shortcut do."""
+    keys = ["quantizer", "backbone", "backbone.width", "backbone.shortcut"]
+    values = [
+        ("xnor", "vgg", "0.25", "conv"),
+        ("xnor", "resnet", "1", "conv"),
+        ("xnor", "resnet", "1", "block"),
+        ("bnn", "vgg", "0.25", "conv"),
+    ]
+    rows = [Row(dict(zip(keys, each, strict=True))) for each in values]
+    assert short_names(rows, keys) == [
+        "xnor vgg shortcut=conv",
+        "xnor resnet shortcut=conv",
+        "xnor resnet shortcut=block",
+        "bnn",
+    ]

@@ -110,13 +110,25 @@ def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End
 
 
 def short_names(rows: list[Row], keys: list[str]) -> list[str]:
-    """Each row's first choice, with the others in which rows of that choice differ."""
+    """Each row's first choice, with the others that it takes to tell its rows apart."""
     names = []
     for row in rows:
         alike = [other for other in rows if other.text(keys[0]) == row.text(keys[0])]
-        telling = [k for k in keys[1:] if len({other.text(k) for other in alike}) > 1]
-        names.append(row_name(row, [keys[0], *telling]))
+        names.append(row_name(row, [keys[0], *_telling(alike, keys[1:])]))
     return names
+
+
+def _telling(rows: list[Row], keys: list[str]) -> list[str]:
+    """Those options of which each tells rows apart that the ones before it do not."""
+    found: list[str] = []
+    for key in keys:
+        if _different(rows, [*found, key]) > _different(rows, found):
+            found.append(key)
+    return found
+
+
+def _different(rows: list[Row], keys: list[str]) -> int:
+    return len({tuple(row.text(key) for key in keys) for row in rows})
 
 
 def _multiples(rows: list[Row], names: list[str]) -> Any:
