@@ -111,11 +111,11 @@ def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End
 
 def short_names(rows: list[Row], keys: list[str]) -> list[str]:
     """Each row's first choice, with the others that it takes to tell its rows apart."""
-    names = []
+    alike: dict[str | None, list[Row]] = {}
     for row in rows:
-        alike = [other for other in rows if other.text(keys[0]) == row.text(keys[0])]
-        names.append(row_name(row, [keys[0], *_telling(alike, keys[1:])]))
-    return names
+        alike.setdefault(row.text(keys[0]), []).append(row)
+    telling = {first: _telling(group, keys[1:]) for first, group in alike.items()}
+    return [row_name(row, [keys[0], *telling[row.text(keys[0])]]) for row in rows]
 
 
 def _telling(rows: list[Row], keys: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from bnnbench.sweep.watched import AT_WORK, Seen
+from bnnbench.sweep.watched import AT_WORK, Seen, at_work
 
 
 def time_left(cells: Sequence[Seen], workers: int) -> float | None:
@@ -57,5 +57,5 @@ def _left(cell: Seen, rate: float | None) -> float | None:
     own = rate * max(0, cell.epochs - (position.epoch if position else 0))
     if cell.first is None:
         return own
-    first = _left(Seen("", "training", cell.first.max_epochs, cell.first), rate)
+    first = _left(at_work("", cell.first), rate)
     return None if first is None else first + own
