@@ -134,6 +134,50 @@ def test_ignored_and_handled_signals_stay_so() -> None:
     assert (process.returncode, stdout, stderr) == (0, "own\nthe end\n", "")
 
 
+@pytest.mark.parametrize(
+    "hides", ["raise ValueError('of the teardown')", "pass"], ids=["in an error", "nowhere"]
+)
+def test_a_job_that_is_queued_again_has_not_failed(tmp_path: Path, hides: str) -> None:
+    """A cluster's handler leaves by SystemExit, which may hide where Python cannot raise it."""
+    before = "signal.signal(12, lambda *_: sys.exit(7))\nfrom pathlib import Path"
+    body = f"""from bnnbench.runs.run import recorded_failure
+    signals.answered_here_alone("")
+    with recorded_failure(Path({str(tmp_path)!r})):
+        try: print("waits", flush=True), time.sleep(30)
+        except BaseException: {hides}
+        signals.check()"""
+    process = started(body, before)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waits\n"
+    assert ended(process, "USR2") == (7, "")
+    assert not list(tmp_path.iterdir())
+
+
+SAVES = """import torch; from itertools import count
+    from bnnbench.runs.checkpoint_io import WholeCheckpoints, _Watched
+    signals.answered_here_alone("")
+    write = _Watched.write
+    def signalled(self, part):
+        if next(calls) == 3: os.kill(os.getpid(), {sent})
+        return write(self, part)
+    _Watched.write, calls = signalled, count()
+    WholeCheckpoints().save_checkpoint({{"w": torch.ones(1000), "v": torch.ones(9)}}, {file!r})"""
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR2"])
+def test_a_signal_waits_for_the_checkpoint_that_is_being_written(tmp_path: Path, name: str) -> None:
+    """torch would hide it in an error of its own, or write on into the closed file and abort."""
+    import torch
+
+    file, sent = tmp_path / "last.ckpt", signal.Signals[f"SIG{name}"]
+    body = SAVES.format(sent=int(sent), file=str(file))
+    code, stderr = ended(started(body, "signal.signal(12, lambda *_: sys.exit(7))"))
+    line = "ended by SIGTERM in epoch 1 of 2; the same command goes on\n"
+    assert (code, stderr) == ((7, "") if name == "USR2" else (-sent, line))
+    assert torch.load(file)["v"].sum() == 9
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_forked_child_leaves_the_end_to_its_parent() -> None:
     body = "pid = os.fork()\n    if not pid: time.sleep(2); os._exit(7)\n    "
     body += "print(os.waitpid(pid, 0)[1] >> 8)"

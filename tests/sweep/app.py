@@ -2,8 +2,9 @@
 
 The environment steers it: APP_SLOW names quantizers that take minutes, APP_UNTIL a file that all
 wait for, APP_KILL those whose process dies, APP_ONCE those whose process dies at the first attempt,
-APP_DEATH what they die of, APP_EXIT one that exits; APP_STEPS the seconds of a training step that
-the process for them tells, or how it fails.
+APP_DEATH what they die of, APP_EXIT one that exits, APP_QUEUED one that its cluster warns and puts
+into the queue again; APP_STEPS the seconds of a training step that the process for them tells, or
+how it fails.
 """
 
 import json
@@ -60,6 +61,8 @@ def main(cfg: DictConfig) -> float:
             die()
     if cfg.quantizer.name == os.environ.get("APP_EXIT"):
         sys.exit(-1)
+    if cfg.quantizer.name == os.environ.get("APP_QUEUED"):
+        signal.raise_signal(signal.SIGUSR2)
     if cfg.quantizer.name == "boom":
         raise Unpicklable("the loss is not finite", object())
     write_json(folder / "result.json", result(cfg))
@@ -190,6 +193,8 @@ def stand_in(name: str, **attributes: object) -> None:
 
 
 if __name__ == "__main__":
+    if "APP_QUEUED" in os.environ:
+        signal.signal(signal.SIGUSR2, lambda *_: sys.exit(-1))
     if sys.argv[1:] == ["--steps"]:
         sys.exit(steps())
     timing.COMMAND = [sys.executable, __file__, "--steps"]

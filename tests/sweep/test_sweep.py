@@ -392,9 +392,9 @@ def test_a_job_that_a_clusters_launcher_has_put_into_the_queue_again_has_not_fai
 ) -> None:
     """Submitit's handler of SLURM's signal exits the process once it has done so."""
     arguments = ("-m", BASIC, "quantizer=xnor")
-    app.run(*arguments, APP_EXIT="xnor", SUBMITIT_EXECUTOR="slurm")
+    app.run(*arguments, APP_QUEUED="xnor", SUBMITIT_EXECUTOR="slurm")
     assert len(app.executed()) == 1
     assert not list(app.logs.glob("runs/*/error.txt"))
-    run = app.run(*arguments, APP_EXIT="xnor")
+    run = app.run(*arguments, APP_EXIT="xnor", SUBMITIT_EXECUTOR="slurm")
     assert "SystemExit" in run.stderr
     assert len(list(app.logs.glob("runs/*/error.txt"))) == 1

@@ -10,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from bnnbench.records.durable import write_whole
 from bnnbench.records.signature import not_finite
+from bnnbench.runs.signals import held
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -37,7 +38,8 @@ class WholeCheckpoints(TorchCheckpointIO):
                 "recipe.lr or set trainer.gradient_clip_val"
             )
         keep = file.with_name("previous.ckpt") if file.name == "last.ckpt" else None
-        write_whole(file, lambda opened: _save(checkpoint, opened), keep)
+        with held():
+            write_whole(file, lambda opened: _save(checkpoint, opened), keep)
 
 
 class _Watched:

@@ -37,6 +37,8 @@ class _State:
 
     pid: int = 0
     signum: int | None = None
+    leaving: SystemExit | None = None  # of a cluster's handler, once the job is queued again
+    held: list[Callable[[], object]] | None = None  # what came while none may be raised
     since: float = 0.0
     place: str = "before anything was trained"
     told: bool = False
@@ -51,14 +53,39 @@ def at(place: str) -> None:
 
 
 def check() -> None:
-    """Raise `Ended` where a signal has come, also if the first one was lost or hid in an error."""
+    """Raise `Ended` where a signal has come, also if the first one was lost or hid in an error.
+
+    Where a cluster's handler has answered it and put the job into the queue again, raise the
+    SystemExit it left by.
+    """
+    if _state.leaving is not None:
+        raise SystemExit(_state.leaving.code)
     if _state.signum is not None:
         raise Ended(_state.signum)
 
 
 def is_ending() -> bool:
     """Whether a signal has come, so that what fails now may fail by it."""
-    return _state.signum is not None
+    return _state.signum is not None or _state.leaving is not None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Around what must not be left in the middle: a signal is answered when it is over.
+
+    Such is C++ code that writes by Python's: it would write on into a file that is closed by then,
+    and abort the process. A second signal ends the process at once here too.
+    """
+    if _state.held is not None:
+        yield
+        return
+    _state.held = answers = []
+    try:
+        yield
+    finally:
+        _state.held = None
+        for answer in answers:
+            answer()
 
 
 def tell(rest: str = "the same command goes on") -> None:
@@ -66,7 +93,7 @@ def tell(rest: str = "the same command goes on") -> None:
     if _state.signum is None or _state.told or rank() > 0:
         return
     _state.told = True
-    with suppress(OSError, ValueError):  # the terminal is gone, which SIGHUP tells of
+    with suppress(OSError, ValueError, RuntimeError):  # no terminal (SIGHUP), or amid a print
         line = f"ended by {Ended(_state.signum)} {_state.place}; {rest}"
         print(line, file=sys.stderr, flush=True)
 
@@ -97,8 +124,13 @@ def _of_this_process(handler: Callable[[int, FrameType | None], object], rest: s
     def answer(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != pid:
             return _end_now(signum) if signum == signal.SIGTERM else None
+        if _state.held is not None:
+            return _state.held.append(lambda: answer(signum, None))
         try:
             handler(signum, frame)
+        except SystemExit as leaving:
+            _state.leaving = leaving
+            raise
         except Exception as error:
             raise ended_by(signum, f"{error} {rest}") from error
         return None
@@ -150,6 +182,8 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         return _end_now(signum) if signum == signal.SIGTERM else None
     if _state.signum is None:
         _state.signum, _state.since = signum, time.monotonic()
+        if _state.held is not None:
+            return _state.held.append(check)
         raise Ended(signum)
     if time.monotonic() - _state.since > ONCE:
         _end_now(signum)

@@ -56,8 +56,6 @@ class Job:
             raise
         except BaseException as error:
             signals.check()
-            if isinstance(error, SystemExit) and SUBMITIT in os.environ:
-                raise  # it has put the job into the queue again
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None  # Lightning turns one into the other
             if not error_file.exists():
