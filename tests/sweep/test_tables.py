@@ -1,5 +1,6 @@
 """The tables of conf/table: they compose at every scale, and compare like with like."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from bnnbench.report.published import load_published
 from bnnbench.report.rows import Row
 from bnnbench.runs.build import build_task
 from bnnbench.runs.twin import twin_of
-from bnnbench.sweep.expand import expand_table
+from bnnbench.sweep.expand import expand_table, scale_notes
 from hydra_plugins.bnnbench_sweeper._plan import splitter
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -130,6 +131,14 @@ def test_the_sweep_over_lambda_and_theta_has_28_runs(expand: Expand) -> None:
     cells = expand("bonn_lambda_theta", "full")
     keys = ("backbone", "dataset", "loss.lambda", "loss.theta")
     assert len(cells) == len({tuple(cell[key] for key in keys) for cell in cells}) == 28
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_quick_table_says_its_epochs_and_no_others(expand: Expand, table: str) -> None:
+    told = scale_notes(load("table", table), load("scale", "quick")) or ""
+    epochs = {cell["trainer.max_epochs"] for cell in expand(table, "quick")}
+    named = set(re.findall(r"(\d+) epochs", told))
+    assert named == epochs or epochs == {"0"}, told
 
 
 @pytest.mark.parametrize("table", STUDIES)
