@@ -173,6 +173,21 @@ def test_a_promoted_result_says_what_was_exported(folders, finish, write, hexed)
     assert json.loads(result.read_text()) == json.loads(source.read_text()) | {"export": export}
 
 
+def test_what_was_proved_of_a_promoted_result_stays(folders, finish, write) -> None:
+    """Its code was shown to give the same numbers, which the run's own result does not know."""
+    source = finish("quantizer=bnn", commit="abc", dirty=False)
+    _, result = promote("a_sweep", **folders)
+    proof = {"source_hash": "1" * 64, "source_proofs": [{"from": "a" * 64, "to": "1" * 64}]}
+    write(result, json.loads(result.read_text()) | proof)
+    promote("a_sweep", **folders)
+    assert json.loads(result.read_text()) == json.loads(source.read_text()) | proof
+    anew = json.loads(source.read_text())
+    anew["time"]["train_s"] += 1  # the same run, trained again
+    write(source, anew)
+    promote("a_sweep", **folders)
+    assert json.loads(result.read_text()) == anew
+
+
 def test_a_continued_run_is_said_to_be_one(folders, finish) -> None:
     origin = {"name": "first", "fingerprint": "0" * 64, "epochs": 8, "lr": [0.1, 0.1]}
     finish("quantizer=bnn", {"continued": origin}, commit="abc", dirty=False)

@@ -66,6 +66,9 @@ def promote(
         for run, (path, _) in finished.items()
         for picture in _pictures(path.parent)
     }
+    proved = {
+        run: _proved(results_dir / "runs" / f"{run}.json", finished[run][1]) for run in finished
+    }
     title = title or manifest.get("title") or before.get("title")
     manifest |= {"name": stored} | ({"title": title} if title else {})
     write_json(target, manifest)
@@ -73,8 +76,10 @@ def promote(
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
     for run, (_, result) in finished.items():
-        if result.get("export"):  # known from the file beside the result
-            write_json(results_dir / "runs" / f"{run}.json", result)
+        if (
+            result.get("export") or proved[run]
+        ):  # the first is known from the file beside the result
+            write_json(results_dir / "runs" / f"{run}.json", result | proved[run])
     return [target, *copies]
 
 
@@ -105,6 +110,16 @@ def _check_same_data(target: Path, source: Path, result: Result) -> None:
             f"{target} is this run on other data of the same name than {source}: the tables that "
             "hold it would change. Run the sweep where the first lies, which tells them apart"
         )
+
+
+def _proved(target: Path, result: Result) -> dict[str, Any]:
+    """What a promoted result of the same training has been proved to belong to since then."""
+    if not target.is_file() or result.get("source_proofs"):
+        return {}
+    before, same = read_result_file(target), ("fingerprint", "git", "time", "metrics")
+    if not before.get("source_proofs") or any(before[key] != result[key] for key in same):
+        return {}
+    return {key: before[key] for key in ("source_hash", "source_proofs")}
 
 
 def _manifest_path(name: str, sweeps_dir: Path) -> Path:
