@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
+from matplotlib.lines import Line2D
 
 from bnnbench.plots import (
     COLUMN,
@@ -15,6 +17,7 @@ from bnnbench.plots import (
     STYLE,
     End,
     apart,
+    legend_above,
     name_lines,
     name_points,
     row_colours,
@@ -91,3 +94,18 @@ def test_text_is_readable_at_the_width_of_a_column(tmp_path: Path) -> None:
         save(figure, tmp_path / "a", ("png", "svg", "pdf"))
     assert {file.suffix for file in tmp_path.iterdir()} == {".png", ".svg", ".pdf"}
     assert math.isclose(COLUMN, 3.3)
+
+
+@pytest.mark.parametrize(("letters", "columns"), [(4, 4), (12, 3), (20, 2), (40, 1), (90, 1)])
+def test_a_legend_has_as_many_columns_as_fit(letters: int, columns: int) -> None:
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure((COLUMN, 2.0), layout="constrained")
+        figure.subplots()
+        handles = [Line2D([], [], marker="o") for _ in range(4)]
+        legend = legend_above(figure, handles, ["n" * letters] * 4, columns=4)
+        figure.draw_without_rendering()
+    assert figure.legends == [legend]
+    assert legend._ncols == columns
+    assert letters == 90 or legend.get_window_extent().x0 >= 0

@@ -148,6 +148,27 @@ def apart(places: Sequence[float], heights: Sequence[float]) -> list[float]:
     return [centre + offset for centre, offset in zip(moved, offsets, strict=True)]
 
 
+def legend_above(
+    figure: Any, handles: Sequence[Any], labels: Sequence[str], columns: int, **options: Any
+) -> Any:
+    """A legend above the panels, in at most that many columns and no wider than the figure.
+
+    Args:
+        handles: what the labels stand for, one each.
+        options: of matplotlib's ``Figure.legend``.
+
+    Returns:
+        matplotlib's legend.
+    """
+    place: dict[str, Any] = {"loc": "outside upper center", **options}
+    legend = figure.legend(handles, labels, ncols=columns, **place)
+    figure.draw_without_rendering()
+    if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        return legend
+    legend.remove()
+    return legend_above(figure, handles, labels, columns - 1, **options)
+
+
 def name_points(panel: Any, points: Sequence[End]) -> None:
     """Write the names of points beside them, the first ones first, where there is room.
 

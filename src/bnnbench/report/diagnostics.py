@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bnnbench.plots import COLUMN, DISTINCT, PAGE, SMALL, STYLE, literal, row_colours, save, wrapped
+from bnnbench.plots import (
+    COLUMN,
+    DISTINCT,
+    PAGE,
+    SMALL,
+    STYLE,
+    legend_above,
+    literal,
+    row_colours,
+    save,
+    wrapped,
+)
 from bnnbench.report.figures import mean_curve, short_names
 from bnnbench.report.rows import Result, Row, group_cells, option_keys
 
@@ -86,7 +97,7 @@ def _together(names: Sequence[str], drawn: Sequence[list[Curve]]) -> Any:
             _plot(panel, curve, color=colours[name], label=name)
     _dress(panels, drawn)
     words = [wrapped(literal(name), _LEGEND) for name in names]
-    figure.legend(list(panels[0].lines), words, loc="outside upper center", ncols=3)
+    legend_above(figure, list(panels[0].lines), words, columns=3)
     return figure
 
 

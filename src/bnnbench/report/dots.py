@@ -16,6 +16,7 @@ from bnnbench.plots import (
     GREY,
     SMALL,
     STYLE,
+    legend_above,
     literal,
     row_colours,
     row_markers,
@@ -121,7 +122,8 @@ def classes(
         panel.set_xlabel("average precision of the class, %")
         more = len(rows) - len(shown)
         title = f"{more} more row{'s' * (more > 1)} not drawn" if more else None
-        figure.legend(loc="outside upper center", ncols=3, title=title, title_fontsize=SMALL)
+        marked = panel.get_legend_handles_labels()
+        legend_above(figure, *marked, columns=3, title=title, title_fontsize=SMALL)
         save(figure, stem, formats)
     return True
 

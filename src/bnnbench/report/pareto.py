@@ -10,7 +10,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from bnnbench.plots import COLUMN, GREY, MARKERS, STYLE, End, literal, name_points, save
+from bnnbench.plots import (
+    COLUMN,
+    GREY,
+    MARKERS,
+    STYLE,
+    End,
+    legend_above,
+    literal,
+    name_points,
+    save,
+)
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.figures import METRICS, short_names
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
@@ -214,4 +224,4 @@ def _legend(figure: Any, marks: dict[str, str]) -> None:
         )
         for name, mark in marks.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    legend_above(figure, handles, [handle.get_label() for handle in handles], columns=4)
