@@ -224,4 +224,4 @@ def _legend(figure: Any, marks: dict[str, str]) -> None:
         )
         for name, mark in marks.items()
     ]
-    legend_above(figure, handles, [handle.get_label() for handle in handles], columns=4)
+    legend_above(figure, handles, [str(handle.get_label()) for handle in handles], columns=4)
