@@ -162,7 +162,6 @@ def legend_above(
     """
     place: dict[str, Any] = {"loc": "outside upper center", **options}
     legend = figure.legend(handles, labels, ncols=columns, **place)
-    figure.draw_without_rendering()
     if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
         return legend
     legend.remove()

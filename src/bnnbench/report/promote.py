@@ -58,16 +58,15 @@ def promote(
     complaints = _complaints(name, finished, allow_dirty, allow_partial)
     if complaints:
         raise ValueError(complaints)
-    copies = {results_dir / "runs" / f"{run}.json": path for run, (path, _) in finished.items()}
-    for copy, (path, result) in zip(copies, finished.values(), strict=True):
-        _check_same_data(copy, path, result)
+    records = {run: results_dir / "runs" / f"{run}.json" for run in finished}
+    standing = {run: read_result_file(file) for run, file in records.items() if file.is_file()}
+    for run, stands in standing.items():
+        _check_same_data(records[run], stands, *finished[run])
+    copies = {records[run]: path for run, (path, _) in finished.items()}
     copies |= {
         results_dir / "figures" / f"{run}_{picture.name}": picture
         for run, (path, _) in finished.items()
         for picture in _pictures(path.parent)
-    }
-    proved = {
-        run: _proved(results_dir / "runs" / f"{run}.json", finished[run][1]) for run in finished
     }
     title = title or manifest.get("title") or before.get("title")
     manifest |= {"name": stored} | ({"title": title} if title else {})
@@ -76,10 +75,9 @@ def promote(
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
     for run, (_, result) in finished.items():
-        if (
-            result.get("export") or proved[run]
-        ):  # the first is known from the file beside the result
-            write_json(results_dir / "runs" / f"{run}.json", result | proved[run])
+        proofs = _proofs(standing.get(run, {}), result)
+        if proofs or result.get("export"):  # neither of which the run's own file knows
+            write_json(records[run], result | proofs)
     return [target, *copies]
 
 
@@ -100,11 +98,9 @@ def _pictures(folder: Path) -> list[Path]:
     return [picture for picture in found if picture.resolve().is_relative_to(home)]
 
 
-def _check_same_data(target: Path, source: Path, result: Result) -> None:
+def _check_same_data(target: Path, stands: Result, source: Path, result: Result) -> None:
     """Refuse to replace a promoted run by the same one on other data."""
-    if not target.is_file():
-        return
-    before = read_result_file(target).get("data_stamp")
+    before = stands.get("data_stamp")
     if None not in (before, result["data_stamp"]) and before != result["data_stamp"]:
         raise ValueError(
             f"{target} is this run on other data of the same name than {source}: the tables that "
@@ -112,14 +108,13 @@ def _check_same_data(target: Path, source: Path, result: Result) -> None:
         )
 
 
-def _proved(target: Path, result: Result) -> dict[str, Any]:
-    """What a promoted result of the same training has been proved to belong to since then."""
-    if not target.is_file() or result.get("source_proofs"):
+def _proofs(stands: Result, result: Result) -> dict[str, Any]:
+    """What the promoted result of the same training has been proved to belong to since then."""
+    if result.get("source_proofs") or not stands.get("source_proofs"):
         return {}
-    before, same = read_result_file(target), ("fingerprint", "git", "time", "metrics")
-    if not before.get("source_proofs") or any(before[key] != result[key] for key in same):
+    if any(stands[key] != result[key] for key in ("fingerprint", "git", "time", "metrics")):
         return {}
-    return {key: before[key] for key in ("source_hash", "source_proofs")}
+    return {key: stands[key] for key in ("source_hash", "source_proofs")}
 
 
 def _manifest_path(name: str, sweeps_dir: Path) -> Path:
