@@ -462,6 +462,7 @@ def main() -> None:
     modes, nets = ("eager", "compiled"), ("resnet20_32", "resnet18_8", "resnet18_32")
     parser.add_argument("--modes", nargs="+", choices=modes, default=modes, help="of floor")
     parser.add_argument("--networks", nargs="+", choices=nets, default=nets, help="of floor")
+    parser.add_argument("--out", type=Path, help="JSON file for what floor measures")
     arguments = parser.parse_args()
     from bench_floor import bench_floor  # which takes its tools from here
     from bench_input import bench_input

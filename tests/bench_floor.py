@@ -10,10 +10,14 @@ schedules. All of it is CPU time of the one thread that computes, of steps in tu
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import shutil
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import lightning as L
 import torch
@@ -22,6 +26,7 @@ from torch import Tensor, nn
 
 import bnnbench
 from bench import interleaved, quiet_trainer, twin
+from bnnbench.bench.machine import described
 from bnnbench.callbacks.guard import FiniteLoss
 from bnnbench.data.augmentation import Augmentation
 from bnnbench.data.device_loader import DeviceLoader
@@ -122,24 +127,38 @@ def _in_turn(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, lis
     return interleaved(steps, rounds, time.thread_time)
 
 
-def bench_floor(arguments: argparse.Namespace) -> None:
-    """Shares of a step, eager and compiled."""
+def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row a method, of every network and mode that was asked for."""
     modes = ["eager"] + (["compiled"] if shutil.which("g++") else [])
     for where in NETWORKS:
-        backbone, size, batch = where
+        name = f"{where[0]}_{where[1]}"
         for mode in [mode for mode in modes if mode in arguments.modes]:
-            title = f"{backbone}, {size} pixels, batch {batch}, {mode}"
-            if f"{backbone}_{size}" not in arguments.networks:
-                continue
-            print(f"\nShares of a step: {title} (bar beside the floor {BARS[mode]:.0%})")
-            print(f"  {'':<10} {'step':>7}  floor " + " ".join(f"{p:>14}" for p in PARTS))
-            for method in METHODS:
+            for method in METHODS if name in arguments.networks else ():
                 whole, floor, *parts = shares(method, where, mode == "compiled", arguments.rounds)
-                cells = " ".join(f"{part / whole:14.0%}" for part in parts)
-                beside = 1 - floor / whole
-                mark = "" if beside <= BARS[mode] else f"  beside it {beside:.0%}"
-                print(
-                    f"  {method:<10} {whole * 1e3:4.0f} ms {floor / whole:6.0%} {cells}{mark}",
-                    flush=True,
-                )
                 torch.compiler.reset()
+                times = dict(zip(("floor", *PARTS), (floor, *parts), strict=True))
+                cell = {"network": where[0], "pixels": where[1], "batch": where[2], "mode": mode}
+                taken = {part: round(seconds / whole, 3) for part, seconds in times.items()}
+                yield cell | {"method": method, "step_ms": round(whole * 1e3, 1)} | taken
+
+
+def bench_floor(arguments: argparse.Namespace) -> None:
+    """Shares of a step, eager and compiled, printed and, with ``--out``, written row by row."""
+    content: dict[str, Any] = {"command": shlex.join(["python", *sys.argv]), **described()}
+    content |= {"torch_threads": torch.get_num_threads(), "rounds": arguments.rounds, "rows": []}
+    title = ""
+    for row in measured(arguments):
+        bar = BARS[row["mode"]]
+        cell = "{network}, {pixels} pixels, batch {batch}, {mode}".format(**row)
+        if cell != title:
+            print(f"\nShares of a step: {cell} (bar beside the floor {bar:.0%})")
+            print(f"  {'':<10} {'step':>7}  floor " + " ".join(f"{p:>14}" for p in PARTS))
+        title = cell
+        cells = " ".join(f"{row[part]:14.0%}" for part in PARTS)
+        beside = 1 - row["floor"]
+        mark = "" if beside <= bar else f"  beside it {beside:.0%}"
+        head = f"{row['method']:<10} {row['step_ms']:4.0f} ms {row['floor']:6.0%}"
+        print(f"  {head} {cells}{mark}", flush=True)
+        content["rows"].append(row)
+        if arguments.out:  # what is measured stays, however this ends
+            arguments.out.write_text(json.dumps(content, indent=1) + "\n")
