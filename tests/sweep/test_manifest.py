@@ -71,7 +71,12 @@ def test_a_table_is_named_by_itself_and_by_what_was_changed_of_it() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "word"),
-    [("recipe.lr", "0.1", "lr0.1"), ("seed", "1", "seed1-0"), ("init_from", "/a b/c", "a-b-c")],
+    [
+        ("recipe.lr", "0.1", "lr0.1"),
+        ("seed", "1", "seed1-0"),
+        ("compile", "True", "compileTrue"),
+        ("init_from", "/a b/c", "a-b-c"),
+    ],
 )
 def test_names_are_good_folder_names(key: str, value: str, word: str) -> None:
     other = {key: value} if key != "init_from" else {key: value, "seed": "0"}

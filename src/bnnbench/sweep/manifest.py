@@ -153,12 +153,13 @@ def _shortened(words: Sequence[str]) -> str:
 
 
 def _word(key: str, options: list[str], keyed: bool = False) -> str:
-    """`quantizer=a,b` -> `a-b`; many are counted, and what is no name keeps its key: `seed0-1`.
+    """`quantizer=a,b` -> `a-b`; many are counted, and what says nothing alone has its key.
 
-    A folder is named by the last part of its path.
+    `seed0-1`, `compiletrue`. A folder is named by the last part of its path.
     """
     if key.endswith(".folder"):
         options = [re.sub(r"^(~|\.|\.\.)?/.*?([^/]+)/*$", r"\2", option) for option in options]
     text = "-".join(options if len(options) <= 6 else [*options[:3], f"{len(options) - 3}-more"])
-    named = text if re.match(r"[A-Za-z]", text) and not keyed else key.split(".")[-1] + text
+    said = re.match(r"[A-Za-z]", text) and not re.match(r"(?i)(true|false|null|none)\b", text)
+    named = text if said and not keyed else key.split(".")[-1] + text
     return re.sub(r"[^A-Za-z0-9.=-]+", "-", named).strip("-")
