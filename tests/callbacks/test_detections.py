@@ -101,6 +101,11 @@ def test_precision_and_recall_span_the_panel(tmp_path: Path) -> None:
     assert np.ptp(columns) > 0.5 * pixels.shape[1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_class_with_objects_is_an_empty_panel(tmp_path: Path) -> None:
+    assert draw_precision_recall({}, {}, tmp_path / "e").stat().st_size > 1000
+
+
 def test_more_classes_than_colours_have_a_panel_each(tmp_path: Path) -> None:
     recall = np.linspace(0, 1, 11)
     heights = {}

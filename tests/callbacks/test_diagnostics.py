@@ -252,7 +252,10 @@ def test_two_images_at_least(compose: Compose, short: list[str]) -> None:
         execute(compose(*short, ON, "callbacks.diagnostics.images=1"))
 
 
-def test_a_figure_of_layers_that_lack_values(tmp_path: Path) -> None:
-    none = {value: [None, None] for value in VALUES}
-    epochs = [{"epoch": 0, **none}, {"epoch": 1, **none, "flipped": [0.5, None]}]
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("missing", [None, 0.0])
+def test_a_figure_of_layers_that_lack_values(tmp_path: Path, missing: float | None) -> None:
+    """Norms of zero have no place on a scale of powers."""
+    none = {value: [missing, missing] for value in VALUES}
+    epochs = [{"epoch": 0, **none}, {"epoch": 1, **none, "flipped": [0.5, missing]}]
     assert draw(["a", "b$"], epochs, tmp_path / "figure").stat().st_size > 1000

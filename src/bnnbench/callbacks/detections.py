@@ -112,7 +112,7 @@ def draw_precision_recall(
             panel.set_visible(False)
         figure.supxlabel("recall (AP % beside the name)" if many else "recall", fontsize=7)
         figure.supylabel("precision", fontsize=7)
-        if not many:
+        if curves and not many:
             figure.legend(loc="outside right upper", title="AP %")
         save(figure, stem, ("png",))
     return stem.with_suffix(".png")

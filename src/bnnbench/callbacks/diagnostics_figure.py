@@ -42,7 +42,7 @@ def draw(layers: Sequence[str], epochs: Sequence[dict[str, Any]], stem: Path) ->
             axes[number].xaxis.get_major_locator().set_params(integer=True)
             if not logarithmic:
                 axes[number].set_ylim(-0.02, 1.02)
-            elif axes[number].lines:
+            elif any((line.get_ydata(orig=False) > 0).any() for line in axes[number].lines):
                 axes[number].set_yscale("log")
         figure.supxlabel("epoch", fontsize=7)
         _legend(axes[-1], layers, colours)
