@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -376,15 +376,38 @@ def test_a_second_signal_ends_a_sweep_at_once(app: App) -> None:
     assert process.returncode == -signal.SIGTERM
 
 
-def test_a_run_that_another_process_trains_comes_last(app: App) -> None:
+@pytest.mark.parametrize("launcher", ["workers", "basic"])
+@pytest.mark.parametrize("later", [False, True], ids=["before", "meanwhile"])
+def test_a_run_that_another_process_trains_comes_last(app: App, later: bool, launcher: str) -> None:
+    """Whether it has begun before the sweep or while that was at another run."""
     app.run("-m", BASIC, "quantizer=xnor")
     (result,) = app.results()
+    folder, go = result.parent, app.folder / "go"
     result.unlink()
-    with locked(result.parent, "a" * 64):
-        run = app.run("-m", BASIC, "quantizer=xnor,adabin,fp32")
-    assert [line.split()[0] for line in app.executed()] == ["xnor", "adabin", "fp32", "xnor"]
-    assert f"{result.parent.name} is held by process {os.getpid()} on " in run.stderr
-    assert table(run) == [ROWS[1], ROWS[0], ROWS[2]]
+    order = ("fp32", "xnor", "adabin") if later else ("xnor", "fp32", "adabin")
+    arguments = ("-m", f"quantizer={','.join(order)}", f"hydra/launcher={launcher}")
+    held = ExitStack()
+
+    def take() -> None:
+        held.enter_context(locked(folder, "a" * 64))
+        (folder / "worker.json").write_text("the other's")
+
+    if not later:
+        take()
+    with started(app, *arguments, APP_UNTIL=str(go), BNNBENCH_WORKERS="1") as process:
+        wait_for(lambda: len(app.executed()) == 2)
+        if later:
+            take()
+        go.touch()
+        said = iter(process.stderr.readline, "")
+        assert any(f"{os.getpid()} on " in line and "waiting until" in line for line in said)
+        assert [line.split()[0] for line in app.executed()] == ["xnor", "fp32", "adabin"]
+        assert (folder / "worker.json").read_text() == "the other's"
+        held.close()
+        stdout, _ = process.communicate(timeout=60)
+    assert [line.split()[0] for line in app.executed()][3:] == ["xnor"]
+    assert process.returncode == 0
+    assert sorted(line for line in stdout.splitlines() if line in ROWS) == sorted(ROWS)
 
 
 def test_a_job_that_a_clusters_launcher_has_put_into_the_queue_again_has_not_failed(

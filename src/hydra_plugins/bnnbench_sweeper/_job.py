@@ -15,12 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+from bnnbench.records.lock import holder
 from bnnbench.records.store import write_json
 from bnnbench.runs import signals
 from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
 from bnnbench.sweep.watched import WORKER
 
 SUBMITIT = "SUBMITIT_EXECUTOR"  # environment of submitit's jobs
+HELD = "held by another process"  # what a job returns whose turn has to come again
 
 
 class JobFailed(RuntimeError):
@@ -31,15 +33,18 @@ class Job:
     """The task function of a sweep, isolated: one job's failure leaves the others alone.
 
     A failure leaves its traceback in the run folder's error.txt, whatever it was; with `log` the
-    job's output goes to the folder's output.log.
+    job's output goes to the folder's output.log. A run that another process trains is left to it,
+    and the worker free for others; a job of a cluster's queue waits, since nobody asks it again.
     """
 
     def __init__(self, task: TaskFunction, log: bool) -> None:
         self.task, self.log = task, log
 
-    def __call__(self, cfg: DictConfig) -> float | None:
+    def __call__(self, cfg: DictConfig) -> float | str | None:
         signals.check()
         folder = Path(HydraConfig.get().runtime.output_dir)
+        if SUBMITIT not in os.environ and holder(folder) is not None:
+            return HELD
         error_file = folder / "error.txt"
         error_file.unlink(missing_ok=True)
         if SUBMITIT in os.environ:

@@ -9,6 +9,7 @@ import json
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +18,11 @@ from typing import Any
 
 from hydra.core.utils import JobStatus
 
+from bnnbench.records.lock import POLL, holder
 from bnnbench.records.store import read_error
 from bnnbench.sweep.watched import WORKER, Watched
 
+from ._job import HELD
 from ._queue import Queue
 
 # Each job's overrides -> Hydra's JobReturns, or what hands jobs over to a cluster.
@@ -72,7 +75,7 @@ class Launches:
         """Launch jobs; what died where a worker did, None where all came back."""
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        for job in jobs:
+        for job in _free(jobs):
             (job.folder / WORKER).unlink(missing_ok=True)
         with _dead_workers() as dead:
             try:
@@ -85,10 +88,32 @@ class Launches:
                 return dead
 
     def _launch(self, jobs: Sequence[Watched]) -> None:
+        """Launch jobs, and once more those that another process was at, when it lets go of them."""
         assert not isinstance(self.launch, Queue)
-        returns = self.launch([self.work[job] for job in jobs])
-        status = zip(jobs, returns, strict=True)
-        self.failed += [job for job, told in status if told.status == JobStatus.FAILED]
+        held: list[Watched] = []
+        while jobs:
+            told = list(zip(jobs, self.launch([self.work[job] for job in jobs]), strict=True))
+            failed = [job for job, one in told if one.status == JobStatus.FAILED]
+            self.failed += failed
+            held += [job for job, one in told if job not in failed and one.return_value == HELD]
+            jobs = _awaited(held)
+            held = [job for job in held if job not in jobs]
+
+
+def _awaited(jobs: Sequence[Watched]) -> list[Watched]:
+    """Those of jobs that no other process trains any more, as soon as there are any."""
+    free = _free(jobs)
+    for job in jobs if not free else ():
+        if (who := holder(job.folder)) is not None:
+            _say(f"{job.folder.name} is held by {who}: waiting until that ends")
+    while jobs and not free:
+        time.sleep(POLL)
+        free = _free(jobs)
+    return free
+
+
+def _free(jobs: Iterable[Watched]) -> list[Watched]:
+    return [job for job in jobs if holder(job.folder) is None]
 
 
 def _by_risk(jobs: Iterable[Watched]) -> list[Watched]:
