@@ -26,7 +26,7 @@ test: install ## run the quick tests, of every kind of behaviour: minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: install ## run all tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 test-python: ## the quick tests under another Python, in an environment of its own: PYTHON=python3.12
 	$(MAKE) test VENV=.venv-$(notdir $(PYTHON))
