@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -421,3 +422,14 @@ def test_a_job_that_a_clusters_launcher_has_put_into_the_queue_again_has_not_fai
     run = app.run(*arguments, APP_EXIT="xnor", SUBMITIT_EXECUTOR="slurm")
     assert "SystemExit" in run.stderr
     assert len(list(app.logs.glob("runs/*/error.txt"))) == 1
+
+
+def test_what_is_left_of_workers_is_cleared_without_a_word() -> None:
+    """The process that clears it outlives the sweep: its words would follow the last line."""
+    code = "from hydra_plugins.bnnbench_sweeper._job import start_tracker as start\n"
+    code += "from joblib.externals.loky.backend import resource_tracker\n"
+    code += "start(); resource_tracker.register('/gone', 'file')"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

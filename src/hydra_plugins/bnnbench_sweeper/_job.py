@@ -22,6 +22,7 @@ from bnnbench.sweep.devices import claim_gpu, in_joblib_worker
 from bnnbench.sweep.watched import WORKER
 
 SUBMITIT = "SUBMITIT_EXECUTOR"  # environment of submitit's jobs
+_QUIET = "ignore:resource_tracker"
 HELD = "held by another process"  # what a job returns whose turn has to come again
 
 
@@ -74,14 +75,17 @@ def start_tracker() -> None:
     """Start the process in which joblib remembers what its workers share, deaf to our signals.
 
     By itself it is so to two of them: of another one, to the whole group, it would die, and its
-    successor print tracebacks of what it does not know.
+    successor print tracebacks of what it does not know. It outlives us to clear what is left, and
+    would warn, behind our last line, of what somebody else has cleared meanwhile.
     """
     from joblib.externals.loky.backend.resource_tracker import ensure_running
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+    sys.warnoptions.append(_QUIET)  # an option of processes that are started now
     try:
         ensure_running()
     finally:
+        sys.warnoptions.remove(_QUIET)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
