@@ -92,10 +92,12 @@ class Launches:
         assert not isinstance(self.launch, Queue)
         held: list[Watched] = []
         while jobs:
-            told = list(zip(jobs, self.launch([self.work[job] for job in jobs]), strict=True))
-            failed = [job for job, one in told if one.status == JobStatus.FAILED]
-            self.failed += failed
-            held += [job for job, one in told if job not in failed and one.return_value == HELD]
+            returns = self.launch([self.work[job] for job in jobs])
+            for job, told in zip(jobs, returns, strict=True):
+                if told.status == JobStatus.FAILED:
+                    self.failed.append(job)
+                elif told.return_value == HELD:
+                    held.append(job)
             jobs = _awaited(held)
             held = [job for job in held if job not in jobs]
 
