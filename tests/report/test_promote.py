@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bnnbench.report.promote import continued, promote
+from bnnbench.report.render import render
 
 
 @pytest.fixture
@@ -92,6 +93,21 @@ def test_stored_under_another_name(folders, finish, write, make_manifest) -> Non
     promote("a_sweep", **folders, stored_as="two-methods")  # again: its title stays
     assert json.loads(copied[0].read_text()) == stored
     assert [path.name for path in (results / "sweeps").iterdir()] == ["two-methods.json"]
+
+
+def test_why_its_other_rows_were_not_run_stands_under_its_table(folders, finish) -> None:
+    finish("quantizer=bnn", **CLEAN)
+    results = folders["results_dir"]
+
+    def notes() -> list[str]:
+        (stored, *_) = promote("a_sweep", **folders, not_run=said.pop())
+        return render(stored, [results / "runs"], results, results / "published").notes
+
+    said = [None, None, "budget"]
+    told = "rows without a result: not run: budget"
+    assert [told in notes(), told in notes()] == [True, True]  # again: the reason stays
+    finish("quantizer=xnor", **CLEAN)
+    assert told not in notes()
 
 
 @pytest.mark.parametrize(

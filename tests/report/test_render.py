@@ -318,7 +318,7 @@ def test_the_script_promotes_under_a_telling_name(sweep: Path, tmp_path: Path) -
     index = (tmp_path / "results/tables/index.md").read_text()
     assert "- [Three methods, briefly](three_methods.md)\n" in index
     refused = report(tmp_path, "promote=[a_sweep,a_sweep]", "as=both")
-    assert (refused.returncode, refused.stderr.startswith("error: as= and title=")) == (1, True)
+    assert (refused.returncode, refused.stderr.startswith("error: as=, title= and")) == (1, True)
 
 
 def test_a_sweep_that_cannot_be_rendered_costs_the_others_nothing(

@@ -157,11 +157,11 @@ def promote_all(cfg: DictConfig, sweeps: Path, runs: Path, results: Path) -> Non
     named = cfg.promote if isinstance(cfg.promote, ListConfig) else [cfg.promote]
     names = list(filter(None, named))
     stored_as = None if cfg["as"] is None else str(cfg["as"])
-    if len(names) != 1 and (stored_as or cfg.title):
-        raise ValueError("as= and title= are of one sweep: promote=<sweep> as=<name>")
+    if len(names) != 1 and (stored_as or cfg.title or cfg.not_run):
+        raise ValueError("as=, title= and not_run= are of one sweep: promote=<sweep> as=<name>")
     for name in names:
         allowed = cfg.allow_dirty, cfg.allow_partial
-        copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title)
+        copied = promote(name, sweeps, runs, results, *allowed, stored_as, cfg.title, cfg.not_run)
         results_of = sum(path.parent == results / "runs" for path in copied)
         print(f"promoted {name}{f' as {stored_as}' if stored_as else ''}: {results_of} results")
         for line in continued(copied):

@@ -123,6 +123,8 @@ def notes_of(
         notes += _stand_in(manifest, rows, published)
     if all(row.results for row in rows):
         alike, shared = [*alike, *shared], []
+    elif manifest.get("not_run"):
+        notes.append(f"rows without a result: not run: {manifest['not_run']}")
     if alike:
         notes.append(f"all rows: {', '.join(alike)}")
     if shared:

@@ -29,6 +29,7 @@ def promote(
     allow_partial: bool = False,
     stored_as: str | None = None,
     title: str | None = None,
+    not_run: str | None = None,
 ) -> list[Path]:
     """Copy a sweep's manifest, its finished results and their pictures; returns what was written.
 
@@ -41,6 +42,8 @@ def promote(
         allow_partial: take results of runs that ended early or saw part of the data.
         stored_as: a telling name to store it under; None: its own.
         title: its table's; None: the one it has or had when it was promoted before.
+        not_run: why its other cells have no result, for the notes of its table, such as
+            "budget"; None: what was said before.
 
     Raises:
         FileNotFoundError: there is no such sweep; the message lists those that exist.
@@ -69,7 +72,9 @@ def promote(
         for picture in _pictures(path.parent)
     }
     title = title or manifest.get("title") or before.get("title")
-    manifest |= {"name": stored} | ({"title": title} if title else {})
+    not_run = not_run or before.get("not_run")
+    said = {"title": title, "not_run": not_run}
+    manifest |= {"name": stored} | {key: text for key, text in said.items() if text}
     write_json(target, manifest)
     for copy, source in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)

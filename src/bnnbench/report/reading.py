@@ -44,6 +44,7 @@ class _Manifest(BaseModel):
     name: str
     command: str
     title: str | None = None
+    not_run: str | None = None
     table: dict[str, Any] | None
     scale: str | None
     scale_notes: str | None
