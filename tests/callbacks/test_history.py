@@ -110,6 +110,21 @@ def test_evaluation_is_no_training_time(tmp_path: Path, monkeypatch: pytest.Monk
     assert history.cpu_s == 2 * 4 / 4
 
 
+def test_memory_is_of_this_training_and_the_largest_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(module, "restart_peak_memory", lambda: told.append("anew") is None)
+    monkeypatch.setattr(module, "peak_memory_mb", lambda: 300.0 + len(told))
+    history = fit(tmp_path)
+    assert (history.memory_mb, told) == (301.0, ["anew"])
+    history.load_state_dict(history.state_dict() | {"memory_mb": 500.0})
+    history.on_fit_start(None, None)  # type: ignore[arg-type]
+    assert history.state_dict()["memory_mb"] == 500.0
+    monkeypatch.setattr(module, "restart_peak_memory", lambda: False)
+    assert fit(tmp_path).memory_mb is None
+
+
 def test_processor_time_is_unknown_where_a_part_of_it_is(tmp_path: Path) -> None:
     """A run goes on from a checkpoint of before it was measured."""
     before = History().state_dict()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bnnbench.commands.robustness import measured, parsed
+from bnnbench.commands import robustness
+from bnnbench.commands.robustness import measured, of_sweep, parsed
 
-ZOO = Path(__file__).resolve().parents[2] / "zoo"
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "zoo"
 XNOR = str(ZOO / "resnet20_xnor_digits.safetensors")
 CELL = {"overrides": {}, "fingerprint": "f", "settings": {}, "choices": {}}
 
@@ -37,7 +39,7 @@ def test_a_mistake_is_told(words: list[str], told: str) -> None:
 
 
 def test_a_sweep_gives_the_last_checkpoints_of_its_finished_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = tmp_path / "sweeps" / "mine" / "sweep.json"
     manifest.parent.mkdir(parents=True)
@@ -48,15 +50,24 @@ def test_a_sweep_gives_the_last_checkpoints_of_its_finished_runs(
     logs = f"logs={tmp_path}"
     with pytest.raises(ValueError, match="sweep=mine: none of its runs is finished"):
         parsed(["sweep=mine", logs])
-    for run, files in {"a": ("result.json", "checkpoints/last.ckpt"), "b": ("last.ckpt",)}.items():
-        for file in files:
-            (tmp_path / "runs" / run / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "runs" / run / file).touch()
+    result = next(ROOT.glob("results/runs/digits_*.json")).read_text()
+    for run, records in {"a": ["result.json"], "b": []}.items():
+        folder = tmp_path / "runs" / run
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "last.ckpt").touch()
+        for name in records:
+            (folder / name).write_text(result)
     capsys.readouterr()
     last = tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt"
     assert parsed([XNOR, "sweep=mine", logs]).networks == [XNOR, str(last)]
     told = capsys.readouterr().err.splitlines()
     assert told == ["left out: b is not finished", "left out: c is not finished"]
+    staged = tmp_path / "runs" / "a" / "stage2_full" / "checkpoints" / "last.ckpt"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            robustness, "trained", lambda run: ({}, run / "stage2_full/checkpoints/last.ckpt")
+        )
+        assert of_sweep("mine", tmp_path)[0] == str(staged)
     with pytest.raises(ValueError, match="sweep=mein: did you mean mine"):
         parsed(["sweep=mein", logs])
     with pytest.raises(ValueError, match="there are no sweeps in"):

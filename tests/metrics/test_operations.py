@@ -127,6 +127,22 @@ def test_learned_scales_are_parameters_and_counted_once(quantizer, without, numb
     assert sizes["packed_bytes"] - others["packed_bytes"] == 4 * numbers
 
 
+def test_a_layer_that_is_called_again_costs_operations_and_no_bytes():
+    layer = bnnbench.load_quantizer("xnor").conv2d(4, 4, 3, padding=1, bias=False)
+    stem = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
+    once, thrice = (
+        count_operations(torch.nn.Sequential(stem, *[layer] * n), (3, 8, 8)) for n in (1, 3)
+    )
+    assert thrice.binary_macs == 3 * once.binary_macs == 3 * 8 * 8 * 4 * 4 * 9
+    assert (thrice.params, thrice.packed_bytes) == (once.params, once.packed_bytes)
+    assert thrice.as_dict()["scale_bytes"] == once.as_dict()["scale_bytes"] > 0
+    twin = bnnbench.load_quantizer("xnor").conv2d(4, 4, 3, padding=1, bias=False)
+    twin.weight = layer.weight
+    shared = count_operations(torch.nn.Sequential(stem, layer, twin), (3, 8, 8))
+    assert (shared.params, shared.packed_bytes) == (once.params, once.packed_bytes)
+    assert shared.binary_macs == 2 * once.binary_macs
+
+
 def test_layers_are_listed_with_their_names():
     layers = _count("vgg_small", "xnor").layers_as_dicts()
     assert len(layers) == 7

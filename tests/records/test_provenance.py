@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -62,3 +63,23 @@ def test_peak_memory_is_the_kernels_in_megabytes(monkeypatch: pytest.MonkeyPatch
     megabytes = int(found[1]) * 1024 / 1e6
     # the process that this one was started by may have been larger
     assert 0.99 * megabytes < provenance.peak_memory_mb() < 10 * megabytes
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="the kernel's own count is Linux'")
+def test_a_peak_that_is_started_again_is_of_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    np.ones(10**9, np.uint8)
+    before = provenance.peak_memory_mb()
+    assert provenance.restart_peak_memory()
+    resident = provenance.peak_memory_mb()
+    assert resident < before - 800
+    np.ones(3 * 10**8, np.uint8)
+    assert 290 < provenance.peak_memory_mb() - resident < 400
+
+
+def test_a_system_with_one_peak_a_process_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(provenance, "PEAKS", tmp_path / "nowhere" / "clear_refs")
+    assert not provenance.restart_peak_memory()

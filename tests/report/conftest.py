@@ -222,7 +222,7 @@ def make_speeds() -> Callable[..., dict[str, Any]]:
             "quantizer": {"name": method, "t_max": 10.0},
             "structure": _RESULT["structure"],
             "bits": {"w": 1, "a": 1},
-            "operations": {},
+            "operations": _RESULT["operations"],
             "bytes": 61256,
             "work": "0123456789abcdef",
         } | entries

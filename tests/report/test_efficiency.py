@@ -48,6 +48,7 @@ def test_times_are_those_of_the_same_network(adabin: dict, make_speeds) -> None:
         (("config", "backbone", "name"), "resnet18"),
         (("config", "dataset", "image_size"), 8),
         (("config", "dataset", "in_channels"), 1),
+        (("operations", "params"), 70000),  # a quarter of the width
         (("structure", "shortcut"), "block"),
         (("structure",), {"norm": "none"}),
         (("export",), {"work": "f" * 16, "bytes": 1}),

@@ -245,3 +245,26 @@ def test_a_row_without_a_run_stands_beside_none(sweep):
     rows = with_published(group_cells(manifest, {}, {}), numbers, manifest)
     assert rows[0].published is None
     assert len(rows) == 1 + len(numbers["rows"])
+
+
+def test_a_structure_typed_for_the_whole_table_is_another_network(make_manifest):
+    """What the table's own lines set is the network that was published."""
+    numbers = published("adabin_cifar10")
+    lines = {
+        "name": "t",
+        "common": ["backbone=resnet20"],
+        "sweep": ["backbone.shortcut=conv,block"],
+    }
+
+    def beside(*words: str) -> list[float | None]:
+        cells = [" ".join([f"quantizer={q} backbone=resnet20", *words]) for q in ("slb", "dsq")]
+        settings = {"recipe.name": "unified", "loss.name": "task"}
+        manifest = make_manifest(*cells, settings=settings, table=lines)
+        rows = with_published(group_cells(manifest, {}, {}), numbers, manifest)
+        found = [row.published for row in rows if row.cells]
+        return [entry["values"]["top1"] if entry else None for entry in found]
+
+    assert None not in beside()
+    assert beside("backbone.shortcut=conv") == beside()
+    assert beside("backbone.shortcut=none") == [None, None]
+    assert beside("backbone.width=0.25") == [None, None]

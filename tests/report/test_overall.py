@@ -59,7 +59,7 @@ def tasks(make_manifest, make_result):
                         "ops": 64e6 if plain else 2e6,
                         "packed_bytes": 3200 if plain else 200,
                     },
-                    time=COST | {"train_s": 10.0 if plain else 20.0, "peak_memory_mb": 1.0},
+                    time=COST | {"train_s": 10.0 if plain else 20.0, "train_memory_mb": 1.0},
                 )
                 results[cell]["choices"]["dataset"] = dataset
         settings = {"backbone.name": "resnet20", "recipe.name": "unified"}
@@ -142,6 +142,45 @@ def test_what_two_sweeps_have_counts_once(tasks) -> None:
     once = pairs_of([tasks()])
     assert len(pairs_of([tasks(), tasks()])) == len(once) == 3
     assert overall([tasks(), tasks()])["task"].scores == overall([tasks()])["task"].scores
+
+
+def test_a_table_typed_with_another_structure_or_recipe_is_another_table(tasks) -> None:
+    better: Scores = {
+        "fp32": {"cifar10": 0.9, "shapes": 0.8},
+        "xnor": {"cifar10": 0.8, "shapes": 0.7},
+    }
+    other = tasks(better)._replace(name="other")
+    other.manifest["cells"] = [
+        cell | {"overrides": cell["overrides"] | {"recipe.lr": "0.1"}}
+        for cell in other.manifest["cells"]
+    ]
+    for run, result in other.results.items():
+        result["fingerprint"] = f"other {run}"
+    found = overall([tasks(), other])["task"]
+    assert (found.scores, found.sources) == (overall([tasks()])["task"].scores, ["tasks_quick"])
+
+
+def test_a_seed_of_another_sweep_counts_once(make_manifest, make_result) -> None:
+    def sweep(name: str, seeds: range) -> Sweep:
+        results = {
+            f"quantizer={method} dataset=cifar10 {SAME} seed={s}": make_result(
+                method,
+                0.9 if method == "fp32" else 0.3 + 0.3 * s,
+                seed=s,
+                fingerprint=f"{method} {s}",
+            )
+            for method in ("fp32", "xnor")
+            for s in seeds
+        }
+        settings = {"backbone.name": "resnet20", "recipe.name": "unified"}
+        table = {"name": "tasks"}
+        manifest = make_manifest(*results, settings=settings, table=table, scale="quick")
+        return Sweep(name, manifest, results)
+
+    whole = sweep("tasks_quick", range(3))
+    assert overall([whole])["task"].scores == {"xnor": pytest.approx(2 / 3)}
+    found = overall([whole, sweep("part", range(1))])["task"]
+    assert found.scores == {"xnor": pytest.approx(2 / 3)}
 
 
 def test_a_table_typed_with_another_length_is_another_table_with_more_methods_it_is_not(

@@ -24,12 +24,19 @@ def test_seeds_are_one_point_and_sizes_are_of_one_kind(make_result, make_speeds)
     """Those of files where all have one."""
     export = {"work": "0123456789abcdef", "bytes": 61256}
     seeds = [timed(make_result, acc, more={"seed": i}) for i, acc in enumerate((0.8, 0.9))]
+    for result in seeds:
+        result["config"]["dataset"]["seed"] = result["config"]["seed"]
     others = [timed(make_result, 0.7, more={"recipe": {"name": "x"}}, export=export)]
     found = points(seeds + others, Bench("a.json", make_speeds()))
     assert [round(point.score, 6) for point in found] == [85.0, 70.0]
     assert [point.ms for point in found] == [0.5, 0.5]
     assert [point.bytes for point in found] == [48950, 48950]
     assert [point.bytes for point in points(others, None)] == [61256]
+
+
+def test_folders_of_images_are_data_of_their_own(make_result) -> None:
+    results = [make_result(config={"dataset": {"name": name}}) for name in ("birds", "bees")]
+    assert list(by_data(results)) == [("bees", "acc", 2), ("birds", "acc", 2)]
 
 
 def test_only_full_runs_on_test_data_count(make_result) -> None:

@@ -111,7 +111,22 @@ def test_why_its_other_rows_were_not_run_stands_under_its_table(folders, finish)
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "a/b", "../a", "a.b", "-a", "", "ä", "index", "a_runs", "a_conclusions"]
+    "name",
+    [
+        "a b",
+        "a/b",
+        "../a",
+        "a.b",
+        "-a",
+        "",
+        "ä",
+        "index",
+        "a_runs",
+        "a_conclusions",
+        "a_sensitivity",
+        "efficiency",
+        "overall_scores_x",
+    ],
 )
 def test_a_name_that_is_none_is_refused(folders, finish, name) -> None:
     finish("quantizer=bnn", **CLEAN)

@@ -27,6 +27,17 @@ def test_the_error_is_the_mean_distance_from_the_diagonal() -> None:
     assert expected_error(bins_of(row(ONE))) == pytest.approx((10 * 0.4 + 30 * 0.2) / 40)
 
 
+def test_errors_of_seeds_do_not_cancel_out(tmp_path: Path, make_manifest, make_result) -> None:
+    cells = ["quantizer=xnor seed=0", "quantizer=xnor seed=1"]
+    sure, unsure = ({"images": [9], "confidence": [0.5], "accuracy": [a]} for a in (0.4, 0.6))
+    results = {
+        cell: make_result("xnor", seed=seed, reliability=bins)
+        for seed, (cell, bins) in enumerate(zip(cells, (sure, unsure), strict=True))
+    }
+    assert reliability(make_manifest(*cells), results, tmp_path / "bins", ("svg",))
+    assert "<!-- ECE 10.0 % -->" in (tmp_path / "bins.svg").read_text()
+
+
 def test_each_row_with_bins_has_a_panel(tmp_path: Path, make_manifest, make_result) -> None:
     cells = ["quantizer=xnor", "quantizer=adabin", "quantizer=bnn"]
     results = {

@@ -305,6 +305,13 @@ def test_the_script_says_what_is_wrong(sweep: Path, tmp_path: Path) -> None:
     assert done.stderr.rstrip().endswith("there are: a_sweep")
 
 
+def test_promotion_is_not_passed_over_for_a_figure(sweep: Path, tmp_path: Path) -> None:
+    for beside in (["figure=curves", "table=a_sweep"], ["table=a_sweep"]):
+        done = report(tmp_path, "promote=a_sweep", *beside)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: promote=a_sweep: alone: leave ")
+
+
 def test_the_script_promotes_under_a_telling_name(sweep: Path, tmp_path: Path) -> None:
     words = ("promote=a_sweep", "as=three_methods", "title='Three methods, briefly'")
     done = report(tmp_path, *words)

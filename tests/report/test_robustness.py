@@ -90,6 +90,9 @@ def test_a_table_has_groups_and_says_what_its_images_are() -> None:
         ("{}", "lacks dataset"),
         (json.dumps(content_of()), "lacks networks"),
         (json.dumps(content_of({"name": "x"})), "lacks method"),
+        (json.dumps(content_of(TWIN) | {"git": None}), "which commit"),
+        (json.dumps(content_of(TWIN) | {"source": "elsewhere"}), "whose images"),
+        (json.dumps(content_of(TWIN, network("bnn", 0.5, fog=[0.1]))), "different corruptions"),
     ],
 )
 def test_a_file_without_results_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -111,6 +114,25 @@ def test_a_loss_is_clean_minus_the_mean_over_severities_of_both() -> None:
     pairs = {"fog": pytest.approx((0.4, 0.2)), "snow": pytest.approx((0.2, 0.2))}
     assert found == ({"xnor": pairs}, ["a"])
     assert losses(contents, {"run_of_adabin"}) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dataset", "cifar100c"), ("severities", [1]), ("source", "published"), ("images", 3)],
+)
+def test_losses_are_of_one_set_of_images(key: str, value: Any) -> None:
+    """The one that most methods were tested on; more methods of it may lie in another file."""
+    bnn = BINARY | {"name": "run_of_bnn", "method": "bnn"}
+    contents = {"a": content_of(bnn, TWIN) | {key: value}, "b": content_of(BINARY, TWIN)}
+    contents |= {"c": content_of(BINARY | {"name": "run_of_adabin", "method": "adabin"}, TWIN)}
+    found = losses(contents, {"run_of_bnn", "run_of_xnor", "run_of_adabin"})
+    assert (set(found.by_method), found.files) == ({"xnor", "adabin"}, ["b", "c"])
+
+
+def test_a_network_that_loses_nothing_has_a_ratio_of_zero() -> None:
+    collapsed = network("xnor", 0.1, fog=[0.1, 0.1], snow=[0.1, 0.1])
+    made = table(content_of(collapsed, TWIN), "x.json")
+    assert dict(zip(made.header, made.rows[0], strict=True))["relative mCE / twin"] == "0.000"
 
 
 def test_the_page_of_scores_has_the_track_of_runs_of_its_scale(tmp_path: Path) -> None:

@@ -44,8 +44,10 @@ def test_bases_are_the_methods_and_a_count_is_a_whole_result(
 def test_stages_are_one_result(compose: Compose) -> None:
     cfg = compose("backbone=resnet20")
     counted = results.counted(Run(cfg, Path(cfg.paths.output_dir)), build_task(cfg), {"ops": 1.5})
-    time = {"wall_s": 2.0, "train_s": 1.0, "images_per_s": 3.0, "peak_memory_mb": 4.0}
+    time = {"wall_s": 2.0, "train_s": 1.0, "images_per_s": 3.0, "train_memory_mb": 4.0}
     before, time = time, time | {"cpu_s": 0.75}
+    unmeasured = {key: value for key, value in time.items() if key != "train_memory_mb"}
+    larger = time | {"train_memory_mb": 7.0}
     records = [
         counted
         | {"stage": name, "ended": ended, "planned_epochs": planned, "epochs": 1}
@@ -58,7 +60,14 @@ def test_stages_are_one_result(compose: Compose) -> None:
     result = check_result(results.combined(records), "result.json")
     assert (result["ended"], result["planned_epochs"], result["epochs"]) == ("stopped", 9, 3)
     assert (result["time"]["train_s"], result["time"]["cpu_s"]) == (3.0, 2.25)
+    assert result["time"]["train_memory_mb"] == 4.0
+    middle = [records[0], records[1] | {"time": larger}, records[2]]
+    assert results.combined(middle)["time"]["train_memory_mb"] == 7.0
     old = [records[0] | {"time": before}, *records[1:]]
     assert results.combined(old)["time"]["cpu_s"] is None
+    assert (
+        results.combined([records[0] | {"time": unmeasured}, records[1]])["time"]["train_memory_mb"]
+        is None
+    )
     unknown = [records[0] | {"planned_epochs": None}, records[1]]
     assert results.combined(unknown)["planned_epochs"] is None

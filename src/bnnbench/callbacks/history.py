@@ -10,9 +10,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from bnnbench.records.provenance import peak_memory_mb, restart_peak_memory
 from bnnbench.records.schema import finite
 
-STATE = ("epochs", "train_s", "wall_s", "cpu_s", "images", "cut")
+STATE = ("epochs", "train_s", "wall_s", "cpu_s", "memory_mb", "images", "cut")
 
 
 class History(Checkpoint):  # Lightning runs checkpoints after the module has logged its epoch
@@ -24,6 +25,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         train_s: seconds spent in training epochs, evaluation excluded.
         cpu_s: processor time of all processes in these, whatever else the machine did; None on
             other devices, and where it was not measured from the beginning.
+        memory_mb: peak memory of this process since training began, of the GPU where one is used,
+            else resident; None where the peaks of before cannot be told from it.
         images: training images that all processes have seen in that time.
         cut: whether the last epoch was stopped before its last batch.
     """
@@ -33,6 +36,7 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         self.train_s = 0.0
         self.wall_s = 0.0
         self.cpu_s: float | None = 0.0
+        self.memory_mb: float | None = 0.0
         self.images = 0
         self.cut = False
         self._images = 0  # seen by this process in this epoch
@@ -40,6 +44,10 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         self._eval_s = 0.0
         self._cpu = 0.0  # minus the clock's at the beginning of what is being trained
         self._evaluated = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not restart_peak_memory():
+            self.memory_mb = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start, self._eval_s, self._evaluated = time.perf_counter(), 0.0, False
@@ -72,6 +80,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
             self.cpu_s = None
         elif self.cpu_s is not None:
             self.cpu_s += float(total(torch.tensor(self._cpu, dtype=torch.float64)))
+        if self.memory_mb is not None:
+            self.memory_mb = max(self.memory_mb, peak_memory_mb())
         metrics = {
             name: finite(float(value))
             for name, value in trainer.callback_metrics.items()
@@ -98,7 +108,8 @@ class History(Checkpoint):  # Lightning runs checkpoints after the module has lo
         return {key: getattr(self, key) for key in STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for key, value in ({"cpu_s": None} | state_dict).items():  # one of before has none
+        unknown = {"cpu_s": None, "memory_mb": None}  # a state of before has none
+        for key, value in (unknown | state_dict).items():
             setattr(self, key, value)
 
 

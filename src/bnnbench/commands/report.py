@@ -57,6 +57,8 @@ def main(cfg: DictConfig) -> None:
     )
     failed: list[Path] = []
     try:
+        check_scores(cfg)
+        check_promoted(cfg)
         if cfg.figure is not None:
             places = Places(results, sweeps, runs)
             for file in draw_asked(as_list(cfg.figure), cfg.sweep, as_list(cfg.format), places):
@@ -65,7 +67,6 @@ def main(cfg: DictConfig) -> None:
             from bnnbench.sweep.wandb_upload import make_reports  # with torch
 
             make_reports(cfg.sweep, sweeps, runs, results, cfg.wandb)
-        check_scores(cfg)
         if cfg.scores:
             make_scores(results, sweeps, runs, cfg.of_scale, as_list(cfg.format))
         if cfg.figure is not None or cfg.wandb is not None or cfg.scores:
@@ -119,6 +120,15 @@ def check_scores(cfg: DictConfig) -> None:
     typed = {"table": cfg.sweep, "figure": cfg.figure, "wandb": cfg.wandb, "promote": cfg.promote}
     if cfg.scores and (beside := [key for key, value in typed.items() if value is not None]):
         raise ValueError(f"scores: of all tables at once: leave {'=, '.join(beside)}= out")
+
+
+def check_promoted(cfg: DictConfig) -> None:
+    """Refuse what is typed beside `promote=` and would leave nothing promoted."""
+    typed = {"figure": cfg.figure, "wandb": cfg.wandb, "table": cfg.sweep}
+    if cfg.promote is not None and (
+        beside := [key for key, value in typed.items() if value is not None]
+    ):
+        raise ValueError(f"promote={cfg.promote}: alone: leave {'=, '.join(beside)}= out")
 
 
 def make_scores(

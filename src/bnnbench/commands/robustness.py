@@ -30,6 +30,7 @@ from pathlib import Path
 
 from bnnbench.commands.words import answered, meant, names
 from bnnbench.data.corruption_names import ALL, MAIN, SEVERITIES
+from bnnbench.records.store import trained
 from bnnbench.report.reading import read_json
 
 KEYS = ("networks", "dataset", "data_dir", "images", "corruptions", "severities", "out", "name")
@@ -99,10 +100,9 @@ def of_sweep(name: str, logs: Path) -> list[str]:
         raise ValueError(f"sweep={name}: {told} in {logs / 'sweeps'}; logs=<folder> is another")
     found = []
     for run in dict.fromkeys(cell["run"] for cell in read_json(manifest)["cells"]):
-        last = logs / "runs" / run / "checkpoints" / "last.ckpt"
-        if (logs / "runs" / run / "result.json").is_file() and last.is_file():
-            found.append(str(last))
-        else:
+        try:
+            found.append(str(trained(logs / "runs" / run)[1]))
+        except ValueError:
             print(f"left out: {run} is not finished", file=sys.stderr)
     if not found:
         raise ValueError(f"sweep={name}: none of its runs is finished")

@@ -11,7 +11,7 @@ listed apart (``scale_bytes``), because papers leave them out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -165,16 +165,26 @@ def training_only_parameters(net: nn.Module) -> list[nn.Parameter]:
 def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
     """Operations, parameters and sizes of ``net`` for one image.
 
+    A layer that is called several times counts its operations each time, and its weights once, as
+    do layers that share them.
+
     Args:
         net: any network; its state is left as it was.
         input_size: (C, H, W) of one image.
     """
-    layers: list[LayerCost] = []
+    layers: dict[nn.Module, LayerCost] = {}
+    stored: set[Tensor] = set()
     names = {module: name for name, module in net.named_modules()}
 
     def record(module: nn.Module, _: Any, out: Tensor) -> None:
         assert isinstance(module, nn.Conv2d | nn.Linear)
-        layers.append(_layer_cost(names[module], module, out))
+        cost = _layer_cost(names[module], module, out)
+        if module in layers:  # called again
+            cost = replace(layers[module], macs=layers[module].macs + cost.macs)
+        elif module.weight in stored:  # another layer's
+            cost = replace(cost, weights=0, weight_bytes=0, scale_bytes=0)
+        layers[module] = cost
+        stored.add(module.weight)
 
     kinds = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     hooks = [module.register_forward_hook(record) for module in kinds]
@@ -188,4 +198,4 @@ def count_operations(net: nn.Module, input_size: Sequence[int]) -> NetworkCost:
         for hook in hooks:
             hook.remove()
     dropped = sum(p.numel() for p in training_only_parameters(net))
-    return NetworkCost(layers, sum(p.numel() for p in net.parameters()) - dropped)
+    return NetworkCost([*layers.values()], sum(p.numel() for p in net.parameters()) - dropped)

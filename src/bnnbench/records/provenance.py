@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import platform
 import resource
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
+PEAKS = Path("/proc/self/clear_refs")  # 5 written there lets Linux forget the resident peak
 
 
 def git_state() -> dict[str, Any]:
@@ -61,14 +65,41 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def restart_peak_memory() -> bool:
+    """Forget the peaks of before, so that ``peak_memory_mb`` is of what follows; whether it can be.
+
+    The resident memory of a process holds what it has not given back: what is no longer used is
+    freed first. Systems other than Linux keep one peak for the whole process.
+    """
+    if _on_gpu():
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    gc.collect()
+    with suppress(OSError, AttributeError):  # a C library other than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        PEAKS.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory_mb() -> float:
     """Peak memory of this process in MB: of the GPU where one is used, else resident."""
-    import torch
+    if _on_gpu():
+        import torch
 
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if platform.system() == "Darwin" else 1024) / 1e6
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
 def task_overrides() -> list[str]:

@@ -22,7 +22,7 @@ Values = dict[str, Number | None]
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null"}
 WORDS |= {Any: "anything", dict: "object", list: "list"}
 # Of a network's structure, what its twin in full precision has as well.
-TWINS_TOO = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths")
+TWINS_TOO = ("shortcut", "downsample", "nonlinearity", "head_norm", "widths", "width", "kwargs")
 
 
 class _Part(BaseModel):
@@ -66,7 +66,15 @@ class Time(_Part):
         "other devices, and where it was not measured",
     )
     images_per_s: Number | None = Field(description="training images a second, over all processes")
-    peak_memory_mb: Number = Field(description="of the GPU where one is used, else resident")
+    train_memory_mb: Number | None = Field(
+        default=None,
+        description="peak memory while it trained, of one process: of the GPU where one is used, "
+        "else resident; null where it was not measured",
+    )
+    peak_memory_mb: Number | None = Field(
+        default=None,
+        description="of older results: the peak of the process, which may be an earlier run's",
+    )
 
 
 class Continued(_Part):

@@ -30,7 +30,7 @@ SCHEMA = 1
 class Pair:
     """Two rows, the first minus the second, and p with all pairs of the family in mind.
 
-    family: how many pairs of rows of these bits have a p.
+    family: how many pairs of rows of these bits, this network, data and length have a p.
     """
 
     first: Row
@@ -74,7 +74,7 @@ def conclude(
     compared as well.
     """
     pairs = [pair for group in groups(rows) for pair in compared(group)]
-    lengths = length_orders(rows, swept, [Other("this table", [*swept], [*rows]), *others])
+    lengths = length_orders(rows, swept, [Other("this table", [*swept], rows), *others])
     if not pairs and not lengths:
         return None
     settings = setting_orders(rows, swept)

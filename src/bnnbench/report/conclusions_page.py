@@ -21,8 +21,8 @@ _ONE_SEED = (
 _TESTED = (
     "Differences are taken seed by seed: a seed fixes the order of the data, the augmentation and, "
     "where layers are the same, the initial weights. The interval and p are Student's, of "
-    "differences taken as independent and normal; p by Holm holds for all pairs of its bits "
-    "together, and decides."
+    "differences taken as independent and normal; p by Holm holds for all pairs of one "
+    "network, data set, length and number of bits together, and decides."
 )
 _TAU = (
     "tau-b: 1 where all pairs of rows stand in the same order, 0 where as many do as do not, -1 "
@@ -37,7 +37,8 @@ _PRINTED = (
 )
 _LENGTHS = (
     "here: the table beside this file; means over seeds. A length is too short to rank methods "
-    "where its tau is not clearly above 0, or well below that of single seeds."
+    "where its tau is not clearly above 0, or well below that of single seeds. Where recipes are "
+    "named they differ as well, and what a tau says is of both."
 )
 
 _SETTINGS = (
@@ -125,7 +126,7 @@ def _hardest(pairs: list[Pair]) -> str:
     tested = [pair for pair in pairs if pair.found.p is not None]
     if not tested:
         return ""
-    seeds, tests = max(len(pair.seeds) for pair in tested), max(pair.family for pair in tested)
+    tests, seeds = max((pair.family, len(pair.seeds)) for pair in tested)
     return (
         f" Of {tests} pairs over {seeds} seeds the clearest has to be "
         f"{least_t(seeds, tests):.1f} times its standard error."

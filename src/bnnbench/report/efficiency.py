@@ -54,7 +54,8 @@ def times_of(result: Result, bench: Bench | None) -> Times | None:
     """The times of a result's network; None where none of its structure was timed.
 
     An exported network is the one of equal work. Others are those of the same method with the same
-    options, structure, backbone and images.
+    options, structure, backbone, images and number of parameters, which a width or other classes
+    change.
     """
     found = next((s for s in (bench.speeds["subjects"] if bench else []) if _is(s, result)), None)
     return None if bench is None or found is None else fastest(bench.speeds, found, 1, 1)
@@ -96,6 +97,7 @@ def _is(subject: Mapping[str, Any], result: Result) -> bool:
         lookup(config, "backbone", "name") == subject["backbone"]
         and [data.get("in_channels"), *[data.get("image_size")] * 2] == subject["image"]
         and result.get("structure") == subject["structure"]
+        and lookup(result, "operations", "params") == subject["operations"]["params"]
         and all(theirs.get(key) == value for key, value in ours.items() if key in theirs)
     )
 

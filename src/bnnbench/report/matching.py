@@ -25,7 +25,8 @@ def with_published(
     """
     entries = distinct(published["rows"])
     for row in rows:
-        found = [entry for entry in entries if _is_run_of(row, entry, manifest["swept"])]
+        built = _chosen_structure(row, manifest)
+        found = [entry for entry in entries if _is_run_of(row, entry, built)]
         # Two that cannot be told apart: none is claimed.
         row.published = found[0] if len(found) == 1 else None
     matched = [id(row.published) for row in rows]
@@ -79,13 +80,30 @@ def entry_dataset(entry: dict[str, Any], published: dict[str, Any]) -> str | Non
     return entry.get("dataset", whole if isinstance(whole, str) else None)
 
 
-def _is_run_of(row: Row, entry: dict[str, Any], swept: list[str]) -> bool:
-    """A row that sweeps a structure which the run does not name is another network."""
+def _chosen_structure(row: Row, manifest: dict[str, Any]) -> set[str]:
+    """Keys of the backbone that a row was typed with, not by its table, or that are swept."""
+    table = manifest.get("table") or {}
+    scale = (table.get("scales") or {}).get(str(manifest.get("scale"))) or {}
+    own: set[tuple[str, str]] = set()
+    for line in _lines(table) + _lines(scale):
+        for key, _, values in (word.partition("=") for word in line.split()):
+            own |= {(key, value.lower()) for value in values.split(",")}
+    return {
+        key
+        for key, value in row.options.items()
+        if key.startswith("backbone.")
+        and (key in manifest["swept"] or (key, value.lower()) not in own)
+    }
+
+
+def _lines(of: dict[str, Any]) -> list[str]:
+    return [str(line) for key in ("common", "sweep") for line in of.get(key) or []]
+
+
+def _is_run_of(row: Row, entry: dict[str, Any], built: set[str]) -> bool:
+    """A row that chooses a structure which the run does not name is another network."""
     run = entry.get("run")
-    if run is None:
-        return False
-    structure = {key for key in swept if key.startswith("backbone.")} & row.options.keys()
-    if structure - _NO_STRUCTURE - run.keys():
+    if run is None or built - _NO_STRUCTURE - run.keys():
         return False
     return all(matches(wanted, row.setting(key)) for key, wanted in run.items())
 

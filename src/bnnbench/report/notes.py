@@ -42,9 +42,12 @@ USUAL = {
     "erasing": 0,
 }
 
+_IF_DIFFERENT = ("processes", "torch")  # no table needs to say that these are equal
 # Settings that make rows incomparable where they differ, by their key in the config.
 _SETTINGS = {
     "backbone.stem": "stem",
+    "backbone.width": "width",
+    "dataset.batch_size": "batch size",
     "dataset.augmentation": "augmentation",
     "dataset.mixup": "mixup",
     "dataset.cutmix": "CutMix",
@@ -77,7 +80,7 @@ def facts_of(rows: list[Row], options: list[str]) -> tuple[list[Fact], list[str]
         words = {row.words(fact) for row in measured}
         if len(words) > 1:
             different.append((name, _told(name, fact)))
-        elif any(words):
+        elif any(words) and name not in _IF_DIFFERENT:
             shared.append(f"{name} {words.pop()}")
     return different, shared
 
@@ -168,6 +171,8 @@ def _facts(options: list[str]) -> list[Fact]:
         ("precision", lambda r: r.get("precision")),
         ("compiled", lambda r: r.get("compiled")),
         ("device", lambda r: r.get("device")),
+        ("processes", lambda r: r.get("world_size")),
+        ("torch", lambda r: lookup(r, "versions", "torch")),
     ]
 
 

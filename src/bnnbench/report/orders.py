@@ -5,19 +5,21 @@ Only rows of equal bits on one backbone and one data set stand in one order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
 from statistics import mean
 from typing import Any, NamedTuple
 
 from bnnbench.report.matching import PRINTED, entry_dataset, matches
 from bnnbench.report.published import distinct, is_plain, is_verified
-from bnnbench.report.rows import OF_SETTINGS, Row, lookup, plain, settings_of
+from bnnbench.report.rows import OF_SETTINGS, Row, dataset_of, lookup, plain, settings_of
 from bnnbench.report.significance import Agreement, agreement
 from bnnbench.report.twins import scores, structure
 
 SHOWN = 3  # rows that make an order worth printing
 _LENGTH = {"seed", "trainer.max_epochs"}
+_METHOD = ("quantizer.", "backbone.", "teacher.", "dataset.val_fraction")
+_TRAINING = ("recipe.", "loss.", "dataset.")  # much of which a recipe sets
 
 
 class Order(NamedTuple):
@@ -34,7 +36,7 @@ class Other(NamedTuple):
 
     name: str
     swept: list[str]
-    rows: list[Row]
+    rows: Sequence[Row]
 
 
 def groups(rows: Sequence[Row], length: bool = True) -> list[list[Row]]:
@@ -48,7 +50,7 @@ def groups(rows: Sequence[Row], length: bool = True) -> list[list[Row]]:
             first = row.results[0]
             keys = ("bits", "bases", "headline", *(("epochs",) if length else ()))
             same = [first.get(key) for key in keys]
-            key = repr([row.choice("backbone"), row.choice("dataset"), *same])
+            key = repr([row.choice("backbone"), dataset_of(row), *same])
             found.setdefault(key, []).append(row)
     return list(found.values())
 
@@ -93,29 +95,55 @@ def printed(row: Row, sources: Sequence[dict[str, Any]]) -> dict[str, float]:
 def length_orders(
     rows: Sequence[Row], swept: Sequence[str], others: Sequence[Other]
 ) -> list[Order]:
-    """The order here against that of the same rows trained for another number of epochs."""
+    """The order here against that of the same rows trained for another number of epochs.
+
+    The same rows: equal in all that their configs have, but where a whole recipe was another one,
+    which the order then says, in what recipes set.
+    """
     found = []
     for other in others:
         keys = sorted({*swept, *other.swept} - _LENGTH)
-        theirs = {
-            epochs: _unique(part, keys) for epochs, part in _by_epochs(other.rows).items() if epochs
-        }
-        for epochs, part in _by_epochs(rows).items():
-            ours = _unique(part, keys)
-            for length, rest in theirs.items():
-                if length == epochs or (other.rows is rows and length > epochs):
-                    continue
-                for group in groups([row for key, row in ours.items() if key in rest]):
-                    mates = {id(row): rest[_identity(row, keys)] for row in group}
-                    found += _orders(
-                        f"here {epochs} epochs, {length} in {other.name}",
-                        [
-                            (row, _mean(row), _mean(mates[id(row)]))
-                            for row in group
-                            if len(groups([row, mates[id(row)]], length=False)) == 1
-                        ],
-                    )
+        parts = product(_by_epochs(rows).items(), _by_epochs(other.rows).items())
+        for (epochs, part), (length, rest) in parts:
+            told_before = other.rows is rows and length > epochs
+            if length and length != epochs and not told_before:
+                theirs = _unique(rest, keys)
+                ours = _unique(part, keys).items()
+                pairs = [(row, theirs[name]) for name, row in ours if name in theirs]
+                found += _against(pairs, epochs, length, other.name)
     return found
+
+
+def _against(
+    pairs: Sequence[tuple[Row, Row]], epochs: int, length: int, name: str
+) -> Iterator[Order]:
+    for recipes, same in _by_recipes(pairs).items():
+        here, there = (f" of {each}" * (recipes[0] != recipes[1]) for each in recipes)
+        mates = {id(row): mate for row, mate in same}
+        for group in groups([row for row, _ in same]):
+            means = [(row, _mean(row), _mean(mates[id(row)])) for row in group]
+            yield from _orders(f"here {epochs} epochs{here}, {length}{there} in {name}", means)
+
+
+def _by_recipes(
+    pairs: Sequence[tuple[Row, Row]],
+) -> dict[tuple[str | None, str | None], list[tuple[Row, Row]]]:
+    """Pairs of rows that differ in length and recipe alone, by the names of both recipes."""
+    found: dict[tuple[str | None, str | None], list[tuple[Row, Row]]] = {}
+    for pair in pairs:
+        first, second = (row.choice("recipe") for row in pair)
+        alike = _alike(*pair, _METHOD + (_TRAINING if first == second else ()))
+        if alike and len(groups(pair, length=False)) == 1:
+            found.setdefault((first, second), []).append(pair)
+    return found
+
+
+def _alike(one: Row, other: Row, kinds: tuple[str, ...]) -> bool:
+    """Whether settings of these kinds are equal, as far as the configs of both have them."""
+    keys = one.settings.keys() & other.settings.keys()
+    told = [k for k in keys if k.startswith(kinds) and not k.endswith(("seed", "_target_"))]
+    choices = [(row.choice("loss"), row.choice("teacher")) for row in (one, other)]
+    return choices[0] == choices[1] and all(one.settings[k] == other.settings[k] for k in told)
 
 
 def setting_orders(rows: Sequence[Row], swept: Sequence[str]) -> list[Order]:
@@ -189,7 +217,8 @@ def structure_text(row: Row) -> str:
     """A structure in words, as the columns of a table have them."""
     built = structure(row)
     names = {"head_norm": "head norm"}
-    known = {key: value for key, value in built.items() if value is not None and key != "backbone"}
+    usual = {"width": (None, 1), "kwargs": (None, {})}
+    known = {k: v for k, v in built.items() if k != "backbone" and v not in usual.get(k, (None,))}
     words = [f"{names.get(key, key)} {plain(value)}" for key, value in known.items()]
     return ", ".join([str(built["backbone"]), *words])
 

@@ -14,7 +14,15 @@ from bnnbench.report import tracks
 from bnnbench.report.efficiency import PLAIN, Bench, fastest
 from bnnbench.report.figures import row_name
 from bnnbench.report.relative import accuracy, fewer_operations, ratios, smaller, train_time
-from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys, settings_of
+from bnnbench.report.rows import (
+    Result,
+    Row,
+    dataset_of,
+    group_cells,
+    lookup,
+    option_keys,
+    settings_of,
+)
 from bnnbench.report.twins import twins_of
 
 # Tables by the track that they measure; complexity is counted in the first that there is.
@@ -96,23 +104,19 @@ def overall(
 
 def pairs_of(sweeps: Iterable[Sweep]) -> list[Pair]:
     """The rows of sweeps that have a twin, both with results; what two sweeps have counts once."""
-    found, seen = [], set()
+    found: list[Pair] = []
+    seen: set[str] = set()
     for sweep in sweeps:
         rows = group_cells(sweep.manifest, dict(sweep.results), {})
         keys = option_keys(sweep.manifest)
         named = ["quantizer", *(key for key in keys if key.startswith("quantizer."))]
         told = settings_of(rows, keys), twins_of(rows, keys)
         for row, setting, twin in zip(rows, *told, strict=True):
-            runs = tuple(result.get("fingerprint") for result in row.results)
-            if twin is not None and runs and twin.results and runs not in seen:
-                seen.add(runs)
+            runs = {str(result.get("fingerprint")) for result in row.results}
+            if twin is not None and runs and twin.results and not runs & seen:
+                seen |= runs
                 found.append(Pair(row_name(row, named), setting, row, twin))
     return found
-
-
-def dataset_of(row: Row) -> str:
-    """The name of a row's data set; of a folder its own."""
-    return str(row.settings.get("dataset.name") or row.choice("dataset"))
 
 
 def kind_of(row: Row) -> str:
@@ -129,20 +133,29 @@ def _any_starts(names: Sequence[str], starts: tuple[str, ...]) -> bool:
 def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
     """The sweep that has its table's name, or the largest one, and what others have of its length.
 
-    A table that was typed with another number of epochs is another one, with more methods it is
-    not.
+    A table that was typed with another number of epochs, recipe or structure is another one, with
+    more methods it is not.
     """
     if not sweeps:
         return []
     usual = [s for s in sweeps if s.name == f"{s.table}_{s.manifest['scale']}"]
     first = usual[0] if usual else max(sweeps, key=lambda sweep: len(sweep.results))
     lengths = {_length(result) for result in first.results.values()}
-    kept = [
-        sweep._replace(results={k: r for k, r in sweep.results.items() if _length(r) in lengths})
-        for sweep in sweeps
-        if sweep is not first
-    ]
+    typed = {pair for cell in first.manifest["cells"] for pair in cell["overrides"].items()}
+    kept = []
+    for sweep in sweeps:
+        cells = sweep.manifest["cells"] if sweep is not first else []
+        alike = {cell["run"] for cell in cells if _chosen(cell) <= typed}
+        found = {run: r for run, r in sweep.results.items() if run in alike}
+        found = {run: r for run, r in found.items() if _length(r) in lengths}
+        kept.append(sweep._replace(results=found))
     return [first, *(sweep for sweep in kept if sweep.results)]
+
+
+def _chosen(cell: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What a cell was typed with beside its method."""
+    free = ("quantizer", "seed", "compile")
+    return {pair for pair in cell["overrides"].items() if not pair[0].startswith(free)}
 
 
 def _length(result: Result) -> tuple[Any, Any]:
@@ -182,7 +195,7 @@ def _training(sweeps: Sequence[Sweep]) -> Track:
     """
     settings: dict[str, dict[str, Pair]] = {}
     for pair in pairs_of(sweeps):
-        settings.setdefault(pair.method, {})[pair.setting] = pair
+        settings.setdefault(pair.method, {}).setdefault(pair.setting, pair)
     track = _scored(settings, _sensitivity, [sweep.name for sweep in sweeps])
     details = [_details(method, [*settings[method].values()]) for method in track.scores]
     return track._replace(details=details)

@@ -23,7 +23,7 @@ from bnnbench.plots import (
 )
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.figures import METRICS, short_names
-from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
+from bnnbench.report.rows import Result, Row, dataset_of, group_cells, lookup, option_keys
 
 _PANEL = 1.9  # height of one panel, inches
 _BEST = "#0072b2"
@@ -88,7 +88,7 @@ def pareto_of_sweep(
     groups: dict[tuple[str, str, Any], list[tuple[Row, str]]] = {}
     for row, name in zip(rows, names, strict=True):
         first = row.results[0]
-        key = str(row.choice("dataset")), str(first["headline"]), first.get("epochs")
+        key = dataset_of(row), str(first["headline"]), first.get("epochs")
         groups.setdefault(key, []).append((row, name))
     panels = []
     for (dataset, headline, epochs), named in groups.items():
@@ -109,7 +109,8 @@ def by_data(results: Iterable[Result]) -> dict[tuple[str, str, int], list[Result
             continue
         if lookup(result, "metrics", "last", headline) is None:
             continue
-        key = result["choices"]["dataset"], headline.split("/")[1], result["epochs"]
+        dataset = lookup(result, "config", "dataset", "name") or result["choices"]["dataset"]
+        key = dataset, headline.split("/")[1], result["epochs"]
         found.setdefault(key, []).append(result)
     return dict(sorted(found.items()))
 
@@ -122,6 +123,7 @@ def points(results: Iterable[Result], bench: Bench | None) -> list[Point]:
     groups: dict[str, list[Result]] = {}
     for result in results:
         config = {k: v for k, v in result["config"].items() if k != "seed"}
+        config["dataset"] = {k: v for k, v in config.get("dataset", {}).items() if k != "seed"}
         groups.setdefault(repr(config), []).append(result)
     files = _exported(group[0] for group in groups.values())
     return [_point(group, bench, files) for group in groups.values()]

@@ -17,7 +17,8 @@ from bnnbench.report.rows import Result, lookup
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Ends of files beside a sweep's own.
 _TAKEN = ("_scores", "_ranks", "_classes", "_pareto", "_kernels", "_layers", "_binarized")
-_TAKEN += ("_runs", "_conclusions")
+_TAKEN += ("_runs", "_conclusions", "_sensitivity", "_diagnostics", "_reliability")
+_FIXED = ("index", "table", "efficiency", "efficiency_layers")
 
 
 def promote(
@@ -133,7 +134,7 @@ def _manifest_path(name: str, sweeps_dir: Path) -> Path:
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"as={name}: a name has letters, digits, - and _ only")
-    if name in ("index", "table") or name.endswith(_TAKEN):
+    if name in _FIXED or name.startswith("overall_scores") or name.endswith(_TAKEN):
         raise ValueError(f"as={name}: tables and figures of other sweeps have such names")
     return name
 

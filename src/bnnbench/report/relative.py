@@ -31,7 +31,7 @@ def train_time(ours: Result, twin: Result) -> float | None:
 
 def train_memory(ours: Result, twin: Result) -> float | None:
     """Peak memory of training over the twin's."""
-    return _consumed(ours, twin, "peak_memory_mb")
+    return _consumed(ours, twin, "train_memory_mb")
 
 
 def smaller(ours: Result, twin: Result) -> float | None:

@@ -51,6 +51,11 @@ class Row:
         """Resolved value of an option such as "loss.lambda"; None where the config has no such."""
         return self.choice(key) if key in CHOICES else self.settings.get(key)
 
+    def nested(self, key: str) -> Any:
+        """A setting, or a mapping of those below it; None where the config has neither."""
+        inner = {k: v for k, v in self.settings.items() if k.startswith(f"{key}.")}
+        return self.settings.get(key, inner or None)
+
     def text(self, key: str) -> str | None:
         """A setting as tables print it; None where the row's config has no such key."""
         if key in CHOICES:
@@ -60,7 +65,7 @@ class Row:
             # Lightning reads 1 as one batch and 1.0 as all of them
             share = isinstance(value, float) and key.endswith("_batches")
             return repr(value) if share else plain(value)
-        inner = {k: v for k, v in self.settings.items() if k.startswith(f"{key}.")}
+        inner = self.nested(key) or {}
         words = [f"{k.removeprefix(f'{key}.')}={plain(v)}" for k, v in inner.items()]
         return " ".join(words) or self.options.get(key)  # what no config keeps: as typed
 
@@ -85,6 +90,11 @@ class Row:
         found = (fact(result) for result in self.results)
         texts = [plain(value) for value in found if value is not None]
         return ", ".join(dict.fromkeys(texts))
+
+
+def dataset_of(row: Row) -> str:
+    """The name of a row's data set; of a folder its own."""
+    return str(row.settings.get("dataset.name") or row.choice("dataset"))
 
 
 def percent_of(result: Result, kind: str = "last") -> float | None:

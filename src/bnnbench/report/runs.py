@@ -36,7 +36,7 @@ _FACTS: dict[str, tuple[str, ...]] = {
     "train_s": ("time", "train_s"),
     "cpu_s": ("time", "cpu_s"),
     "images_per_s": ("time", "images_per_s"),
-    "peak_memory_mb": ("time", "peak_memory_mb"),
+    "train_memory_mb": ("time", "train_memory_mb"),
     "precision": ("precision",),
     "compiled": ("compiled",),
     "device": ("device",),

@@ -22,6 +22,7 @@ LEVEL = 0.05
 LEAST_ROWS = 5  # no order of four rows is rarer than 2 in 24 by chance
 _ENUMERATED = 7  # rows up to which all their orders are counted
 _DRAWS = 10_000
+_AT_ONCE = 10**7  # numbers of one array
 
 
 class Difference(NamedTuple):
@@ -136,6 +137,8 @@ def _chance(a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> flo
         orders = np.array(list(permutations(range(rows))))
     else:
         orders = np.argsort(generator.random((_DRAWS, rows)), axis=1)
-    found = np.abs((a * b[orders[:, :, None], orders[:, None, :]]).sum((1, 2), dtype=int))
-    extreme = int((found >= abs((a * b).sum(dtype=int))).sum())
+    extreme, least = 0, abs((a * b).sum(dtype=int))
+    for part in np.array_split(orders, -(-len(orders) * rows**2 // _AT_ONCE)):
+        found = (a * b[part[:, :, None], part[:, None, :]]).sum((1, 2), dtype=int)
+        extreme += int((np.abs(found) >= least).sum())
     return extreme / len(orders) if exact else (extreme + 1) / (len(orders) + 1)

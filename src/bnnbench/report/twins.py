@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bnnbench.records.schema import TWINS_TOO
-from bnnbench.report.rows import Result, Row, lookup, percent_of, plain
+from bnnbench.report.rows import Result, Row, dataset_of, lookup, percent_of, plain
 
-_GROUPS = ("backbone", "dataset", "recipe")
+_GROUPS = ("backbone", "recipe")
+# Swept, these are the twin's as well: it was trained and tested the same way.
+_SHARED = ("recipe.", "dataset.", "trainer.")
 # Results that differ in one of these were not measured alike.
 _ALIKE = ("headline", "epochs", "train_images", "test_images", "data_stamp")
 
@@ -83,8 +85,9 @@ def structure(row: Row) -> dict[str, Any]:
     result = row.results[0] if row.results else {}
     found = {"backbone": row.choice("backbone")}
     for key in TWINS_TOO:
-        value = row.settings.get(f"backbone.{key}")
-        found[key] = lookup(result, "structure", key) if value is None else value
+        found[key] = row.nested(f"backbone.{key}")
+        if found[key] is None:
+            found[key] = lookup(result, "structure", key)
     return found
 
 
@@ -106,7 +109,8 @@ def _own(row: Row, twins: list[Row], options: Sequence[str]) -> list[Row]:
     own = [twin for twin in twins if _place(twin) == _place(row)]
     for key in options:
         alike = [twin for twin in own if twin.text(key) == row.text(key)]
-        own = alike if key != "quantizer" and alike else own
+        if key.startswith(_SHARED) or (alike and key != "quantizer"):
+            own = alike
     return own
 
 
@@ -115,7 +119,7 @@ def _gap(row: Row, twins: list[Row], options: Sequence[str]) -> Gap:
         return Gap()
     own = _own(row, twins, options)
     if not own:
-        return Gap(reason="no fp32 row of its structure")
+        return Gap(reason="no fp32 row of its structure and settings")
     if len(own) > 1:
         return Gap(reason="several fp32 rows of its structure")
     if not row.results:
@@ -133,7 +137,7 @@ def _place(row: Row) -> dict[str, str | None]:
     built = structure(row)
     if built["nonlinearity"] == "identity" and not _is_twin(row):
         built["nonlinearity"] = "relu"
-    shared = {group: row.choice(group) for group in _GROUPS}
+    shared = {group: row.choice(group) for group in _GROUPS} | {"dataset": dataset_of(row)}
     return shared | {key: plain(value) for key, value in built.items()}
 
 

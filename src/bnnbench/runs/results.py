@@ -119,7 +119,7 @@ def measured(
             "train_s": history.train_s,
             "cpu_s": history.cpu_s,
             "images_per_s": history.images / history.train_s if history.train_s else None,
-            "peak_memory_mb": provenance.peak_memory_mb(),
+            "train_memory_mb": history.memory_mb,
         },
         "precision": trainer.precision,
         "compiled": task.net._compiled_call_impl is not None,
@@ -168,6 +168,8 @@ def combined(records: list[dict[str, Any]]) -> dict[str, Any]:
     seconds = ("wall_s", "train_s", "cpu_s")
     planned = [record["planned_epochs"] for record in records]
     time = result["time"] | {key: _sum([r["time"].get(key) for r in records]) for key in seconds}
+    memory = [r["time"].get("train_memory_mb") for r in records]
+    time["train_memory_mb"] = None if None in memory else max(memory)
     best = dict(result["metrics"]["best"])
     if "epoch" in best:  # the last stage's own, counted through as the history is
         best["epoch"] += sum(record["epochs"] for record in records[:-1])

@@ -99,7 +99,7 @@ def facts_of(result: Result) -> list[tuple[str, str]]:
         "training": (("time", "train_s"), lambda v: f"{significant(v)} s"),
         "processor": (("time", "cpu_s"), lambda v: f"{significant(v)} s"),
         "images a second": (("time", "images_per_s"), significant),
-        "peak memory": (("time", "peak_memory_mb"), lambda v: f"{significant(v)} MB"),
+        "peak memory": (("time", "train_memory_mb"), lambda v: f"{significant(v)} MB"),
     }
     known = [(name, lookup(result, *path), form) for name, (path, form) in costs.items()]
     told = [(name, form(value)) for name, value, form in known if value is not None]
