@@ -94,7 +94,13 @@ def stand(folder: Path, what: str, *names: str) -> None:
 
 def exchanged(folder: Path) -> None:
     """An old run of two stages, and a forced one of one stage that has its result."""
-    old = ("checkpoints/last.ckpt", "stage1_a/stage.json", "boxes.png", "metrics.csv")
+    old = (
+        "checkpoints/last.ckpt",
+        "stage1_a/stage.json",
+        "boxes.png",
+        "metrics.csv",
+        "packed.json",
+    )
     stand(folder, "old", "result.json", *old, ".hydra/config.yaml", "wandb/run-1/log")
     new = ("checkpoints/last.ckpt", "metrics.csv", "identity.json", "wandb/run-2/log")
     stand(workspace(folder), "new", "result.json", *new)

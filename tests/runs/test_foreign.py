@@ -31,6 +31,8 @@ def foreign(tmp_path: Path) -> Path:
 def test_an_evaluation_under_a_map(compose: Any, foreign: Path) -> None:
     named = [f"ckpt_path={foreign}/weights.pth", f"checkpoint_map={foreign}/names.yaml"]
     cfg = compose(*SMALL, "train=false", *named)
+    (foreign / "out").mkdir()
+    (foreign / "out" / "evaluation.json").write_text("{")  # damaged, and costs no evaluation
     words = r"ckpt_path=.*weights\.pth has names of checkpoint_map=.*names\.yaml, whose authors "
     words += r'normalise with mean 0\.9 and std 0\.1.*add "dataset\.mean=\[0\.9\]"'
     with pytest.warns(UserWarning, match=words):

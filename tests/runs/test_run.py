@@ -74,6 +74,20 @@ def test_result_holds_what_the_table_needs(compose: Compose, short: list[str]) -
     json.dumps(result)  # plain data all through
 
 
+def test_a_checkpoint_knows_the_best_epoch_up_to_its_own(
+    compose: Compose, short: list[str]
+) -> None:
+    """A resumed run would replace best.ckpt by that of a worse epoch otherwise."""
+    cfg = compose(*short, "trainer.max_epochs=1")
+    (accuracy,) = execute(cfg)["history"]["test/acc"]
+    content = torch.load(
+        Path(cfg.paths.output_dir) / "checkpoints" / "last.ckpt", weights_only=True
+    )
+    states = [s for s in content["callbacks"].values() if s.get("monitor") == "test/acc"]
+    (judged,) = (state["best_model_score"] for state in states)
+    assert float(judged) == pytest.approx(accuracy)
+
+
 def test_epochs_without_an_evaluation_repeat_none(compose: Compose, short: list[str]) -> None:
     result = execute(compose(*short, "+trainer.check_val_every_n_epoch=2"))
     accuracies = result["history"]["test/acc"]

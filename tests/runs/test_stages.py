@@ -63,6 +63,27 @@ def test_a_run_without_stages_is_its_own_only_one(compose: Compose) -> None:
     assert only.folder == Path(cfg.paths.output_dir)
 
 
+R2B = ["quantizer=r2b", "recipe=native", "backbone=resnet20"]
+
+
+def test_a_structure_typed_as_it_is_is_the_same_run_in_all_its_stages(compose: Compose) -> None:
+    """The first stage is a network in full precision, which has fp32's own structure."""
+    plain = compose(*R2B)
+    typed = compose(
+        *R2B,
+        f"backbone.shortcut={plain.backbone.shortcut}",
+        f"backbone.nonlinearity={plain.backbone.nonlinearity}",
+    )
+    assert run_name(typed) == run_name(plain)
+    names = [[run_name(stage.cfg) for stage in stages(cfg)] for cfg in (plain, typed)]
+    assert names[0] == names[1]
+    full = stages(typed)[0].cfg.backbone
+    assert (full.shortcut, full.nonlinearity) == ("block", "relu")
+    other = compose(*R2B, "backbone.shortcut=none")
+    assert run_name(other) != run_name(plain)
+    assert stages(other)[0].cfg.backbone.shortcut == "none"
+
+
 def test_one_result_with_every_stage_inside(
     compose: Compose, short: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

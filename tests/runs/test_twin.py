@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.position import Position, read_position
 from bnnbench.records.store import last_weights, read_result
 from bnnbench.runs import run, training
-from bnnbench.runs.preflight import check_settings, preflight
+from bnnbench.runs.preflight import check_settings, check_stages, preflight
 from bnnbench.runs.reuse import Run
 from bnnbench.runs.twin import start_from, trained_twin, twin_of
 
@@ -114,6 +116,98 @@ def test_a_binary_network_begins_with_slopes_of_its_own(tmp_path: Path, kind: st
         for name, value in net.named_parameters():
             wanted = before if fresh and name in slopes else known
             assert torch.equal(value, wanted[name]), name
+
+
+FAST = ["quantizer=xnor", "backbone=resnet20", "dataset=cifar10", "recipe=fast"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "otherwise"),
+    [
+        ([], ["dataset.batch_size=64"]),
+        ([], ["dataset.resize=[]", "dataset.seed=0", "trainer.gradient_clip_val=null"]),
+        (["recipe.batch_size.cifar10=32"], ["dataset.batch_size=32"]),
+        (["recipe.resize=[[0.5,0.3]]"], ["dataset.resize=[[0.5,0.3]]"]),
+        (["+recipe.twin.seed=5"], ["+recipe.twin.seed=5", "dataset.seed=0"]),
+        (["seed=3"], ["seed=3", "dataset.seed=3", "callbacks.reseed.seed=3"]),
+    ],
+)
+def test_one_run_has_one_twin_however_it_is_typed(
+    compose: Compose, typed: list[str], otherwise: list[str]
+) -> None:
+    one, other = compose(*FAST, *typed), compose(*FAST, *otherwise)
+    assert run_name(one) == run_name(other)
+    assert twin_of(one).name == twin_of(other).name
+    assert twin_of(one).cfg.dataset.batch_size == 128  # unified's
+
+
+def test_the_twin_has_what_a_data_set_that_was_added_says(compose: Compose) -> None:
+    added = ["dataset.name=mine", "+recipe.epochs.mine=2", "+recipe.batch_size.mine=32"]
+    twin = twin_of(compose(*FAST, *added)).cfg
+    assert (twin.dataset.batch_size, twin.trainer.max_epochs) == (32, 2)
+
+
+@pytest.mark.parametrize("without", ["callbacks.last=null", "+trainer.enable_checkpointing=false"])
+@pytest.mark.parametrize("recipe", [START, "recipe=two_step"])
+def test_a_run_that_would_start_from_no_checkpoint_is_refused(
+    compose: Compose, short: list[str], without: str, recipe: str
+) -> None:
+    with pytest.raises(ValueError, match=r"checkpoint, (which the next|and the run)"):
+        check_settings(compose(*short, "quantizer=xnor", recipe, without))
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["trainer.max_epochs=-1", "trainer.max_epochs=many", "seed=-3", "callbacks.last=null"],
+)
+def test_a_mistake_in_what_the_twin_has_otherwise_is_told_before_it_trains(
+    compose: Compose, short: list[str], mistake: str
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", START, f"+recipe.twin.{mistake}")
+    with pytest.raises(ValueError, match=r"recipe\.twin"):
+        check_stages(cfg)
+
+
+def test_a_finished_run_goes_on_without_a_twin_of_the_longer_length(
+    compose: Compose, short: list[str], tmp_path: Path, started: list[tuple[str, dict[str, Tensor]]]
+) -> None:
+    words = [*short, "quantizer=xnor", *STRUCTURE, START]
+    before = execute(compose(*words, "trainer.max_epochs=1"), tmp_path)
+    del started[:]
+    last = last_weights(tmp_path / "logs" / "runs" / before["name"])
+    longer = compose(*words, "trainer.max_epochs=2", f"ckpt_path={last}")
+    preflight([longer], [tmp_path])
+    result = execute(longer, tmp_path)
+    assert [name for name, _ in started] == [result["name"]]
+    assert result["started_from"] == before["started_from"]
+    assert (result["epochs"], result["continued"]["name"]) == (2, before["name"])
+
+
+def test_a_run_with_weights_of_its_own_needs_its_twin_no_more(
+    compose: Compose,
+    short: list[str],
+    tmp_path: Path,
+    started: list[tuple[str, dict[str, Tensor]]],
+) -> None:
+    cfg = compose(*short, "quantizer=xnor", *STRUCTURE, START)
+    first = execute(cfg, tmp_path)
+    twin = twin_of(cfg)
+    shutil.rmtree(twin.folder)
+    (tmp_path / "logs" / "runs" / first["name"] / "result.json").unlink()
+    again = execute(cfg, tmp_path)
+    assert again["started_from"] == twin.name
+    assert again["metrics"] == first["metrics"]
+    assert not twin.folder.exists()
+
+
+def test_a_twin_without_weights_is_no_start_and_the_way_out_is_told(
+    compose: Compose, short: list[str], tmp_path: Path
+) -> None:
+    cfg = compose(*short, "trainer.max_epochs=1", "quantizer=xnor", *STRUCTURE, START)
+    twin = trained_twin(cfg, lambda run: execute(run.cfg, tmp_path))
+    last_weights(twin.folder).unlink()
+    with pytest.raises(ValueError, match=rf"delete {re.escape(str(twin.folder))}"):
+        trained_twin(cfg, lambda run: None)
 
 
 def test_the_twin_is_the_full_precision_row_of_the_structure(

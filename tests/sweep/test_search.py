@@ -22,6 +22,29 @@ SEARCH = ("hparams_search=rate", "quantizer=xnor", "dataset.val_fraction=0.2")
 BASIC = "hydra/launcher=basic"  # starts fastest, where the launcher does not matter
 
 
+@pytest.mark.parametrize(
+    ("ends", "values"),
+    [
+        ((0.5, 2.5, 1.0), ("0.5", "1.5", "2.5")),
+        ((1.0, 1.5, 0.125), ("1.0", "1.125", "1.25", "1.375", "1.5")),
+        ((0.8, 0.9875, 0.0625), ("0.8", "0.8625", "0.925", "0.9875")),
+        ((1, 7, 3), ("1", "4", "7")),
+    ],
+)
+def test_a_range_with_steps_is_tried_at_its_steps_alone(
+    ends: tuple[float, float, float], values: tuple[str, ...]
+) -> None:
+    """Also in the rounds after the first, which know what was tried."""
+    low, high, step = ends
+    space = [Dimension("recipe.lr", low, high, step=step)]
+    known: list[Trial] = []
+    for _ in range(4):
+        found = proposed(space, known, 4, seed=0)
+        assert {each["recipe.lr"] for each in found} <= set(values)
+        known += [Trial(each, score=float(each["recipe.lr"])) for each in found]
+    assert len({trial.values["recipe.lr"] for trial in known}) == len(values)
+
+
 def test_values_lie_where_they_may() -> None:
     known: list[Trial] = []
     for _ in range(6):

@@ -62,7 +62,7 @@ def check_options(cfg: DictConfig) -> None:
     bars = [f"callbacks.{key}" for key, kind in kinds.items() if issubclass(kind, pl.ProgressBar)]
     if len(bars) > 1:
         raise ValueError(f"{' and '.join(bars)} are progress bars: set all but one to null")
-    _check_stages(cfg, options)
+    _check_stages(cfg)
     check_packages(cfg.logger)
 
 
@@ -174,19 +174,29 @@ def _logged(cfg: DictConfig, terms: Mapping[str, Any], kinds: Mapping[str, type]
     return names + (["lr-*"] if rates else [])
 
 
-def _check_stages(cfg: DictConfig, options: Mapping[str, Any]) -> None:
-    """A stage starts from the checkpoint of the one before."""
-    if not OmegaConf.select(cfg, "recipe.stages"):
+def _check_stages(cfg: DictConfig) -> None:
+    """A stage starts from the checkpoint of the one before, and a run from its twin's."""
+    if OmegaConf.select(cfg, "recipe.stages"):
+        whose = "which the next stage starts from"
+    elif OmegaConf.select(cfg, "recipe.start"):
+        whose = "and the run starts from its twin's"
+    else:
         return
+    check_checkpoints(cfg, whose)
+
+
+def check_checkpoints(cfg: DictConfig, whose: str) -> None:
+    """Refuse a run that would leave no ``last.ckpt``; whose: who needs it. Raises ValueError."""
+    options = cfg.trainer
     if options.get("fast_dev_run"):
-        raise ValueError(
-            "trainer.fast_dev_run writes no checkpoint, which the next stage starts from: use "
-            "debug=fdr"
-        )
+        raise ValueError(f"trainer.fast_dev_run writes no checkpoint, {whose}: use debug=fdr")
     if options.get("enable_checkpointing") is False:
         raise ValueError(
-            "trainer.enable_checkpointing=false writes no checkpoint, which the next stage starts "
-            "from: leave it out"
+            f"trainer.enable_checkpointing=false writes no checkpoint, {whose}: leave it out"
+        )
+    if cfg.callbacks is None or cfg.callbacks.get("last") is None:
+        raise ValueError(
+            f"without callbacks.last there is no checkpoint, {whose}: leave callbacks=default"
         )
 
 

@@ -85,7 +85,7 @@ NEUTRAL: dict[str, Any] = {
     "callbacks": {},
     "dataset.bad_images": "error",
     "backbone.stem": "auto",
-    "backbone.width": 1.0,
+    "backbone.width": 1,
     "dataset.mixup": 0,
     "dataset.cutmix": 0,
     "dataset.erasing": 0,

@@ -78,10 +78,16 @@ def write_down(
 def _record_file(folder: Path, stamp: str) -> Path:
     """Where an evaluation is written: beside one of the same checkpoint on other data."""
     file = folder / "evaluation.json"
-    before = json.loads(file.read_text()).get("data_stamp") if file.exists() else None
-    return (
-        file.with_name(f"evaluation_data{mark_of(stamp)}.json") if differs(before, stamp) else file
-    )
+    other = differs(_stamp_in(file), stamp)
+    return file.with_name(f"evaluation_data{mark_of(stamp)}.json") if other else file
+
+
+def _stamp_in(file: Path) -> str | None:
+    """The data of an evaluation that stands there; None where it does not say, or is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["data_stamp"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _in_words(name: str, value: float) -> str:

@@ -22,7 +22,8 @@ from bnnbench.runs.reuse import Run, data_mark
 FOLDER = ".forced"
 # What a run leaves in its folder and a new one may not have: pictures, stages of another config.
 OWN = ("checkpoints", "stage*_*", "identity.json", "logged.json", "progress.json", "metrics.csv")
-OWN += ("hparams.yaml", "summary.csv", "links.json", "events.out.tfevents.*", "*.png")
+OWN += ("hparams.yaml", "summary.csv", "packed.json", "links.json", "*.png")
+OWN += ("events.out.tfevents.*",)
 CLEARED = "cleared"  # marks that no old file is left, whatever stands there now
 
 

@@ -15,7 +15,7 @@ from bnnbench.records.fingerprint import choice, world_size
 from bnnbench.records.position import read_position
 from bnnbench.runs.ending import planned_epochs
 from bnnbench.runs.stages import stages
-from bnnbench.runs.twin import is_finished, twin_of
+from bnnbench.runs.twin import is_finished, starts_from_twin, twin_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def with_twins(cells: Sequence[Cell]) -> list[Cell]:
     known = {cell.folder.name for cell in cells}
     found = list(cells)
     for cell in cells:
-        if not cell.cfg.recipe.get("start"):
+        if not starts_from_twin(cell.cfg):
             continue
         twin = twin_of(cell.cfg)
         if twin.name not in known and not is_finished(twin):

@@ -16,7 +16,7 @@ from torch import nn
 
 from bnnbench.backbones.stems import told
 from bnnbench.checks.mistakes import Mistakes
-from bnnbench.checks.options import check_monitors, check_options
+from bnnbench.checks.options import check_checkpoints, check_monitors, check_options
 from bnnbench.checks.places import check_devices, check_room, check_temporary, check_writable
 from bnnbench.checks.values import check_config
 from bnnbench.config import to_dict
@@ -33,7 +33,7 @@ from bnnbench.runs.loggers import build_loggers
 from bnnbench.runs.run_log import About
 from bnnbench.runs.stages import GROUPS, stages
 from bnnbench.runs.teacher import build_teacher
-from bnnbench.runs.twin import check_twin, twin_of
+from bnnbench.runs.twin import check_twin, starts_from_twin, twin_of
 
 
 def preflight(
@@ -202,7 +202,7 @@ def check_stages(cfg: DictConfig) -> None:
         ValueError: what a later stage cannot do, said before the first is trained.
     """
     earlier: dict[str, DictConfig] = {}
-    twin = build_task(twin_of(cfg).cfg).net if cfg.recipe.get("start") else None
+    twin = _checked_twin(twin_of(cfg).cfg) if starts_from_twin(cfg) else None
     before: nn.Module | None = None
     for stage in stages(cfg):
         check_config(stage.cfg)  # which has values of its own
@@ -222,6 +222,17 @@ def check_stages(cfg: DictConfig) -> None:
             check_start(net, before.state_dict(), f"the stage before {stage.name} is")
         before = net
         earlier[str(stage.name)] = stage.cfg
+
+
+def _checked_twin(cfg: DictConfig) -> nn.Module:
+    """The network of a twin whose settings are such as a run may have."""
+    try:
+        check_config(cfg)
+        check_settings(cfg)
+        check_checkpoints(cfg, "which the run starts from")
+    except ValueError as error:
+        raise ValueError(f"the full-precision twin, by recipe.twin: {error}") from error
+    return build_task(cfg).net
 
 
 def _check_takes(nets: Iterable[nn.Module], dataset: DictConfig, side: int) -> None:

@@ -20,10 +20,7 @@ from bnnbench.metrics import count_operations
 from bnnbench.records.durable import sweep
 from bnnbench.records.fallback import tidy
 from bnnbench.records.ranks import rank
-from bnnbench.records.store import (
-    score_of,
-    write_json,
-)
+from bnnbench.records.store import read_result, score_of, write_json
 from bnnbench.runs import results, signals
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.evaluation import evaluate, last_task
@@ -36,7 +33,7 @@ from bnnbench.runs.reuse import Run, check_owner, check_start, stamp_cache
 from bnnbench.runs.run_log import About, outcome_of
 from bnnbench.runs.stages import Stage, stages
 from bnnbench.runs.training import Training, input_size, trained
-from bnnbench.runs.twin import trained_twin
+from bnnbench.runs.twin import starts_from_twin, twin_for
 
 log = logging.getLogger(__name__)
 
@@ -113,22 +110,33 @@ def _sweep(run: Run) -> None:
 def _train(run: Run, quiet: bool) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
     planned = stages(run.cfg)
-    started = bool(run.cfg.recipe.get("start"))
+    started = starts_from_twin(run.cfg)
     if len(planned) > 1 or run.cfg.teacher.name != "none" or started or _resizes(planned):
         check_stages(run.cfg)
-    twin = trained_twin(run.cfg, lambda r: execute(r.cfg, r.folder, quiet)) if started else None
+    twin = None
+    if started:
+        twin = twin_for(planned, run.cfg, lambda r: execute(r.cfg, r.folder, quiet))
     with opened(run.cfg, About(run.name, "train", as_tags(run.cfg.tags))) as loggers:
         records = trained(Training(run, planned, quiet, loggers, twin))
         # the run's own, not its last stage's
         whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
-        start = {} if twin is None else {"started_from": twin.name}
-        result = results.combined(records) | whole | start
+        result = results.combined(records) | whole | _start(run.cfg, twin)
         rank_zero_only(write_json)(run.folder / "result.json", result)
         tell(loggers, outcome_of(result, run.folder))
     reached(loggers, run.folder)
     for stage in planned:
         tidy(stage.folder)
     return score_of(result)
+
+
+def _start(cfg: DictConfig, twin: Run | None) -> dict[str, str]:
+    """The twin that a run, or the one that it goes on from, started from."""
+    if twin is not None:
+        return {"started_from": twin.name}
+    if cfg.get("ckpt_path") is None or not cfg.recipe.get("start"):
+        return {}
+    origin = read_result(Path(cfg.ckpt_path).expanduser().parents[1]) or {}
+    return {key: origin[key] for key in ("started_from",) if key in origin}
 
 
 def _resizes(planned: Sequence[Stage]) -> bool:

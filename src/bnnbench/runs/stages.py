@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnnbench.checks.kinds import shown
-from bnnbench.config import load_option, options
+from bnnbench.config import load_option, options, to_dict
 from bnnbench.records.names import check_name
 from bnnbench.records.store import stage_folder
 from bnnbench.runs.reuse import Run
@@ -108,9 +108,27 @@ def _stage(cfg: DictConfig, nodes: list[dict[str, Any]], number: int) -> Stage:
                 "would be without effect; leave it out, or change the stage"
             )
         _check_typed(cfg, group, changes, where)
+    if "quantizer" in changes:
+        _follow(staged)
     for key, value in changes.items():
         override(staged, key, value, where)
     return Stage(node["name"], staged, continues=bool(start))
+
+
+def _follow(staged: DictConfig) -> None:
+    """Let a structure that is the method's own be that of the stage's method, typed or not.
+
+    The name of the run knows values alone: two networks would have one name otherwise.
+    """
+    name = staged.backbone.name
+    if name not in options("backbone"):
+        return
+    own, built = to_dict(staged.quantizer), to_dict(staged.backbone)
+    written = OmegaConf.to_container(load_option("backbone", name, {}), resolve=False)
+    assert isinstance(written, dict)
+    for key, value in written.items():
+        if value == f"${{quantizer.{key}}}" and built[str(key)] == own.get(str(key)):
+            staged.backbone[key] = value
 
 
 def _check_typed(cfg: DictConfig, group: str, changes: Mapping[str, Any], where: str) -> None:

@@ -31,7 +31,7 @@ from bnnbench.runs.reuse import Run, check_data, stamp_cache
 from bnnbench.runs.stages import Stage
 from bnnbench.runs.teacher import build_teacher, check_classes
 from bnnbench.runs.told import beginning, later_epochs
-from bnnbench.runs.twin import start_from
+from bnnbench.runs.twin import start_from, weights_of
 from bnnbench.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Training:
         stages: of it, in order; one without a name where it has none.
         quiet: without a bar.
         loggers: that are told, by name.
-        twin: the finished run whose weights the first stage starts from.
+        twin: the run whose weights the first stage starts from, finished unless that one has begun.
     """
 
     run: Run
@@ -77,6 +77,8 @@ def _trained(training: Training, number: int, before: tuple[int, int]) -> dict[s
     task = _task(training, number, data)
     cost = count_operations(task.net, input_size(cfg)).as_dict()
     start, facts = _start(stage, task, origin)
+    if training.twin is not None and number == 0 and start.file is None:
+        start_from(task.net, weights_of(training.twin), fresh=cfg.quantizer.name != "fp32")
     trainer = _trainer(training, number)
     check_evaluation(trainer, data)
     begin(training.loggers, *before, start.steps)
@@ -102,9 +104,6 @@ def _task(training: Training, number: int, data: ImageData) -> Task:
     cfg = stage.cfg
     teacher = build_teacher(cfg, {str(before.name): before.cfg for before in earlier})
     task = build_task(cfg, data.evaluates_on, teacher)
-    if training.twin is not None and not earlier:
-        fresh = cfg.quantizer.name != "fp32"
-        start_from(task.net, last_weights(training.twin.folder), fresh)
     if stage.continues:
         load_weights(task.net, last_weights(earlier[-1].folder), strict=False)
     task.signature = _signature(stage, data, training.run)

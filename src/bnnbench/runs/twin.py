@@ -9,9 +9,10 @@ folder and under its own lock: whoever needs it first trains it, and all others 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -24,12 +25,13 @@ from bnnbench.records.fingerprint import flattened, run_name
 from bnnbench.records.lock import locked
 from bnnbench.records.position import Position, write_position
 from bnnbench.records.ranks import rank
-from bnnbench.records.store import read_result, trained
+from bnnbench.records.store import last_weights, previous_weights, read_result, trained
 from bnnbench.runs import signals
 from bnnbench.runs.reuse import Run, settle
-from bnnbench.runs.stages import override
+from bnnbench.runs.stages import Stage, override
 
 log = logging.getLogger(__name__)
+_BY_DATASET = ("epochs", "batch_size")
 
 
 def twin_of(cfg: DictConfig) -> Run:
@@ -43,6 +45,10 @@ def twin_of(cfg: DictConfig) -> Run:
         for group, name in (("quantizer", "fp32"), ("loss", "task"), ("teacher", "none")):
             twin[group] = load_option(group, name, {})
         twin.recipe = load_option("recipe", "unified", {})
+        for key in _BY_DATASET:  # those of a data set that was added
+            twin.recipe[key] = to_dict(cfg.recipe).get(key, {}) | to_dict(twin.recipe)[key]
+        for key, value in _following(twin).items():
+            OmegaConf.update(twin, key, value)
         if (steps := cfg.recipe.get("steps")) is not None:
             twin.recipe.steps = steps
         if "block" in cfg.quantizer:
@@ -53,6 +59,34 @@ def twin_of(cfg: DictConfig) -> Run:
         override(twin, key, value, "recipe.twin")
     twin.paths.output_dir = str(Path(cfg.paths.runs_dir) / run_name(twin))
     return Run(twin, Path(twin.paths.output_dir))
+
+
+def _following(twin: DictConfig) -> dict[str, str]:
+    """What follows recipe and seed, whether it was typed for the run or not.
+
+    So the twin depends on what the run's settings are alone, as the run's name does.
+    """
+    keys = {"dataset.seed": "${seed}", "callbacks.reseed.seed": "${seed}"}
+    keys["trainer.gradient_clip_val"] = "${oc.select:recipe.gradient_clip_val,null}"
+    keys["dataset.resize"] = "${oc.select:recipe.resize,[]}"
+    keys["dataset.batch_size"] = "${recipe.batch_size.${dataset.name}}"
+    if twin.dataset.name not in twin.recipe.batch_size:
+        del keys["dataset.batch_size"]  # which an own data set has
+    known = OmegaConf.to_container(twin, resolve=False)
+    return {key: value for key, value in keys.items() if _has(known, key.split("."))}
+
+
+def _has(node: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(node, dict) or name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def starts_from_twin(cfg: DictConfig) -> bool:
+    """Whether a run starts from its twin; one that goes on from a finished run has done so."""
+    return bool(cfg.recipe.get("start")) and cfg.get("ckpt_path") is None
 
 
 def check_twin(cfg: DictConfig) -> None:
@@ -66,6 +100,13 @@ def check_twin(cfg: DictConfig) -> None:
         raise ValueError(
             f"recipe.start={start} and init_from={cfg.init_from} are two starts: leave one out"
         )
+
+
+def twin_for(planned: Sequence[Stage], cfg: DictConfig, train: Callable[[Run], object]) -> Run:
+    """The twin of a run of these stages; trained, unless the first has weights of its own."""
+    first = planned[0].folder
+    own = (first / "stage.json", last_weights(first), previous_weights(first))
+    return settle(twin_of(cfg)) if any(f.exists() for f in own) else trained_twin(cfg, train)
 
 
 def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
@@ -82,8 +123,19 @@ def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
                 if not is_finished(run):
                     train(run)
     if rank() == 0:  # others may come here before its result is written
-        trained(run.folder)
+        weights_of(run)
     return run
+
+
+def weights_of(twin: Run) -> Path:
+    """The weights of a trained twin. ValueError says what to do where they are gone."""
+    try:
+        return trained(twin.folder)[1]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. The run would start from its weights: delete {twin.folder}, so that it is "
+            "trained again"
+        ) from error
 
 
 def start_from(net: nn.Module, weights: Path, fresh: bool) -> None:

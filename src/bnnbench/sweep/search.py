@@ -32,7 +32,7 @@ class Dimension:
     Attributes:
         key: of the config, dotted.
         low, high: the ends, both included; None for words.
-        step: between two values, which makes them whole where it is; None for any.
+        step: between two values, which are whole where it and low are; None for any.
         log: whether factors count, not differences.
         words: the choices, as they are typed.
     """
@@ -63,7 +63,8 @@ class Dimension:
             return of.CategoricalDistribution(self.words)
         assert self.low is not None
         assert self.high is not None
-        if self.step is not None and float(self.step).is_integer():
+        if self._is_whole:
+            assert self.step is not None
             return of.IntDistribution(int(self.low), int(self.high), self.log, int(self.step))
         return of.FloatDistribution(self.low, self.high, self.log, self.step)
 
@@ -73,13 +74,21 @@ class Dimension:
             return str(value)
         assert self.low is not None
         assert self.high is not None
+        if self.step is not None:  # exactly, since Optuna takes no value between two steps
+            steps = round((value - self.low) / self.step)
+            return repr(float(f"{self.low + steps * self.step:.12g}"))
         return repr(min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high))
 
     def read(self, text: str) -> Any:
         """What Optuna calls a typed value."""
         if self.words:
             return text
-        return int(text) if isinstance(self.step, int) else float(text)
+        return int(text) if self._is_whole else float(text)
+
+    @property
+    def _is_whole(self) -> bool:
+        ends = (self.low, self.step)
+        return all(end is not None and float(end).is_integer() for end in ends)
 
 
 @dataclass
