@@ -87,6 +87,13 @@ def test_classes_are_a_table_and_lines_of_json(
     assert second["error"] == "it is empty"
 
 
+def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    options = Options("no checkpoint", [str(tmp_path / "a.png")], str(tmp_path / "a.png"))
+    with pytest.raises(ValueError, match=r"a\.png is a file: give a folder"):
+        predicted(options)
+
+
 @pytest.mark.parametrize("task", ["detection"], indirect=True)
 def test_boxes_are_drawn_over_the_image(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

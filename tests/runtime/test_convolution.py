@@ -96,6 +96,29 @@ def test_threads_give_equal_bits(kernel_path: str, layer_of) -> None:
     assert all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True))
 
 
+@pytest.mark.parametrize("channels", [4, 8, 12, 16, 20])
+def test_threads_write_no_codes_of_one_another(kernel_path: str, layer_of, channels: int) -> None:
+    """A pixel's codes are fewer bytes than are written at once; each call is another race."""
+    torch.manual_seed(0)
+    first, second = (
+        layer_of(kernel_path, channels, channels, padding=1, scale=0.1) for _ in range(2)
+    )
+    x = torch.randn(60, channels, 33, 29)
+
+    def outputs(threads: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        y, (codes,) = first.fused(x, next=(second,))
+        return [y, second(codes)]
+
+    before = torch.get_num_threads()
+    try:
+        alone = outputs(1)
+        for threads in (2, 3, 7) * 4:
+            assert all(torch.equal(a, b) for a, b in zip(alone, outputs(threads), strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_any_memory_format_comes_in_and_channels_last_goes_out(path: str, layer_of) -> None:
     layer, x = layer_of(path, 6, 8, padding=1), torch.randn(2, 8, 5, 7)
     y = layer(x)

@@ -91,6 +91,8 @@ def predicted(options: Options) -> int:
     from bnnbench.runs.trained import load
 
     files = find_images(options.input)
+    if Path(options.out).expanduser().is_file():
+        raise ValueError(f"out={options.out} is a file: give a folder")
     trained = load(options.ckpt_path, options.trust)
     top = options.top or (BOXES if trained.task == "detection" else CLASSES)
     out = Path(options.out).expanduser()

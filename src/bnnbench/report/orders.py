@@ -142,7 +142,7 @@ def _alike(one: Row, other: Row, kinds: tuple[str, ...]) -> bool:
     """Whether settings of these kinds are equal, as far as the configs of both have them."""
     keys = one.settings.keys() & other.settings.keys()
     told = [k for k in keys if k.startswith(kinds) and not k.endswith(("seed", "_target_"))]
-    choices = [(row.choice("loss"), row.choice("teacher")) for row in (one, other)]
+    choices = [(row.text("loss"), row.text("teacher")) for row in (one, other)]
     return choices[0] == choices[1] and all(one.settings[k] == other.settings[k] for k in told)
 
 

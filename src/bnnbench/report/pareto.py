@@ -23,7 +23,15 @@ from bnnbench.plots import (
 )
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.figures import METRICS, short_names
-from bnnbench.report.rows import Result, Row, dataset_of, group_cells, lookup, option_keys
+from bnnbench.report.rows import (
+    Result,
+    Row,
+    dataset_of,
+    group_cells,
+    lookup,
+    option_keys,
+    seedless,
+)
 
 _PANEL = 1.9  # height of one panel, inches
 _BEST = "#0072b2"
@@ -122,8 +130,7 @@ def points(results: Iterable[Result], bench: Bench | None) -> list[Point]:
     """
     groups: dict[str, list[Result]] = {}
     for result in results:
-        config = {k: v for k, v in result["config"].items() if k != "seed"}
-        config["dataset"] = {k: v for k, v in config.get("dataset", {}).items() if k != "seed"}
+        config = seedless(result["config"])
         groups.setdefault(repr(config), []).append(result)
     files = _exported(group[0] for group in groups.values())
     return [_point(group, bench, files) for group in groups.values()]

@@ -92,9 +92,16 @@ class Row:
         return ", ".join(dict.fromkeys(texts))
 
 
+def seedless(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run without its seed, which the data have as well."""
+    own = {key: value for key, value in config.items() if key != "seed"}
+    data = {key: value for key, value in own.get("dataset", {}).items() if key != "seed"}
+    return own | ({"dataset": data} if data else {})
+
+
 def dataset_of(row: Row) -> str:
     """The name of a row's data set; of a folder its own."""
-    return str(row.settings.get("dataset.name") or row.choice("dataset"))
+    return str(row.settings.get("dataset.name") or row.choice("dataset") or MISSING)
 
 
 def percent_of(result: Result, kind: str = "last") -> float | None:

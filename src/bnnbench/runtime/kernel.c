@@ -197,8 +197,8 @@ INLINE uint64_t spread(uint64_t x) {
 }
 
 // The codes of one pixel. Codes are written eight at a time; what that spoils behind the pixel is
-// written afterwards, unless the pixel is the `last` of its thread.
-INLINE void encode_pixel(const Encoder *e, const float *v, uint8_t *out, int is_last) {
+// written afterwards, unless it is another thread's: fewer than eight bytes of this one's are left.
+INLINE void encode_pixel(const Encoder *e, const float *v, uint8_t *out, int is_exact) {
   const float *threshold = e->threshold;
   const uint8_t *flips = e->flip;
   for (int g = 0; g < e->groups; g++, out += e->codes, flips += (e->codes + 7) / 8 * 8)
@@ -209,7 +209,7 @@ INLINE void encode_pixel(const Encoder *e, const float *v, uint8_t *out, int is_
       codes = spread(codes) ^ flip;
       v += count;
       threshold += count;
-      if (is_last && e->codes - i < 8) memcpy(out + i, &codes, e->codes - i);
+      if (is_exact && e->codes - i < 8) memcpy(out + i, &codes, e->codes - i);
       else memcpy(out + i, &codes, 8);
     }
 }
@@ -232,7 +232,7 @@ static void encode_pixels(const Encoder *e, const float *v, uint8_t *codes, long
       if (y == 0) fill(top, e->border, bytes, e->ph * row);
       fill(out - e->pw * bytes, e->border, bytes, e->pw);
     }
-    encode_pixel(e, v, out, q == last - 1);
+    encode_pixel(e, v, out, (size_t)(last - 1 - q) * bytes < 8);
     out += bytes;
     if (++x == w) {
       x = 0;

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bnnbench.report.markup import MISSING, right_aligned
 from bnnbench.report.notes import MARKS
-from bnnbench.report.rows import METRIC_NAMES, Row
+from bnnbench.report.rows import METRIC_NAMES, Row, dataset_of
 from bnnbench.report.tables import Table, scientific, significant
 from bnnbench.site.entries import Entry
 from bnnbench.site.facts import bits_of, budget_of, structure_of
@@ -114,7 +114,7 @@ def point_of(entry: Entry) -> str:
 def _point(
     dataset: str, budget: str, metric: str, score: float, costs: Sequence[float | None]
 ) -> str:
-    where = f"{dataset}, {budget.partition(',')[0]}".replace("|", " ")
+    where = f"{dataset}, {budget}".replace("|", " ")
     return "|".join([where, metric, f"{score:.4g}", *map(_order, costs)])
 
 
@@ -140,10 +140,9 @@ def comparison_grid(table: Table, rows: Iterable[Row], to: Addresses) -> Grid:
 
 def _facets(rows: list[Row]) -> dict[str, dict[int, str]]:
     """What rows are filtered by, for those facets in which they differ."""
-    told = {"data set": "dataset", "backbone": "backbone", "recipe": "recipe"}
-    values = {
-        name: {id(row): row.text(group) or MISSING for row in rows} for name, group in told.items()
-    }
+    values = {"data set": {id(row): dataset_of(row) for row in rows}}
+    for group in ("backbone", "recipe"):
+        values[group] = {id(row): row.text(group) or MISSING for row in rows}
     values["bits"] = {id(row): bits_of(_known(row)) for row in rows}
     values["budget"] = {id(row): _budget(row) for row in rows}
     values["kind"] = {id(row): _kind(row) for row in rows}
@@ -234,4 +233,4 @@ def _row_point(row: Row) -> str:
     metric = (row.results[0].get("headline") or "/").split("/")[1]
     metric = METRIC_NAMES.get(metric, metric)
     score = sum(scores) / len(scores)
-    return _point(str(row.choice("dataset")), _budget(row), metric, score, costs)
+    return _point(dataset_of(row), _budget(row), metric, score, costs)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from bnnbench.records.fingerprint import flattened
+from bnnbench.records.identity_keys import is_neutral
 from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.matching import PRINTED, entry_dataset
 from bnnbench.report.notes import is_stale_result
 from bnnbench.report.published import distinct, is_verified
-from bnnbench.report.rows import METRIC_NAMES, Result, lookup, percent_of, plain
+from bnnbench.report.rows import METRIC_NAMES, Result, lookup, percent_of, plain, seedless
 from bnnbench.report.tables import spread
 from bnnbench.site.facts import backbone_of, bits_of, budget_of, dataset_of, structure_of
 from bnnbench.site.grid import Mark, mark
 from bnnbench.site.reading import Collection, Published
 
-_MOST_APART = 3  # options that are named
+# What is trained with, whatever the recipe is called.
+_TRAINING = ("recipe.", "dataset.batch_size", "dataset.resize", "dataset.augmentation")
 _PRINTED_NAMES = {printed: METRIC_NAMES[ours] for ours, printed in PRINTED.items()}
 
 
@@ -29,7 +32,8 @@ class Entry:
     runs: name and seed of its results. score: the last epoch's mean in percent; text: with its
     deviation. numbers: ops, bytes, ms, params, train_s, best. comparable: what entries must share
     to be ranked with it: in words, the structure last. place: its rank and how many share that.
-    apart: how its config differs from others of its method there.
+    training: how its recipe differs from that of others which share the rest. apart: how its config
+    differs from others of its method there.
     """
 
     kind: str
@@ -47,6 +51,7 @@ class Entry:
     metric: str = ""
     seeds: int = 0
     device: str = ""
+    training: str = ""
     apart: str = ""
     file: str = ""
     runs: list[tuple[str, int]] = field(default_factory=list)
@@ -59,13 +64,16 @@ def measured(found: Collection, bench: Bench | None) -> list[Entry]:
     """An entry for each setting of the results; seeds are one entry."""
     settings: dict[str, list[tuple[str, Result]]] = {}
     for key, result in found.runs.items():
-        config = {k: v for k, v in result["config"].items() if k != "seed"}
-        # results on other data of one name, or without a config, are no seeds of one setting
-        same = [config or key, result["choices"], result.get("data_stamp")]
+        config = seedless(result["config"])
+        # results on other data of one name, of runs that were cut, or without a config, are no
+        # seeds of one setting
+        same = [config or key, result["choices"], result.get("data_stamp"), budget_of(result)]
         settings.setdefault(json.dumps(same, sort_keys=True), []).append((key, result))
     entries = [_measured(group, found, bench) for group in settings.values()]
-    _tell_data_apart(entries, [group[0][1] for group in settings.values()])
-    _tell_apart(entries, [group[0][1] for group in settings.values()])
+    results = [group[0][1] for group in settings.values()]
+    _tell_data_apart(entries, results)
+    _tell_trainings_apart(entries, results)
+    _tell_apart(entries, results)
     return entries
 
 
@@ -84,31 +92,67 @@ def _tell_data_apart(entries: list[Entry], results: list[Result]) -> None:
             entry.comparable = (_shared(entry), entry.comparable[1])
 
 
+def _tell_trainings_apart(entries: list[Entry], results: list[Result]) -> None:
+    """Part entries that share all but settings of the recipe: these are no methods' differences."""
+    for pairs in _grouped(entries, results, lambda entry: entry.comparable):
+        flat = [dict(_flat(result["config"])) for _, result in pairs]
+        configs = [
+            {
+                k.partition(".")[2]: v
+                for kind in _TRAINING
+                for k, v in c.items()
+                if k.startswith(kind)
+            }
+            for c in flat
+        ]
+        for (entry, _), words in zip(pairs, _differences(configs), strict=True):
+            entry.training = words
+            entry.comparable = (_shared(entry), entry.comparable[1])
+
+
 def _tell_apart(entries: list[Entry], results: list[Result]) -> None:
     """Say of entries of one method in one set how their configs differ."""
-    alike: dict[tuple[str, ...], list[tuple[Entry, Result]]] = {}
-    for entry, result in zip(entries, results, strict=True):
-        alike.setdefault((entry.method, entry.loss, *entry.comparable), []).append((entry, result))
-    for pairs in alike.values():
-        if len(pairs) == 1:
-            continue
+    for pairs in _grouped(entries, results, lambda e: (e.method, e.loss, *e.comparable)):
         configs = [dict(_flat(result["config"])) for _, result in pairs]
-        known = [key for key in configs[0] if all(key in config for config in configs)]
-        telling = [key for key in known if len({config[key] for config in configs}) > 1]
-        for (entry, _), config in zip(pairs, configs, strict=True):
-            # `loss.nu` stands in the term's `loss.terms.kernel.nu` as well
-            named = {(key.rpartition(".")[2], config[key]): key for key in reversed(telling)}
-            own = [f"{key}={config[key]}" for key in telling if key in named.values()]
-            entry.apart = ", ".join(own[:_MOST_APART])
+        for (entry, _), words in zip(pairs, _differences(configs), strict=True):
+            entry.apart = words
 
 
-def _flat(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys of a config with their values as text; the seed and what is null left out."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
-        elif value is not None and key not in ("seed", "_target_"):
-            yield f"{path}{key}", plain(value)
+def _grouped(
+    entries: list[Entry], results: list[Result], key: Callable[[Entry], tuple[str, ...]]
+) -> Iterable[list[tuple[Entry, Result]]]:
+    found: dict[tuple[str, ...], list[tuple[Entry, Result]]] = {}
+    for entry, result in zip(entries, results, strict=True):
+        found.setdefault(key(entry), []).append((entry, result))
+    return found.values()
+
+
+def _differences(configs: list[dict[str, str]]) -> list[str]:
+    """Of each config the values that tell it from the others: of as few keys as tell all apart."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    telling = [key for key in keys if len({config.get(key) for config in configs}) > 1]
+
+    def told(names: list[str]) -> int:
+        return len({tuple(config.get(name) for name in names) for config in configs})
+
+    for key in reversed(telling):
+        rest = [name for name in telling if name != key]
+        telling = rest if told(rest) == told(telling) else telling
+    return [
+        ", ".join(f"{key}={config.get(key, plain(None))}" for key in telling) for config in configs
+    ]
+
+
+def _flat(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Dotted keys of a config with their values as text.
+
+    Left out are seeds and classes, what is null, and what means the same as its absence.
+    """
+    for key, value in flattened(config).items():
+        group, _, name = key.rpartition(".")
+        kind = str(lookup(config, *group.split("."), "_target_"))
+        if name not in ("seed", "_target_") and not (value is None or is_neutral(key, value, kind)):
+            yield key, plain(value)
 
 
 def _measured(group: list[tuple[str, Result]], found: Collection, bench: Bench | None) -> Entry:
@@ -152,7 +196,8 @@ def _measured(group: list[tuple[str, Result]], found: Collection, bench: Bench |
 
 def _shared(entry: Entry) -> str:
     taught = f"teacher {entry.teacher}" if entry.teacher not in ("", "none") else ""
-    recipe = f"recipe {entry.recipe}" if entry.recipe else ""
+    training = f" ({entry.training})" if entry.training else ""
+    recipe = f"recipe {entry.recipe}{training}" if entry.recipe else ""
     parts = [entry.dataset, entry.backbone, f"{entry.bits} bits", entry.budget, recipe, taught]
     return " \N{MIDDLE DOT} ".join(filter(None, parts))
 
