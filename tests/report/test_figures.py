@@ -86,6 +86,17 @@ def test_nothing_to_draw(tmp_path: Path, make_manifest, make_result) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_curves_are_named_by_what_tells_those_apart_that_are_drawn(
+    tmp_path: Path, make_manifest, make_result
+) -> None:
+    cells = [f"quantizer={q} backbone.nonlinearity=identity" for q in ("adabin", "xnor")]
+    never = "quantizer=bnn backbone.nonlinearity=relu"
+    results = {cell: make_result(cell.split()[0][10:]) for cell in cells}
+    assert curves(make_manifest(*cells, never), results, tmp_path / "few", ("svg",))
+    text = (tmp_path / "few.svg").read_text()
+    assert [name in text for name in ("adabin", "xnor", "identity")] == [True, True, False]
+
+
 def test_one_epoch_and_missing_curves_draw(tmp_path: Path, make_manifest, make_result) -> None:
     history = {"epoch": [0], "test/acc": [0.5]}
     results = {"quantizer=adabin": make_result(history=history)}
@@ -97,7 +108,6 @@ def test_a_row_is_named_by_its_choices_and_by_the_values_within_a_group() -> Non
     row = Row({"quantizer": "bonn", "backbone": "wrn22", "loss.nu": "0.2"})
     keys = ["quantizer", "backbone", "loss.nu"]
     assert row_name(row, keys) == "bonn wrn22 nu=0.2"
-    assert row_name(row, keys, split=True) == "bonn nu=0.2"
     assert row_name(Row({}, {"quantizer.name": "xnor"}), ["quantizer"]) == "xnor"
 
 

@@ -70,7 +70,9 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
 
     split = "backbone" in keys and len(keys) > 1
     facets = list(dict.fromkeys(row.choice("backbone") if split else None for row in rows))
-    colours = row_colours([row_name(row, keys, split) for row in rows])
+    named_by = [key for key in keys if not split or key != "backbone"]
+    names = dict(zip(map(id, rows), short_names(rows, named_by), strict=True))
+    colours = row_colours(list(names.values()))
     one = len(facets) == 1
     width, height = (COLUMN, 2 * _PANEL) if one else (PAGE, _PANEL * len(facets))
     figure = Figure((width, height + 0.3), layout="constrained")
@@ -81,7 +83,7 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
     for line, facet in zip(lines, facets, strict=True):
         line[0].set_title(literal(facet or ""), loc="left", fontweight="bold")
         shown = [row for row in rows if facet in (None, row.choice("backbone"))]
-        ends = [_draw(line, row, row_name(row, keys, split), colours) for row in shown]
+        ends = [_draw(line, row, names[id(row)], colours) for row in shown]
         named += [(panel, [e[i] for e in ends]) for i, panel in enumerate(line)]
     splits = " or ".join(sorted({split_of(row) for row in rows}))
     figure.supxlabel(f"epoch (solid: {splits}, dashed: train)", fontsize=7)
@@ -194,15 +196,12 @@ def split_of(row: Row) -> str:
     return (row.results[0].get("headline") or "test/acc").split("/")[0]
 
 
-def row_name(row: Row, keys: list[str], split: bool = False) -> str:
-    """What tells a row apart: its choices, and `name=value` for values typed inside a group.
-
-    With split, the backbone is left out: the line of panels names it.
-    """
+def row_name(row: Row, keys: list[str]) -> str:
+    """What tells a row apart: its choices, and `name=value` for values typed inside a group."""
     words = []
     for key in keys:
         if key in CHOICES:
-            words.append(None if split and key == "backbone" else row.choice(key))
+            words.append(row.choice(key))
         elif key in row.options:
             name = f"{key.rpartition('.')[2]}=" if "." in key else ""
             words.append(f"{name}{row.text(key)}")
