@@ -137,6 +137,17 @@ def test_other_bits_and_lone_rows_are_compared_with_nothing(swept, make_result) 
     assert conclude(rows, manifest["swept"]) is None
 
 
+def test_two_lengths_of_one_table_are_compared_once(swept) -> None:
+    cells = {f"quantizer={q} trainer.max_epochs={n}": a for q, a in BASE.items() for n in (3, 10)}
+    manifest, rows, _ = swept(cells)
+    for row in rows:
+        for result in row.results:
+            result["epochs"] = int(row.options["trainer.max_epochs"])
+    what = conclude(rows, manifest["swept"])
+    assert what is not None
+    assert [order.against for order in what.lengths] == ["here 10 epochs, 3 in this table"]
+
+
 @pytest.fixture
 def rendered(tmp_path, swept, write, hexed):
     """Writes a sweep's files, renders it among others, and returns its table."""

@@ -166,6 +166,34 @@ def test_lengths_swept_in_one_table_are_told_once(measured) -> None:
     assert (order.against, order.agreement.tau) == ("here 16 epochs, 10 in this table", -1)
 
 
+def test_another_recipe_is_named_and_other_settings_are_other_rows(measured) -> None:
+    rows, swept = measured(FOUR, epochs=16)
+    others, theirs = measured(FOUR, epochs=10)
+
+    def told(key: str, value: object) -> list[str]:
+        for row in others:
+            row.settings[key] = value
+        found = length_orders(rows, swept, [Other("ten", theirs, others)])
+        return [order.against for order in found]
+
+    plain = ["here 16 epochs, 10 in ten"]
+    assert told("recipe.name", "unified") == plain
+    for row in rows:
+        row.settings |= {"recipe.lr": 0.1, "dataset.val_fraction": 0, "teacher.name": "none"}
+        row.settings["dataset.seed"] = 0
+    assert told("dataset.seed", 3) == plain  # and the older ones say nothing of a teacher
+    assert told("recipe.lr", 0.2) == []
+    other = ["here 16 epochs of unified, 10 of fast in ten"]
+    assert told("recipe.name", "fast") == other  # whose rate is its own
+    assert told("dataset.val_fraction", 0.1) == []
+
+
+def test_folders_of_images_stand_in_no_common_order(measured) -> None:
+    cells = {f"{cell} dataset.name={name}": acc for cell, acc in FOUR.items() for name in "ab"}
+    rows, _ = measured(cells)
+    assert [len(group) for group in groups(rows)] == [4, 4]
+
+
 def test_single_seeds_against_each_other(measured) -> None:
     cells = {f"{cell} seed=0": acc for cell, acc in FOUR.items()}
     cells |= {f"{cell} seed=1": acc for cell, acc in zip(FOUR, (0.6, 0.8, 0.7, 0.9), strict=True)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bnnbench.report import significance
 from bnnbench.report.significance import LEAST_ROWS, agreement, difference, holm
 
 # Student's own example (1908): additional hours of sleep of ten patients, hyoscines D and L.
@@ -98,6 +99,13 @@ def test_the_interval_is_that_of_a_bootstrap_row_by_row() -> None:
         taus.append(stats.kendalltau(np.take(first, drawn), np.take(second, drawn)).statistic)
     expected = np.nanpercentile(taus, [2.5, 97.5])
     assert agreement(first, second).interval == pytest.approx(tuple(expected), abs=0.05)
+
+
+def test_chance_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = [3.0, 1, 4, 1, 5, 9, 2, 6], [2.0, 7, 1, 8, 2, 8, 1, 8]
+    whole = agreement(first, second)
+    monkeypatch.setattr(significance, "_AT_ONCE", 1000)
+    assert agreement(first, second) == whole
 
 
 def test_too_few_rows_and_one_order_have_no_interval() -> None:

@@ -117,6 +117,35 @@ def test_swept_options_choose_among_twins(built) -> None:
     assert [round(gap.points[0], 6) for gap in found[2:]] == [11.0, 12.0]
 
 
+WIDE, NARROW = (f"{BLOCK} backbone.width={width}" for width in ("1.0", "0.25"))
+SLOW, FAST = (f"{BLOCK} recipe.lr={rate}" for rate in ("1e-3", "1e-1"))
+
+
+@pytest.mark.parametrize(("own", "other"), [(NARROW, WIDE), (FAST, SLOW)])
+def test_another_width_or_rate_is_another_twin(built, column, own: str, other: str) -> None:
+    cells = {f"quantizer=fp32 {other}": 0.9, f"quantizer=xnor {own}": 0.7}
+    cells |= {f"quantizer=xnor {other}": 0.6}
+    table = comparison(*built(cells), {})
+    assert column(table, GAP) == [MISSING, MISSING, "30.00"]
+    assert f"{GAP} {MISSING}: no fp32 row of its structure and settings: xnor" in table.notes
+    own_twin = comparison(*built(cells | {f"quantizer=fp32 {own}": 0.8}), {})
+    assert column(own_twin, GAP) == [MISSING, "10.00", "30.00", MISSING]
+
+
+def test_another_folder_of_images_is_another_twin(built, column) -> None:
+    cells = {
+        f"quantizer={method} {BLOCK} dataset=image_folder dataset.name={name}": acc
+        for method, name, acc in (
+            ("fp32", "birds", 0.9),
+            ("xnor", "birds", 0.7),
+            ("xnor", "bees", 0.6),
+        )
+    }
+    manifest, results = built(cells)
+    del manifest["shared"]["dataset.name"]
+    assert column(comparison(manifest, results, {}), GAP) == [MISSING, "20.00", MISSING]
+
+
 def test_a_table_without_a_gap_has_no_such_column(built) -> None:
     manifest, results = built({"quantizer=xnor": 0.8, "quantizer=bnn": 0.7})
     assert GAP not in comparison(manifest, results, {}).header
