@@ -183,6 +183,19 @@ def test_a_finished_run_goes_on_without_a_twin_of_the_longer_length(
     assert (result["epochs"], result["continued"]["name"]) == (2, before["name"])
 
 
+def test_a_checkpoint_that_lies_elsewhere_costs_no_result(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its run started from is not known then, also beside a file that is no result."""
+    cfg = compose("quantizer=xnor", START)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "result.json").write_text("{")
+    monkeypatch.chdir(tmp_path / "a")
+    for place in ("last.ckpt", "/last.ckpt", "b/last.ckpt"):
+        cfg.ckpt_path = place
+        assert run._start(cfg, None) == {}
+
+
 def test_a_run_with_weights_of_its_own_needs_its_twin_no_more(
     compose: Compose,
     short: list[str],

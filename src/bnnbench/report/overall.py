@@ -146,8 +146,8 @@ def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
     for sweep in sweeps:
         cells = sweep.manifest["cells"] if sweep is not first else []
         alike = {cell["run"] for cell in cells if _chosen(cell) <= typed}
-        found = {run: r for run, r in sweep.results.items() if run in alike}
-        found = {run: r for run, r in found.items() if _length(r) in lengths}
+        results = sweep.results.items()
+        found = {run: r for run, r in results if run in alike and _length(r) in lengths}
         kept.append(sweep._replace(results=found))
     return [first, *(sweep for sweep in kept if sweep.results)]
 

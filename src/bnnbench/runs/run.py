@@ -20,7 +20,7 @@ from bnnbench.metrics import count_operations
 from bnnbench.records.durable import sweep
 from bnnbench.records.fallback import tidy
 from bnnbench.records.ranks import rank
-from bnnbench.records.store import read_result, score_of, write_json
+from bnnbench.records.store import DamagedResult, read_result, score_of, write_json
 from bnnbench.runs import results, signals
 from bnnbench.runs.allocator import keep_freed_memory
 from bnnbench.runs.evaluation import evaluate, last_task
@@ -135,8 +135,12 @@ def _start(cfg: DictConfig, twin: Run | None) -> dict[str, str]:
         return {"started_from": twin.name}
     if cfg.get("ckpt_path") is None or not cfg.recipe.get("start"):
         return {}
-    origin = read_result(Path(cfg.ckpt_path).expanduser().parents[1]) or {}
-    return {key: origin[key] for key in ("started_from",) if key in origin}
+    folder = Path(cfg.ckpt_path).expanduser().absolute().parent.parent
+    try:
+        origin = read_result(folder) or {}
+    except DamagedResult:  # which costs no finished run its result
+        origin = {}
+    return {"started_from": origin["started_from"]} if "started_from" in origin else {}
 
 
 def _resizes(planned: Sequence[Stage]) -> bool:

@@ -72,16 +72,9 @@ def _following(twin: DictConfig) -> dict[str, str]:
     keys["dataset.batch_size"] = "${recipe.batch_size.${dataset.name}}"
     if twin.dataset.name not in twin.recipe.batch_size:
         del keys["dataset.batch_size"]  # which an own data set has
-    known = OmegaConf.to_container(twin, resolve=False)
-    return {key: value for key, value in keys.items() if _has(known, key.split("."))}
-
-
-def _has(node: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        if not isinstance(node, dict) or name not in node:
-            return False
-        node = node[name]
-    return True
+    written: Any = OmegaConf.to_container(twin, resolve=False)
+    known = flattened(written)
+    return {key: value for key, value in keys.items() if key in known}
 
 
 def starts_from_twin(cfg: DictConfig) -> bool:
