@@ -286,7 +286,8 @@ def test_every_setting_of_the_paper_that_can_be_run_has_its_row(
     published = load_published(CONF.parent / "results" / "published" / f"{table}.yaml")
     options = {option.stem for option in (CONF / "quantizer").glob("*.yaml")}
     cells = [{k: v for k, v in cell.items() if k != "seed"} for cell in expand(table, "quick")]
-    manifest = {"swept": {key for cell in cells for key in cell if key != "backbone.downsample"}}
+    swept = {key for cell in cells for key in cell if key != "backbone.downsample"}
+    manifest = {"swept": swept, "scale": "quick", "table": load("table", table)}
     groups = ("quantizer", "backbone", "dataset", "loss", "recipe")
     rows = []
     for cell in cells:
