@@ -89,7 +89,7 @@ def test_its_accuracy_is_that_of_its_result(name: str, request: pytest.FixtureRe
     with torch.inference_mode():
         found = torch.cat([net(part).argmax(1) for part in images.split(500)])
     expected = round(result["metrics"]["last"]["test/acc"] * len(labels))
-    allowed = max(1, 2 * len(labels) // 10_000)  # 0.02 points; of a small set one image
+    allowed = max(1, 5 * len(labels) // 10_000)  # 0.05 points, by ties; of a small set one image
     assert abs(int((found == labels).sum()) - expected) <= allowed
 
 
