@@ -53,7 +53,7 @@ bench-runtime: install ## time packed networks beside float and int8 ones: 10 id
 gpu-check: install ## hold a GPU against the CPU and time it: DEVICE=cuda:1, a dry run without one
 	$(BIN)/python tools/gpu_check.py --device $(or $(DEVICE),auto)
 
-reproduce-tables: install ## train and render every table: SCALE=demo (default) | quick | full
+reproduce-tables: install ## train and render TABLES, robustness and scores: SCALE=demo (default) | quick | full
 	@status=0; for table in $(TABLES); do \
 		$(BIN)/python src/train.py -m table=$$table scale=$(SCALE) || status=1; \
 	done; \

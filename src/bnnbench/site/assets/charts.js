@@ -22,6 +22,8 @@
   function panel(points, axis, width) {
     const best = front(points), costs = points.map((p) => p.cost);
     const spare = Math.max(...costs) < 2 * Math.min(...costs) ? 1.6 : 1.1;
+    // Once a method, at the best of its points: names of neighbours would cover one another.
+    const named = best.filter((p, at) => !best.slice(at + 1).some((later) => later.method === p.method));
     const words = (p) => [`${p.method}, ${p.bits} bits: ${p.score} %`, axis.form(p.cost), p.group, p.structure]
       .filter(Boolean).join(" · ");
     const svg = Plot.plot({
@@ -34,7 +36,7 @@
         Plot.line(best, { x: "cost", y: "score", curve: "step-after", stroke: "var(--muted)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
         Plot.dot(points, { x: "cost", y: "score", r: 4.5, href: "href", ariaLabel: words,
           fill: (p) => `var(--${colour(p.bits)})`, fillOpacity: 0.85, stroke: "var(--paper)", strokeWidth: 1 }),
-        Plot.text(best, { x: "cost", y: "score", text: "method", dy: -11, fill: "var(--ink)", fontSize: 11, pointerEvents: "none" }),
+        Plot.text(named, { x: "cost", y: "score", text: "method", dy: -11, fill: "var(--ink)", fontSize: 11, pointerEvents: "none" }),
       ],
     });
     svg.querySelectorAll("circle[aria-label], a circle").forEach((dot) => {
