@@ -18,7 +18,7 @@ from bnnbench.callbacks.history import History
 from bnnbench.records.fingerprint import fingerprint, run_name
 from bnnbench.records.position import Position, read_position
 from bnnbench.records.store import last_weights, read_result
-from bnnbench.runs import run, training
+from bnnbench.runs import run, training, twin
 from bnnbench.runs.preflight import check_settings, check_stages, preflight
 from bnnbench.runs.reuse import Run
 from bnnbench.runs.twin import start_from, trained_twin, twin_of
@@ -72,6 +72,20 @@ def test_a_run_says_that_its_twin_is_trained_first(
 
     with pytest.raises(InterruptedError):
         trained_twin(cfg, train)
+
+
+def test_no_process_of_a_start_trains_a_twin_that_another_job_trains(
+    compose: Compose, short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two waits, as the first one does, which has the lock to wait for."""
+    cfg = compose(*short, "quantizer=xnor", *STRUCTURE, START)
+    cfg.paths.output_dir = str(tmp_path / "own")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    answers = iter([False, False, True])
+    monkeypatch.setattr(twin, "is_finished", lambda run: next(answers))
+    joined: list[Run] = []
+    assert trained_twin(cfg, joined.append).name == twin_of(cfg).name
+    assert joined == []
 
 
 def test_two_methods_share_one_twin_and_start_from_its_weights(

@@ -27,7 +27,7 @@ from bnnbench.checks.keys import check_added, check_added_to_hydra
 from bnnbench.checks.places import check_room, check_temporary
 from bnnbench.commands.help import of_evaluate, of_train
 from bnnbench.paths import conf_dir
-from bnnbench.records.lock import locked
+from bnnbench.records.launches import to_train
 from bnnbench.records.provenance import task_overrides
 from bnnbench.records.ranks import rank
 from bnnbench.records.store import read_result, score_of
@@ -79,13 +79,14 @@ def _run(cfg: DictConfig, in_sweep: bool) -> float:
         return _reuse(run, result)
     if not cfg.train:
         return _evaluate(run, in_sweep)
-    if rank() > 0:  # the first process holds a run
-        return _execute(run, in_sweep)
     signals.at(f"while it waited for {run.folder}")
-    with locked(run.folder, run.fingerprint, replaces=bool(cfg.force)):
-        if (result := _finished(run)) is not None:  # by the process that held it
-            return _reuse(run, result)
-        return _execute(run, in_sweep)
+    mine = to_train(run.folder, run.fingerprint, lambda: bool(_finished(run)), bool(cfg.force))
+    with mine as is_ours:
+        if is_ours:
+            return _execute(run, in_sweep)
+        result = _finished(run)
+        assert result is not None
+        return _reuse(run, result)
 
 
 def _finished(run: Run) -> dict[str, Any] | None:

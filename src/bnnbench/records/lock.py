@@ -88,6 +88,15 @@ def locked(folder: Path | str, fingerprint: str, replaces: bool = False) -> Iter
         _ours.discard(file)
 
 
+def check_holder(folder: Path, other: Holder, fingerprint: str | None) -> None:
+    """Refuse to wait for another run than the one of ``fingerprint``. Raises Held."""
+    if fingerprint not in (None, other.fingerprint):
+        raise Held(
+            f"another run is being trained in {folder}, by {other}: choose another folder, or "
+            "replace that run with force=true, which waits for its end"
+        )
+
+
 def _waited_for(file: Path, fingerprint: str | None) -> TextIO | None:
     """The open file, locked; None where the file system has no locks."""
     said = -SAY_EVERY
@@ -104,11 +113,8 @@ def _waited_for(file: Path, fingerprint: str | None) -> TextIO | None:
             )
             return None
         now, other = time.monotonic(), _read(file)
-        if other is not None and fingerprint not in (None, other.fingerprint):
-            raise Held(
-                f"another run is being trained in {file.parent}, by {other}: choose another "
-                "folder, or replace that run with force=true, which waits for its end"
-            )
+        if other is not None:
+            check_holder(file.parent, other, fingerprint)
         if other is not None and now - said >= SAY_EVERY:
             _say(f"{file.parent} is held by {other}: waiting until it ends")
             said = now

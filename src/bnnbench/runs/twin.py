@@ -22,7 +22,7 @@ from bnnbench.config import load_option, to_dict
 from bnnbench.quantizers import NONLINEARITIES
 from bnnbench.records.checkpoints import load_weights
 from bnnbench.records.fingerprint import flattened, run_name
-from bnnbench.records.lock import locked
+from bnnbench.records.launches import to_train
 from bnnbench.records.position import Position, write_position
 from bnnbench.records.ranks import rank
 from bnnbench.records.store import last_weights, previous_weights, read_result, trained
@@ -107,14 +107,11 @@ def trained_twin(cfg: DictConfig, train: Callable[[Run], object]) -> Run:
     run = settle(twin_of(cfg))
     if not is_finished(run):
         rank_zero_only(log.info)(f"the full-precision twin is trained first, {run.name}")
-        if rank() > 0:  # the first process holds the run
-            train(run)
-        else:
-            write_position(Path(cfg.paths.output_dir), Position(first=str(run.folder)))
-            signals.at(f"while it waited for {run.folder}")
-            with locked(run.folder, run.fingerprint):
-                if not is_finished(run):
-                    train(run)
+        rank_zero_only(write_position)(Path(cfg.paths.output_dir), Position(first=str(run.folder)))
+        signals.at(f"while it waited for {run.folder}")
+        with to_train(run.folder, run.fingerprint, lambda: is_finished(run)) as is_ours:
+            if is_ours:
+                train(run)
     if rank() == 0:  # others may come here before its result is written
         weights_of(run)
     return run
