@@ -75,6 +75,7 @@ def test_a_sweep_ends_in_its_table_and_trains_nothing_twice(tmp_path: Path) -> N
         (["~recipe"], "give recipe=<value>"),
         (["-m", "~tags", "seed=0,1"], "give tags=<value>"),
         (["+recipe=native"], "type recipe=native"),
+        (["scale=demo"], "scale=demo is the scale of a table: add table=<name>"),
         (["-m", "quantizer=xnor,bnn", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
     ],
 )
@@ -99,6 +100,12 @@ def test_an_evaluation_of_nothing_leaves_no_folder(tmp_path: Path) -> None:
         done = train("train=false", *words, logs=tmp_path)
         assert (done.returncode, told in done.stderr) == (1, True), done.stderr
         assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_network_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    done = train("backbone=timm", "backbone.name=vit_tinyy", logs=tmp_path)
+    assert (done.returncode, "vit_tiny" in done.stderr) == (1, True), done.stderr
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_mistake_ends_a_run_also_where_tracebacks_are_shown(

@@ -41,10 +41,11 @@ def test_every_key() -> None:
         ("network=resnet20", "did you mean networks"),
         ("resnet20", "no such key"),
         ("parts=layer", "did you mean layers"),
-        ("ways=packed", "There are eager, compiled, int8, simulated"),
+        ("ways=packed", "there are eager, compiled, int8, simulated"),
         ("batch=0", "batch=0: give a whole number from 1 on"),
         ("batch=1.5", "batch=1.5: give a whole number"),
         ("threads=", "threads= holds nothing"),
+        ("threads=1,9999", "threads=9999: there are"),
         ("seconds=-1", "seconds=-1: give seconds above 0"),
         ("seconds=nan", "seconds=nan: give seconds above 0"),
     ],
@@ -58,7 +59,7 @@ def test_what_is_wrong_is_one_line(typed: str, told: str) -> None:
     ("typed", "told"),
     [
         ("networks=resnet2", "networks=resnet2: there is none such; did you mean resnet20"),
-        ("methods=bnn", "There are xnor, xnor_k, birealnet, reactnet, adabin"),
+        ("methods=bnn", "there are xnor, xnor_k, birealnet, reactnet, adabin"),
     ],
 )
 def test_unknown_networks_and_methods_are_told_before_anything_is_written(

@@ -57,7 +57,7 @@ def test_a_command_runs_with_its_arguments(
     ("typed", "told"),
     [
         ("trian", "no such command; did you mean train?"),
-        ("xyz", f"no such command; There are {', '.join(COMMANDS)}"),
+        ("xyz", f"no such command; there are {', '.join(COMMANDS)}"),
         ("quantizer=adabin", "type a command first: bnnbench train quantizer=adabin ..."),
         ("-m quantizer=a,b", "type a command first: bnnbench train -m ..."),
         ("--verbose", "no such command"),

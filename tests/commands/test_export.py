@@ -67,7 +67,7 @@ def test_words_become_options() -> None:
         ("half=true", "give ckpt_path=<checkpoint of a run>"),
         ("ckpt_path=", "give ckpt_path="),
         ("ckpt_pth=x", "ckpt_pth=x: no such key; did you mean ckpt_path?"),
-        ("x.ckpt", "x.ckpt: no such key; There are ckpt_path, output, format, half, trust"),
+        ("x.ckpt", "x.ckpt: no such key; there are ckpt_path, output, format, half, trust"),
         ("ckpt_path=x format=tflite", "format=tflite: choose one of packed, onnx"),
         ("ckpt_path=x half=1", "half=1: choose true or false"),
         ("ckpt_path=x half=true format=onnx", "half=true is for format=packed, not onnx"),

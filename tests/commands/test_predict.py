@@ -17,6 +17,8 @@ from bnnbench.records.signature import Signature
 from bnnbench.runs.trained import Trained
 from bnnbench.tasks.rebuilt import Described
 
+CHECKPOINT = __file__  # which nobody reads
+
 
 class Net(nn.Module):
     """Says the second class, and as a detector finds it once."""
@@ -58,7 +60,7 @@ def test_words_become_options(tmp_path: Path) -> None:
         ("input=x", "give ckpt_path=<checkpoint of a run>"),
         ("ckpt_path=x", "give input=<image or folder>"),
         ("ckpt_path=x input=", "give input="),
-        ("zz=x input=x", "zz=x: no such key; There are ckpt_path, input"),
+        ("zz=x input=x", "zz=x: no such key; there are ckpt_path, input"),
         ("ckpt_pth=x input=x", "did you mean ckpt_path?"),
         ("ckpt_path=x input=x top=0", "top=0: give a whole number from 1 on"),
         ("ckpt_path=x input=x top=1.5", "top=1.5: give a whole number from 1 on"),
@@ -77,7 +79,7 @@ def test_classes_are_a_table_and_lines_of_json(
 ) -> None:
     picture(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"")
-    options = Options("x", [str(tmp_path / "in")], str(tmp_path / "out"))
+    options = Options(CHECKPOINT, [str(tmp_path / "in")], str(tmp_path / "out"))
     assert predicted(options) == 1
     told = " ".join(capsys.readouterr().out.split())
     assert "[b] 95.3 %, ant 4.7 %" in told  # a name in brackets is no markup
@@ -89,9 +91,19 @@ def test_classes_are_a_table_and_lines_of_json(
 
 def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    options = Options("no checkpoint", [str(tmp_path / "a.png")], str(tmp_path / "a.png"))
+    options = Options(CHECKPOINT, [str(tmp_path / "a.png")], str(tmp_path / "a.png"))
     with pytest.raises(ValueError, match=r"a\.png is a file: give a folder"):
         predicted(options)
+
+
+@pytest.mark.parametrize("task", ["classification"], indirect=True)
+def test_a_score_of_boxes_is_refused_where_there_are_none(task: str, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    out = tmp_path / "out"
+    options = Options(CHECKPOINT, [str(tmp_path / "a.png")], str(out), score=0.5)
+    with pytest.raises(ValueError, match=r"score=0\.5 is of a detector's boxes"):
+        predicted(options)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("task", ["detection"], indirect=True)
@@ -99,7 +111,7 @@ def test_boxes_are_drawn_over_the_image(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture(tmp_path / "a.png")
-    assert predicted(Options("x", [str(tmp_path / "a.png")], str(tmp_path / "out"))) == 0
+    assert predicted(Options(CHECKPOINT, [str(tmp_path / "a.png")], str(tmp_path / "out"))) == 0
     assert "1 [b]" in capsys.readouterr().out
     drawn = Image.open(tmp_path / "out" / "a.png").convert("RGB")
     assert drawn.size == (32, 32)
@@ -123,5 +135,5 @@ def test_help_and_mistakes_end_in_text(
     assert "score=0.3" in capsys.readouterr().out
     words = [f"ckpt_path={tmp_path}/no.ckpt", f"input={picture(tmp_path / 'a.png')}"]
     monkeypatch.setattr("sys.argv", ["bnnbench predict", *words])
-    with pytest.raises(SystemExit, match="error: there is no checkpoint at "):
+    with pytest.raises(SystemExit, match=r"error: ckpt_path=.*: there is no such file"):
         command.run()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bnnbench.commands import robustness
-from bnnbench.commands.robustness import measured, of_sweep, parsed
+from bnnbench.commands.robustness import check_standing, measured, of_sweep, parsed
+from bnnbench.report import robustness as report
+from bnnbench.runs import robustness as evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "zoo"
@@ -31,6 +33,8 @@ CELL = {"overrides": {}, "fingerprint": "f", "settings": {}, "choices": {}}
         ([XNOR, "name=a/b"], "name=a/b: give a name without folders"),
         ([XNOR, "corruption=fog"], "did you mean corruptions"),
         ([XNOR, f"out={XNOR}"], "is a file: give a folder"),
+        ([str(ZOO)], "it is a folder: give a checkpoint"),
+        ([XNOR, "dataset=cifar10c", "data_dir=/none"], "data_dir=/none: there is no such folder"),
     ],
 )
 def test_a_mistake_is_told(words: list[str], told: str) -> None:
@@ -92,3 +96,46 @@ def test_a_packed_network_loses_with_severity(tmp_path: Path) -> None:
         assert scores[4] < scores[0] <= network["clean"] + 0.02
     for suffix in ("md", "csv", "tex", "png"):
         assert (tmp_path / f"x.{suffix}").stat().st_size > 100
+
+
+STANDING = {"dataset": "digits", "source": "generated", "images": 50}
+STANDING |= {"severities": [1, 5], "corruptions": ["fog", "frost"], "networks": ["a", "b"]}
+
+
+def standing(file: Path) -> None:
+    nets = [{"fingerprint": name, "accuracy": {"fog": [0.1], "frost": [0.1]}} for name in "ab"]
+    file.write_text(json.dumps(STANDING | {"schema": 1, "networks": nets}))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"networks": ["a"]},
+        {"images": 49},
+        {"severities": [1]},
+        {"corruptions": ["fog"]},
+        {"source": "published"},
+        {"dataset": "cifar10c"},
+    ],
+)
+def test_an_evaluation_that_holds_more_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, object]
+) -> None:
+    file = tmp_path / "robustness_digits.json"
+    standing(file)
+    monkeypatch.setattr(report, "read", lambda path: json.loads(path.read_text()))
+    check_standing(file, STANDING)
+    check_standing(file, STANDING | {"images": 60, "networks": ["b", "c", "a"]})
+    check_standing(tmp_path / "another.json", other)
+    with pytest.raises(ValueError, match=r"2 networks on 50 images .* set name=<another>"):
+        check_standing(file, STANDING | other)
+
+
+def test_it_is_refused_before_anything_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [XNOR, "dataset=digits", "images=40", "corruptions=fog", f"out={tmp_path}"]
+    measured(parsed([*words, "severities=1,2"]))
+    monkeypatch.setattr(evaluation, "accuracy", lambda *_: pytest.fail("was evaluated"))
+    with pytest.raises(ValueError, match="severities that this would lose"):
+        measured(parsed([*words, "severities=1"]))

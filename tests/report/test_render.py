@@ -134,6 +134,16 @@ def test_figures_that_are_gone_or_of_another_form_are_drawn(sweep: Path, render_
     assert render_figures() == ["curves", "layers"]
 
 
+def test_a_figure_that_was_asked_for_once_goes_with_the_results(
+    sweep: Path, render_figures
+) -> None:
+    render_figures(names=("curves", "scores"))
+    assert sweep.with_name("scores.png").exists()
+    render_figures(names=("curves",), accuracy=0.8)
+    assert sweep.with_name("scores.png").exists()
+    assert "scores" in render_figures(names=("curves",), accuracy=0.7)
+
+
 def test_figures_of_older_code_are_drawn_anew(render_figures, monkeypatch) -> None:
     render_figures()
     monkeypatch.setattr(drawn, "code", lambda: "another")
@@ -303,6 +313,22 @@ def test_the_script_says_what_is_wrong(sweep: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: no sweep 'a_swep'")
     assert done.stderr.rstrip().endswith("there are: a_sweep")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("figures=[curves,rank]", "figures: there is no rank; choose of"),
+        ("format=pdf", "format=pdf: of one figure, or of scores"),
+    ],
+)
+def test_what_no_figure_is_of_renders_nothing(
+    sweep: Path, tmp_path: Path, word: str, told: str
+) -> None:
+    done = report(tmp_path, word)
+    assert (done.returncode, done.stderr.startswith(f"error: {told}")) == (1, True), done.stderr
+    assert not (tmp_path / "results").exists()
+    assert not (sweep.parent / "table.md").exists()
 
 
 def test_promotion_is_not_passed_over_for_a_figure(sweep: Path, tmp_path: Path) -> None:

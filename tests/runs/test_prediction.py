@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import bnnbench
+from bnnbench.commands.predict import find_images
 from bnnbench.records.signature import Signature
 from bnnbench.runs.build import build_datamodule
-from bnnbench.runs.prediction import find_images, fitted, predict
+from bnnbench.runs.prediction import fitted, predict
 from bnnbench.runs.run import execute
 from bnnbench.runs.trained import Trained
 from bnnbench.tasks.rebuilt import Described

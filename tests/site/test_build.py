@@ -170,6 +170,12 @@ def test_a_folder_of_somebody_elses_is_kept(world) -> None:
     assert (out / "mine.txt").read_text() == "mine"
 
 
+def test_a_file_in_its_place_is_told(world) -> None:
+    (world.root / "build").touch()
+    with pytest.raises(ValueError, match=r"build is a file where the folder of the site would be"):
+        world.build()
+
+
 def test_it_replaces_an_older_site(world) -> None:
     world.run("first")
     world.build()

@@ -92,7 +92,6 @@ def start(word: str) -> None:
         ("hydra/launcher=rq", "hydra-rq-launcher"),
         ("hydra/sweeper=ax", "hydra-ax-sweeper"),
         ("hydra/sweeper=nevergrad", "hydra-nevergrad-sweeper"),
-        ("hydra/launcher=workrs", None),
         ("quantizer=optuna", None),
     ],
 )
@@ -103,6 +102,18 @@ def test_a_missing_plugin_names_its_package(
         start(word)
     told = capsys.readouterr().err
     assert told.endswith(f"pip install {package}\n") if package else not told
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("quantizer=xnorr", "quantizer=xnor"), ("hydra/launcher=workrs", "hydra/launcher=workers")],
+)
+def test_an_option_that_is_not_there_names_the_nearest(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        start(word)
+    assert capsys.readouterr().err == f"Did you mean {meant}?\n"
 
 
 def refuse(word: str) -> None:

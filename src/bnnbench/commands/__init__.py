@@ -98,5 +98,5 @@ def _refusal(word: str) -> str:
     if "=" in word or word in ("-m", "--multirun"):
         return f"bnnbench {word}: type a command first: bnnbench train {word} ..."
     close = get_close_matches(word, COMMANDS, n=1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"bnnbench {word}: no such command; {meant}There are {', '.join(COMMANDS)}"
+    meant = f"did you mean {close[0]}? There" if close else "there"
+    return f"bnnbench {word}: no such command; {meant} are {', '.join(COMMANDS)}"

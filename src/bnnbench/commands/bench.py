@@ -16,6 +16,7 @@ All contenders take turns in one process; medians, and ratios by round. Weights 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -68,6 +69,8 @@ def parsed(words: Sequence[str]) -> Options:
             found.seconds = _number(key, value, float)
         elif key in NUMBERS:
             setattr(found, key, tuple(_number(key, each, int) for each in _words(key, value)))
+            if key == "threads":
+                _check_threads(max(found.threads))
         else:
             setattr(found, key, tuple(_words(key, value)))
     _check_choices("parts", found.parts, PARTS)
@@ -93,6 +96,13 @@ def _number(key: str, value: str, kind: type) -> Any:
             f"{'seconds above 0' * (kind is float)}"
         )
     return number
+
+
+def _check_threads(most: int) -> None:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or most
+    if most > cores:
+        raise ValueError(f"threads={most}: there are {cores} cores here: give as many at most")
 
 
 def _check_choices(key: str, chosen: Sequence[str], valid: Sequence[str]) -> None:

@@ -51,7 +51,8 @@ def run() -> None:
     elif words in (["-h"], ["--help"]):
         print(HELP)
     else:
-        raise SystemExit(f"bnnbench completion {' '.join(words)}: give {', '.join(SCRIPTS)}")
+        typed = " ".join(["bnnbench completion", *words])
+        raise SystemExit(f"error: {typed}: give one of {', '.join(SCRIPTS)}")
 
 
 def answer(line: str) -> None:

@@ -41,6 +41,7 @@ bnnbench report                      renders all tables and figures of logs/swee
   allow_dirty=true, allow_partial=true      also what no commit, or no full run, stands behind
   'figures=[curves,scores]'                 these figures, which docs/figures.md lists
   figure=<name> table=<sweep> format=pdf    one figure alone: png, svg or pdf
+  scores scale=quick                        methods in six tracks, of the largest scale unless typed
   wandb=<entity>/<project> table=<sweep>    a W&B Report of a sweep alone
   site=true                                 results and docs as pages in build/site, instead
   paths.log_dir=<folder>                    where the sweeps lie

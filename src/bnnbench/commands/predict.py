@@ -11,6 +11,7 @@ Further images may follow as bare words, as a shell writes them for *.jpg.
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -20,7 +21,9 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.commands.words import answered, meant, names
+from bnnbench.commands.words import answered, check_file, meant, names
+from bnnbench.data.known import IMAGE_EXTENSIONS
+from bnnbench.data.listing import listed
 
 if TYPE_CHECKING:
     from bnnbench.runs.prediction import Prediction
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 KEYS = ("ckpt_path", "input", "out", "top", "score", "trust")
 CLASSES, BOXES = 5, 50  # that are told of an image
+SCORE = 0.3  # of a box, at least
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Options:
     input: list[str] = field(default_factory=list)
     out: str = "predictions"
     top: int | None = None
-    score: float = 0.3
+    score: float | None = None
     trust: list[str] = field(default_factory=list)
 
 
@@ -85,22 +89,58 @@ def _number(key: str, value: str, least: float, most: float | None) -> float:
     return number
 
 
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """The images that some words name, each a file, a folder or a pattern; each image once.
+
+    Raises:
+        ValueError: one names none.
+    """
+    found: dict[Path, None] = {}
+    for word in inputs:
+        named = _named(word)
+        if not named:
+            raise ValueError(f"input={word}: {_nothing(Path(word).expanduser())}")
+        found |= dict.fromkeys(named)
+    return list(found)
+
+
+def _named(word: str) -> list[Path]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        return [path / name for name in listed(path).images]
+    if path.is_file():
+        return [path]
+    matches = sorted(glob.glob(str(path), recursive=True))
+    return [Path(m) for m in matches if m.lower().endswith(IMAGE_EXTENSIONS) and Path(m).is_file()]
+
+
+def _nothing(path: Path) -> str:
+    if not path.is_dir():
+        return "there is no such file or folder, and no image whose name fits"
+    below = listed(path).folders
+    deeper = f"; for the images of its folders give '{path}/**/*'" if below else ""
+    return f"the folder holds no image{deeper}"
+
+
 def predicted(options: Options) -> int:
     """Predict, print, write; the number of images that could not be read."""
-    from bnnbench.runs.prediction import find_images, predict
-    from bnnbench.runs.trained import load
-
-    files = find_images(options.input)
+    check_file("ckpt_path", options.ckpt_path)
     if Path(options.out).expanduser().is_file():
         raise ValueError(f"out={options.out} is a file: give a folder")
+    files = find_images(options.input)
+    from bnnbench.runs.prediction import predict  # with torch, which takes seconds
+    from bnnbench.runs.trained import load
+
     trained = load(options.ckpt_path, options.trust)
+    if options.score is not None and trained.task != "detection":
+        raise ValueError(f"score={options.score} is of a detector's boxes: leave it out")
     top = options.top or (BOXES if trained.task == "detection" else CLASSES)
     out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     pictures = places(files, out)
     shown: list[Prediction] = []
     with (out / "predictions.jsonl").open("w", encoding="utf-8") as lines:
-        for each in predict(trained, files, top, options.score):
+        for each in predict(trained, files, top, SCORE if options.score is None else options.score):
             lines.write(f"{json.dumps(each.as_dict(), ensure_ascii=False)}\n")
             if each.boxes is not None:
                 draw(each, trained, pictures[each.file])

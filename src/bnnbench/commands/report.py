@@ -35,7 +35,7 @@ from bnnbench.report.overall_page import NAME, Where, committed, nothing, page
 from bnnbench.report.pareto import pareto
 from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results, read_json
-from bnnbench.report.render import render, write_table
+from bnnbench.report.render import check_figures, render, write_table
 from bnnbench.report.robustness import write
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
@@ -59,6 +59,7 @@ def main(cfg: DictConfig) -> None:
     try:
         check_scores(cfg)
         check_promoted(cfg)
+        check_drawn(cfg)
         if cfg.figure is not None:
             places = Places(results, sweeps, runs)
             for file in draw_asked(as_list(cfg.figure), cfg.sweep, as_list(cfg.format), places):
@@ -129,6 +130,16 @@ def check_promoted(cfg: DictConfig) -> None:
         beside := [key for key, value in typed.items() if value is not None]
     ):
         raise ValueError(f"promote={cfg.promote}: alone: leave {'=, '.join(beside)}= out")
+
+
+def check_drawn(cfg: DictConfig) -> None:
+    """Refuse figures that there are not, and formats of none. Raises ValueError."""
+    check_figures(as_list(cfg.figures or []))
+    alone = cfg.figure is not None or cfg.scores
+    if as_list(cfg.format) != ["png"] and not alone:
+        raise ValueError(
+            f"format={cfg.format}: of one figure, or of scores: add figure=<name> table=<sweep>"
+        )
 
 
 def make_scores(

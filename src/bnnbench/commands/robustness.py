@@ -11,7 +11,8 @@ bnnbench robustness sweep=<name> [...]
   corruptions=<names>       the 15 unless given; all: and the 4 extra ones; or a list
   severities=1,2,3,4,5      which of the five
   out=logs/robustness       folder of what is written
-  name=robustness_cifar10   of the files; after the data set unless given
+  name=robustness_cifar10   of the files; after the data set unless given. Files that hold more
+                            than the new ones would are not written over
   trust=[mypkg]             packages whose classes a checkpoint may name beside this one
 
 The authors' arrays are read where they lie in the data folder, else images are generated, which
@@ -24,12 +25,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bnnbench.commands.words import answered, meant, names
+from bnnbench.commands.words import answered, check_file, meant, names
 from bnnbench.data.corruption_names import ALL, MAIN, SEVERITIES
+from bnnbench.data.known import DatasetMissing
 from bnnbench.records.store import trained
 from bnnbench.report.reading import read_json
 
@@ -138,8 +141,7 @@ def _check(options: Options) -> None:
     if not options.networks:
         raise ValueError("give networks=<checkpoint of a run or packed file>, or sweep=<name>")
     for path in options.networks:
-        if not Path(path).expanduser().is_file():
-            raise ValueError(f"networks={path}: there is no such file")
+        check_file("networks", path)
     if options.dataset not in DATASETS:
         raise ValueError(f"dataset={options.dataset}: {meant(options.dataset, list(DATASETS))}")
     for key in ("corruptions", "severities"):
@@ -147,8 +149,41 @@ def _check(options: Options) -> None:
             raise ValueError(f"{key}= holds nothing: leave it out for all, or name some")
     if Path(options.name).name != options.name:
         raise ValueError(f"name={options.name}: give a name without folders; out=<folder> is one")
+    if options.dataset != "digits" and not Path(options.data_dir).expanduser().is_dir():
+        raise ValueError(f"data_dir={options.data_dir}: there is no such folder")
     if Path(options.out).expanduser().is_file():
         raise ValueError(f"out={options.out} is a file: give a folder")
+
+
+def check_standing(file: Path, new: Mapping[str, Any]) -> None:
+    """Refuse to write over an evaluation that holds more. Raises ValueError.
+
+    Args:
+        file: where it would lie.
+        new: data set, source and number of images, corruptions, severities and fingerprints of the
+            networks of the one that is to come.
+    """
+    from bnnbench.report.robustness import read
+
+    try:
+        old = read(file) if file.is_file() else None
+    except ValueError:  # a damaged one, of no use to anybody
+        return
+    if old is None:
+        return
+    networks = old["networks"]
+    held = {
+        "networks": {network["fingerprint"] for network in networks},
+        "corruptions": {name for network in networks for name in network["accuracy"]},
+        "severities": set(old["severities"]),
+    }
+    more = [key for key, values in held.items() if values - set(new[key])]
+    same = old["dataset"] == new["dataset"] and old["source"] == new["source"]
+    if more or not same or old["images"] > new["images"]:
+        raise ValueError(
+            f"{file} holds {len(networks)} networks on {old['images']} images of {old['dataset']}, "
+            f"{', '.join(more) or 'images'} that this would lose: set name=<another>, or delete it"
+        )
 
 
 def measured(options: Options) -> Path:
@@ -159,16 +194,20 @@ def measured(options: Options) -> Path:
     out = Path(options.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     content = {"command": shlex.join(["bnnbench", "robustness", *sys.argv[1:]])}
-    content |= evaluated(
-        [str(Path(path).expanduser()) for path in options.networks],
-        options.dataset,
-        Path(options.data_dir).expanduser(),
-        options.images,
-        options.corruptions,
-        options.severities,
-        options.trust,
-    )
     file = out / f"{options.name or DATASETS[options.dataset]}.json"
+    try:
+        content |= evaluated(
+            [str(Path(path).expanduser()) for path in options.networks],
+            options.dataset,
+            Path(options.data_dir).expanduser(),
+            options.images,
+            options.corruptions,
+            options.severities,
+            options.trust,
+            lambda new: check_standing(file, new),
+        )
+    except DatasetMissing as error:  # which speaks of trainings' key
+        raise DatasetMissing(str(error).replace("paths.data_dir=", "data_dir=")) from error
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(write(file, out, out).markdown())
     print(f"Written to {file}, with table and heat map beside it")

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from bnnbench.runs.reuse import Run, needs_replay, reused, settle
 from bnnbench.sweep.cli import (
     check_groups,
     check_launcher,
+    check_scale,
     check_sweeper,
     ensure_multirun,
     left_to_cells,
@@ -77,11 +80,17 @@ def _run(cfg: DictConfig, in_sweep: bool) -> float:
         _say(f"the data are not those that {first.name} was trained on: this is {run.name}")
     if (result := _finished(run)) is not None:
         return _reuse(run, result)
-    if not cfg.train:
-        return _evaluate(run, in_sweep)
+    with _no_empty_folder(run, in_sweep):
+        return _started(run, in_sweep) if cfg.train else _execute(run, in_sweep)
+
+
+def _started(run: Run, in_sweep: bool) -> float:
+    """Train, unless another process has done so meanwhile."""
     signals.at(f"while it waited for {run.folder}")
-    mine = to_train(run.folder, run.fingerprint, lambda: bool(_finished(run)), bool(cfg.force))
-    with mine as is_ours:
+    replaces = bool(run.cfg.force)
+    with to_train(
+        run.folder, run.fingerprint, lambda: _finished(run) is not None, replaces
+    ) as is_ours:
         if is_ours:
             return _execute(run, in_sweep)
         result = _finished(run)
@@ -95,13 +104,15 @@ def _finished(run: Run) -> dict[str, Any] | None:
     return result if result is not None and result["fingerprint"] == run.fingerprint else None
 
 
-def _evaluate(run: Run, in_sweep: bool) -> float:
-    """Evaluate; what was refused, and has said why, leaves no folder."""
+@contextmanager
+def _no_empty_folder(run: Run, in_sweep: bool) -> Iterator[None]:
+    """What was refused, and has said why, leaves no folder; that of a sweep's run tells why."""
     try:
-        return _execute(run, in_sweep)
+        yield
     except Exception as error:
         left = set(run.folder.glob("*"))
-        if is_told(error) and rank() == 0 and left <= {run.folder / name for name in EMPTY}:
+        told = is_told(error) and rank() == 0 and not (in_sweep and run.cfg.train)
+        if told and left and left <= {run.folder / name for name in EMPTY}:
             shutil.rmtree(run.folder)
         raise
 
@@ -151,6 +162,7 @@ def run() -> None:
         return
     check_sweeper(sys.argv)
     check_groups(sys.argv, conf_dir())
+    check_scale(sys.argv)
     check_launcher(sys.argv)
     sys.argv = ensure_multirun(with_folder(with_home(sys.argv)))
     with signals.ending(), valid_keys(), short_errors(), left_to_cells():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TypeVar
 
 from bnnbench.checks.errors import full_error, is_told, message
+from bnnbench.records.names import absent
 
 T = TypeVar("T")
 
@@ -33,7 +35,13 @@ def answered(doc: str | None, work: Callable[[Sequence[str]], T], bare: bool = F
 def meant(word: str, valid: Sequence[str]) -> str:
     """The nearest of the valid words, if one is near, and all of them."""
     close = get_close_matches(word, valid, n=1)
-    return f"{f'did you mean {close[0]}? ' if close else ''}There are {', '.join(valid)}"
+    return f"{f'did you mean {close[0]}? There' if close else 'there'} are {', '.join(valid)}"
+
+
+def check_file(key: str, path: str) -> None:
+    """Refuse what is no file where a network's is wanted. Raises ValueError."""
+    if not Path(path).expanduser().is_file():
+        raise ValueError(f"{key}={path}: {absent(path)}")
 
 
 def names(value: str) -> list[str]:

@@ -88,7 +88,8 @@ def render(
         formats: those of the figures: png, svg or pdf.
         names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for, and
             scores, ranks and classes where there is more than one seed, a published number, or a
-            detector.
+            detector. Those that somebody has asked for before are drawn again as
+            well; none, and all are gone, where this is empty.
         bench: the bench file that times are looked up in; None for a table without.
         beside: manifests of other sweeps; those of the same table, trained for other lengths, are
             compared with this one.
@@ -101,14 +102,16 @@ def render(
     others = [path for path in beside if path != manifest_path]
     compared = _others(manifest, others, run_folders, {} if read is None else read)
     table.notes += _concluded(manifest, found, compared, published_dir, out_dir, stem)
-    asked = list(_usual(manifest, quoted) if names is None else names)
-    if "sensitivity" in asked:
+    usual = _usual(manifest, quoted)
+    stems, drawn = _figure_stems(figures, out_dir), None
+    asked = list(usual if names is None else names)
+    asked += _standing(stems, formats) if asked else []
+    if "sensitivity" in [*asked, *usual]:
         table.notes += _spread(manifest, found, out_dir, stem)
     write_table(out_dir / stem, table)
     runs = runs_csv(manifest, found, quoted, hashes)
     (out_dir / runs_name(stem)).write_text(runs, encoding="utf-8")
     drawings = drawings_of(quoted, bench)
-    stems, drawn = _figure_stems(figures, out_dir), None
     if figures is None:
         drawn = Drawn(out_dir, [manifest, found.results, quoted, bench])
     draw(manifest, found.results, stems, formats, asked, drawings, drawn)
@@ -298,6 +301,15 @@ def check_figures(asked: Sequence[str], key: str = "figures") -> None:
 def figure_stem(figures: Path, name: str) -> Path:
     """Where a figure of a promoted sweep goes: the curves to its own name."""
     return figures if name == "curves" else figures.with_name(f"{figures.name}_{name}")
+
+
+def _standing(stems: Mapping[str, Path], formats: Sequence[str]) -> list[str]:
+    """The figures that there are: asked for once, they go with the results."""
+    return [
+        name
+        for name, stem in stems.items()
+        if any(stem.with_name(f"{stem.name}.{suffix}").exists() for suffix in formats)
+    ]
 
 
 def _figure_stems(figures: Path | None, out_dir: Path) -> dict[str, Path]:

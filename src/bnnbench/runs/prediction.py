@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from bnnbench.data import listing
 from bnnbench.data.augmentation import evaluation_transform
 from bnnbench.data.decoding import read_image
-from bnnbench.data.known import IMAGE_EXTENSIONS
 from bnnbench.runs.trained import Trained
 
 BATCH = 32
@@ -50,39 +47,6 @@ class Prediction:
         if self.boxes is not None:
             rows = [row | {"box": list(box)} for row, box in zip(rows, self.boxes, strict=True)]
         return {"file": str(self.file), "predictions": rows}
-
-
-def find_images(inputs: Sequence[str]) -> list[Path]:
-    """The images that some words name, each a file, a folder or a pattern; each image once.
-
-    Raises:
-        ValueError: one names none.
-    """
-    found: dict[Path, None] = {}
-    for word in inputs:
-        named = _named(word)
-        if not named:
-            raise ValueError(f"input={word}: {_nothing(Path(word).expanduser())}")
-        found |= dict.fromkeys(named)
-    return list(found)
-
-
-def _named(word: str) -> list[Path]:
-    path = Path(word).expanduser()
-    if path.is_dir():
-        return [path / name for name in listing.listed(path).images]
-    if path.is_file():
-        return [path]
-    matches = sorted(glob.glob(str(path), recursive=True))
-    return [Path(m) for m in matches if m.lower().endswith(IMAGE_EXTENSIONS) and Path(m).is_file()]
-
-
-def _nothing(path: Path) -> str:
-    if not path.is_dir():
-        return "there is no such file or folder, and no image whose name fits"
-    below = listing.listed(path).folders
-    deeper = f"; for the images of its folders give '{path}/**/*'" if below else ""
-    return f"the folder holds no image{deeper}"
 
 
 def predict(

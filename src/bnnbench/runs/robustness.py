@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def evaluated(
     corruptions: Sequence[str],
     severities: Sequence[int],
     trust: Sequence[str] = (),
+    check: Callable[[dict[str, Any]], None] = lambda planned: None,
 ) -> dict[str, Any]:
     """The content of a robustness file, without the command.
 
@@ -34,6 +35,7 @@ def evaluated(
         networks: checkpoints of runs or packed files.
         dataset: of ``SETS``; others as ``corrupted_set``.
         trust: packages whose classes a checkpoint may name.
+        check: called with what is going to be evaluated; it may refuse that.
 
     Raises:
         ValueError: a network is a detector or of another data set.
@@ -43,6 +45,12 @@ def evaluated(
         _check(path, net, dataset)
     images = corrupted_set(dataset, data_dir, count, corruptions, severities)
     rows = [_described(path, net) for path, net in zip(networks, loaded, strict=True)]
+    planned = {"dataset": dataset, "source": images.source, "images": len(images.labels)}
+    check(
+        planned
+        | {"corruptions": list(corruptions), "severities": list(severities)}
+        | {"networks": [row["fingerprint"] for row in rows]}
+    )
     _add(rows, loaded, images.clean, images.labels, "clean")
     for name in corruptions:
         for severity in severities:

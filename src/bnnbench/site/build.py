@@ -39,6 +39,9 @@ def build(root: Path, results: Path, sweeps_dir: Path, runs_dir: Path, out: Path
     check_packages()
     if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise ValueError(f"{out} holds what is no site of bnnbench: move it away first")
+    above = next(each for each in out.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file where the folder of the site would be: move it away")
     new = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)

@@ -107,6 +107,15 @@ def check_launcher(argv: list[str]) -> None:
             )
 
 
+def check_scale(argv: list[str]) -> None:
+    """Refuse `scale=` without a table, of which alone it says anything. Raises SystemExit."""
+    keys = {word.partition("=")[0]: word for word in argv[1:]}
+    if "scale" in keys and not keys.keys() & {"table", "experiment"}:
+        raise SystemExit(
+            f"{keys['scale']} is the scale of a table: add table=<name>, or leave it out"
+        )
+
+
 def check_groups(argv: list[str], conf: Path) -> None:
     """Refuse `+<group>=<option>`, `<group>=null` and `<group>=[<unknown>]` of a group of `conf`.
 
@@ -141,7 +150,8 @@ def valid_keys() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:  # Hydra has printed its error and exits while handling it
-        if hint := _package(stop.__context__) or _valid_keys(stop.__context__):
+        error = stop.__context__
+        if hint := _package(error) or _option(error) or _valid_keys(error):
             print(hint, file=sys.stderr)
         raise
 
@@ -225,6 +235,12 @@ def _package(error: BaseException | None) -> str | None:
         return None
     group, _, option = missing.rpartition("/")
     return f"{group}={option} comes with a package of its own: pip install {package}"
+
+
+def _option(error: BaseException | None) -> str | None:
+    group, _, name = str(getattr(error, "missing_cfg_file", None)).rpartition("/")
+    close = get_close_matches(name, getattr(error, "options", None) or [], n=1)
+    return f"Did you mean {group}={close[0]}?" if group and close else None
 
 
 def _valid_keys(error: BaseException | None) -> str | None:
