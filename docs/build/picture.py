@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "unified_cifar10_ten_epochs"
-TITLE = "CIFAR-10, ResNet-20, one recipe and one structure for every method, 10 epochs"
+NAME = "unified_cifar10_quick"
+TITLE = "CIFAR-10, ResNet-20, one recipe and one structure for every method, 16 epochs"
 ACCURACY = "accuracy % (last epoch)"
 NOT_RUN = "\u2013"  # a dash
 OLD = "*"  # behind an accuracy, as in the table
