@@ -135,5 +135,5 @@ def test_help_and_mistakes_end_in_text(
     assert "score=0.3" in capsys.readouterr().out
     words = [f"ckpt_path={tmp_path}/no.ckpt", f"input={picture(tmp_path / 'a.png')}"]
     monkeypatch.setattr("sys.argv", ["bnnbench predict", *words])
-    with pytest.raises(SystemExit, match=r"error: ckpt_path=.*: there is no such file"):
+    with pytest.raises(SystemExit, match="error: there is no checkpoint at "):
         command.run()

@@ -79,8 +79,9 @@ def test_weights_are_drawn_where_a_result_has_them(sweep: Path, make_result, wri
     assert {path.name for path in out.iterdir()} == {"curves.png", "curves.svg"} | tables
     write(file, make_result("bnn", statistics=recorded(), **fingerprint))
     write(sweep, json.loads(sweep.read_text()) | {"figures": ["layers"]})
-    render(*where)  # as the sweep asks
-    assert {path.name for path in out.iterdir()} == {"layers.png", "layers.svg"} | tables
+    render(*where)  # as the sweep asks, and what has been asked for
+    drawn = {f"{name}.{suffix}" for name in ("curves", "layers") for suffix in ("png", "svg")}
+    assert {path.name for path in out.iterdir()} == drawn | tables
     with pytest.raises(ValueError, match=r"there is no.*layer"):
         render(*where, names=("layer",))
 

@@ -171,9 +171,10 @@ def test_a_folder_of_somebody_elses_is_kept(world) -> None:
 
 
 def test_a_file_in_its_place_is_told(world) -> None:
-    (world.root / "build").touch()
-    with pytest.raises(ValueError, match=r"build is a file where the folder of the site would be"):
-        world.build()
+    (world.root / "file").touch()
+    places = world.root, world.results, world.logs / "sweeps", world.logs / "runs"
+    with pytest.raises(ValueError, match=r"file is a file where the folder of the site would be"):
+        site_build.build(*places, world.root / "file" / "site")
 
 
 def test_it_replaces_an_older_site(world) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bnnbench.commands.words import answered, check_file, meant, names
+from bnnbench.commands.words import answered, check_checkpoint, meant, names
 
 KEYS = ("ckpt_path", "output", "format", "half", "trust")
 FORMATS = {"packed": ".safetensors", "onnx": ".onnx"}
@@ -88,8 +88,8 @@ def check_place(file: Path) -> None:
 def exported(options: Options) -> None:
     """Load, export, and say what was written."""
     file = place_of(options)
-    check_file("ckpt_path", options.ckpt_path)
     check_place(file)
+    check_checkpoint(options.ckpt_path)
     from bnnbench.packing.export import export
     from bnnbench.packing.onnx import export_onnx
     from bnnbench.packing.work import work_of

@@ -21,7 +21,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnbench.commands.words import answered, check_file, meant, names
+from bnnbench.commands.words import answered, check_checkpoint, meant, names
 from bnnbench.data.known import IMAGE_EXTENSIONS
 from bnnbench.data.listing import listed
 
@@ -124,9 +124,9 @@ def _nothing(path: Path) -> str:
 
 def predicted(options: Options) -> int:
     """Predict, print, write; the number of images that could not be read."""
-    check_file("ckpt_path", options.ckpt_path)
     if Path(options.out).expanduser().is_file():
         raise ValueError(f"out={options.out} is a file: give a folder")
+    check_checkpoint(options.ckpt_path)
     files = find_images(options.input)
     from bnnbench.runs.prediction import predict  # with torch, which takes seconds
     from bnnbench.runs.trained import load

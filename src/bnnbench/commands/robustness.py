@@ -30,9 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bnnbench.commands.words import answered, check_file, meant, names
+from bnnbench.commands.words import answered, meant, names
 from bnnbench.data.corruption_names import ALL, MAIN, SEVERITIES
 from bnnbench.data.known import DatasetMissing
+from bnnbench.records.names import absent
 from bnnbench.records.store import trained
 from bnnbench.report.reading import read_json
 
@@ -141,7 +142,8 @@ def _check(options: Options) -> None:
     if not options.networks:
         raise ValueError("give networks=<checkpoint of a run or packed file>, or sweep=<name>")
     for path in options.networks:
-        check_file("networks", path)
+        if not Path(path).expanduser().is_file():
+            raise ValueError(f"networks={path}: {absent(path)}")
     if options.dataset not in DATASETS:
         raise ValueError(f"dataset={options.dataset}: {meant(options.dataset, list(DATASETS))}")
     for key in ("corruptions", "severities"):

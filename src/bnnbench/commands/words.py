@@ -38,10 +38,10 @@ def meant(word: str, valid: Sequence[str]) -> str:
     return f"{f'did you mean {close[0]}? There' if close else 'there'} are {', '.join(valid)}"
 
 
-def check_file(key: str, path: str) -> None:
+def check_checkpoint(path: str) -> None:
     """Refuse what is no file where a network's is wanted. Raises ValueError."""
-    if not Path(path).expanduser().is_file():
-        raise ValueError(f"{key}={path}: {absent(path)}")
+    if not (file := Path(path).expanduser()).is_file():
+        raise ValueError(f"there is no checkpoint at {file}: {absent(path)}")
 
 
 def names(value: str) -> list[str]:
