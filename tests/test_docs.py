@@ -144,7 +144,10 @@ def committed(section: str) -> dict[str, set[str]]:
         with stem.with_suffix(".csv").open(encoding="utf-8") as file:
             for row in csv.reader(file):
                 cells.setdefault(row[0], set()).update(row)
-        with stem.with_name(f"{name}_runs.csv").open(encoding="utf-8") as file:
+        runs = stem.with_name(f"{name}_runs.csv")
+        if not runs.exists():  # of no sweep: efficiency, overall scores
+            continue
+        with runs.open(encoding="utf-8") as file:
             for run in csv.DictReader(file):
                 precisions = [run[key] for key in run if key.startswith("test/ap/") and run[key]]
                 rounded = {f"{100 * float(value):.1f}" for value in precisions}
