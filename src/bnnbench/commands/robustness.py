@@ -151,10 +151,9 @@ def _check(options: Options) -> None:
             raise ValueError(f"{key}= holds nothing: leave it out for all, or name some")
     if Path(options.name).name != options.name:
         raise ValueError(f"name={options.name}: give a name without folders; out=<folder> is one")
-    if options.dataset != "digits" and not Path(options.data_dir).expanduser().is_dir():
-        raise ValueError(f"data_dir={options.data_dir}: there is no such folder")
-    if Path(options.out).expanduser().is_file():
-        raise ValueError(f"out={options.out} is a file: give a folder")
+    for key in ("data_dir", "out"):
+        if Path(getattr(options, key)).expanduser().is_file():
+            raise ValueError(f"{key}={getattr(options, key)} is a file: give a folder")
 
 
 def check_standing(file: Path, new: Mapping[str, Any]) -> None:

@@ -88,8 +88,8 @@ def render(
         formats: those of the figures: png, svg or pdf.
         names: which figures are drawn, of `FIGURES`; by default those that the sweep asks for, and
             scores, ranks and classes where there is more than one seed, a published number, or a
-            detector. Those that somebody has asked for before are drawn again as
-            well; none, and all are gone, where this is empty.
+            detector. Those that somebody has asked for before are drawn again as well; where this
+            is empty, all are dropped.
         bench: the bench file that times are looked up in; None for a table without.
         beside: manifests of other sweeps; those of the same table, trained for other lengths, are
             compared with this one.
