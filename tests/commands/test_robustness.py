@@ -99,36 +99,40 @@ def test_a_packed_network_loses_with_severity(tmp_path: Path) -> None:
 
 
 STANDING = {"dataset": "digits", "source": "generated", "images": 50}
-STANDING |= {"severities": [1, 5], "corruptions": ["fog", "frost"], "networks": ["a", "b"]}
+STANDING |= {"severities": [1, 5]}
 
 
-def standing(file: Path) -> None:
-    nets = [{"fingerprint": name, "accuracy": {"fog": [0.1], "frost": [0.1]}} for name in "ab"]
-    file.write_text(json.dumps(STANDING | {"schema": 1, "networks": nets}))
+def networks(names: str) -> dict[str, object]:
+    accuracy = {"fog": [0.1], "frost": [0.1]}
+    return {"networks": [{"fingerprint": name, "accuracy": accuracy} for name in names]}
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "corruptions"),
     [
-        {"networks": ["a"]},
-        {"images": 49},
-        {"severities": [1]},
-        {"corruptions": ["fog"]},
-        {"source": "published"},
-        {"dataset": "cifar10c"},
+        (networks("a"), ["fog", "frost"]),
+        ({"images": 49}, ["fog", "frost"]),
+        ({"severities": [1]}, ["fog", "frost"]),
+        ({}, ["fog"]),
+        ({"source": "published"}, ["fog", "frost"]),
+        ({"dataset": "cifar10c"}, ["fog", "frost"]),
     ],
 )
 def test_an_evaluation_that_holds_more_is_not_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, object]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: dict[str, object],
+    corruptions: list[str],
 ) -> None:
     file = tmp_path / "robustness_digits.json"
-    standing(file)
+    stands = STANDING | networks("ab")
+    file.write_text(json.dumps(stands))
     monkeypatch.setattr(report, "read", lambda path: json.loads(path.read_text()))
-    check_standing(file, STANDING)
-    check_standing(file, STANDING | {"images": 60, "networks": ["b", "c", "a"]})
-    check_standing(tmp_path / "another.json", other)
+    check_standing(file, stands, ["fog", "frost"])
+    check_standing(file, stands | networks("bca") | {"images": 60}, ["frost", "fog", "snow"])
+    check_standing(tmp_path / "another.json", stands | other, corruptions)
     with pytest.raises(ValueError, match=r"2 networks on 50 images .* set name=<another>"):
-        check_standing(file, STANDING | other)
+        check_standing(file, stands | other, corruptions)
 
 
 def test_it_is_refused_before_anything_is_evaluated(

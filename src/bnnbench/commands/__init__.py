@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
@@ -97,6 +96,6 @@ def _for_a_reader() -> Iterator[None]:
 def _refusal(word: str) -> str:
     if "=" in word or word in ("-m", "--multirun"):
         return f"bnnbench {word}: type a command first: bnnbench train {word} ..."
-    close = get_close_matches(word, COMMANDS, n=1)
-    meant = f"did you mean {close[0]}? There" if close else "there"
-    return f"bnnbench {word}: no such command; {meant} are {', '.join(COMMANDS)}"
+    from bnnbench.commands.words import meant  # only where one is mistyped
+
+    return f"bnnbench {word}: no such command; {meant(word, list(COMMANDS))}"

@@ -156,13 +156,13 @@ def _check(options: Options) -> None:
             raise ValueError(f"{key}={getattr(options, key)} is a file: give a folder")
 
 
-def check_standing(file: Path, new: Mapping[str, Any]) -> None:
+def check_standing(file: Path, new: Mapping[str, Any], corruptions: Sequence[str]) -> None:
     """Refuse to write over an evaluation that holds more. Raises ValueError.
 
     Args:
         file: where it would lie.
-        new: data set, source and number of images, corruptions, severities and fingerprints of the
-            networks of the one that is to come.
+        new: the content of the one that is to come, without accuracies.
+        corruptions: its own.
     """
     from bnnbench.report.robustness import read
 
@@ -173,12 +173,13 @@ def check_standing(file: Path, new: Mapping[str, Any]) -> None:
     if old is None:
         return
     networks = old["networks"]
-    held = {
-        "networks": {network["fingerprint"] for network in networks},
-        "corruptions": {name for network in networks for name in network["accuracy"]},
-        "severities": set(old["severities"]),
+    fingerprints = [{network["fingerprint"] for network in each["networks"]} for each in (old, new)]
+    lost = {
+        "networks": fingerprints[0] - fingerprints[1],
+        "corruptions": {name for n in networks for name in n["accuracy"]} - set(corruptions),
+        "severities": set(old["severities"]) - set(new["severities"]),
     }
-    more = [key for key, values in held.items() if values - set(new[key])]
+    more = [key for key, values in lost.items() if values]
     same = old["dataset"] == new["dataset"] and old["source"] == new["source"]
     if more or not same or old["images"] > new["images"]:
         raise ValueError(
@@ -205,7 +206,7 @@ def measured(options: Options) -> Path:
             options.corruptions,
             options.severities,
             options.trust,
-            lambda new: check_standing(file, new),
+            lambda new: check_standing(file, new, options.corruptions),
         )
     except DatasetMissing as error:  # which speaks of trainings' key
         raise DatasetMissing(str(error).replace("paths.data_dir=", "data_dir=")) from error

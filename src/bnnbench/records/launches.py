@@ -48,7 +48,7 @@ def to_train(
             yield False
             return
         try:
-            write_whole(folder / FILE, _launch().encode())
+            write_whole(folder / FILE, _launch().encode(), sync=False)  # of this start alone
             yield True
         finally:
             (folder / FILE).unlink(missing_ok=True)

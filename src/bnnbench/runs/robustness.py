@@ -35,7 +35,7 @@ def evaluated(
         networks: checkpoints of runs or packed files.
         dataset: of ``SETS``; others as ``corrupted_set``.
         trust: packages whose classes a checkpoint may name.
-        check: called with what is going to be evaluated; it may refuse that.
+        check: called with the content but for accuracies, before they are measured; it may refuse.
 
     Raises:
         ValueError: a network is a detector or of another data set.
@@ -45,12 +45,16 @@ def evaluated(
         _check(path, net, dataset)
     images = corrupted_set(dataset, data_dir, count, corruptions, severities)
     rows = [_described(path, net) for path, net in zip(networks, loaded, strict=True)]
-    planned = {"dataset": dataset, "source": images.source, "images": len(images.labels)}
-    check(
-        planned
-        | {"corruptions": list(corruptions), "severities": list(severities)}
-        | {"networks": [row["fingerprint"] for row in rows]}
-    )
+    content = {
+        "schema": SCHEMA,
+        "dataset": dataset,
+        "source": images.source,
+        "images": len(images.labels),
+        "of": images.total,
+        "severities": list(severities),
+        "networks": rows,
+    }
+    check(content)
     _add(rows, loaded, images.clean, images.labels, "clean")
     for name in corruptions:
         for severity in severities:
@@ -59,18 +63,8 @@ def evaluated(
         print(f"evaluated {name}", file=sys.stderr, flush=True)
     for row in rows:
         row["clean"] = row["accuracy"].pop("clean")[0]
-    return {
-        "schema": SCHEMA,
-        "dataset": dataset,
-        "source": images.source,
-        "images": len(images.labels),
-        "of": images.total,
-        "severities": list(severities),
-        "networks": rows,
-        "device": device(torch.device("cpu")),
-        "versions": versions(),
-        "git": git_state(),
-    }
+    measured_by = {"device": device(torch.device("cpu")), "versions": versions()}
+    return content | measured_by | {"git": git_state()}
 
 
 def _check(path: str, net: Trained, dataset: str) -> None:
