@@ -71,7 +71,7 @@ def test_every_shell_has_a_script(capsys: pytest.CaptureFixture[str], shell: str
 
 @pytest.mark.parametrize("words", [[], ["tcsh"], ["bash", "zsh"]])
 def test_another_shell_is_told_which_there_are(words: list[str]) -> None:
-    with pytest.raises(SystemExit, match="give bash, zsh, fish"):
+    with pytest.raises(SystemExit, match="give one of bash, zsh, fish"):
         commands.main(["completion", *words])
 
 
