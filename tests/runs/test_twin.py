@@ -106,6 +106,8 @@ def test_two_methods_share_one_twin_and_start_from_its_weights(
     record = read_result(twin.folder)
     assert record is not None
     assert "started_from" not in record
+    assert record["twin_of"] == results[0]["name"]
+    assert all("twin_of" not in result for result in results)
     assert (record["bits"], record["epochs"]) == ({"w": 32, "a": 32}, 3)
 
 

@@ -148,6 +148,11 @@ class Result(_Part):
         description="of `recipe.start=twin`: the full-precision run whose weights it had at first",
         default=None,
     )
+    twin_of: str | None = Field(
+        description="of a twin that was trained first for another run: that run, whose `command` "
+        "and `overrides` stand here",
+        default=None,
+    )
     headline: Literal["test/acc", "test/map", "val/acc", "val/map"] | None = Field(
         description="the metric that stands for the run; null where it only counted"
     )

@@ -56,12 +56,18 @@ def recorded_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = ()) -> float:
+def execute(
+    cfg: DictConfig,
+    folder: Path,
+    quiet: bool,
+    typed: Sequence[str] = (),
+    twin_of: str | None = None,
+) -> float:
     """Train (or resume) the run of ``cfg`` in ``folder``; returns the last epoch's headline.
 
     ``trainer.max_epochs=0`` only counts operations and sizes, without data; it returns nan.
     ``typed`` are the overrides of the command line, which an evaluation compares with what its
-    checkpoint says.
+    checkpoint says. ``twin_of`` names the run of the command line where this one is its twin.
     """
     keep_freed_memory()
     hush()
@@ -74,7 +80,7 @@ def execute(cfg: DictConfig, folder: Path, quiet: bool, typed: Sequence[str] = (
         if cfg.force:
             return _forced(cfg, folder, quiet)
         check_owner(run := Run(cfg, folder))
-        return _finished(run, quiet)
+        return _finished(run, quiet, twin_of)
 
 
 def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
@@ -93,9 +99,9 @@ def _forced(cfg: DictConfig, folder: Path, quiet: bool) -> float:
     return score
 
 
-def _finished(run: Run, quiet: bool) -> float:
+def _finished(run: Run, quiet: bool, twin_of: str | None = None) -> float:
     _sweep(run)
-    return _count(run) if run.cfg.trainer.max_epochs == 0 else _train(run, quiet)
+    return _count(run) if run.cfg.trainer.max_epochs == 0 else _train(run, quiet, twin_of)
 
 
 @rank_zero_only
@@ -107,7 +113,7 @@ def _sweep(run: Run) -> None:
     sweep(stamp_cache(run.cfg).parent)
 
 
-def _train(run: Run, quiet: bool) -> float:
+def _train(run: Run, quiet: bool, twin_of: str | None) -> float:
     """All stages in turn; a finished one is not run again, a cut one goes on where it was."""
     planned = stages(run.cfg)
     started = starts_from_twin(run.cfg)
@@ -115,12 +121,16 @@ def _train(run: Run, quiet: bool) -> float:
         check_stages(run.cfg)
     twin = None
     if started:
-        twin = twin_for(planned, run.cfg, lambda r: execute(r.cfg, r.folder, quiet))
+        twin = twin_for(
+            planned, run.cfg, lambda r: execute(r.cfg, r.folder, quiet, twin_of=run.name)
+        )
     with opened(run.cfg, About(run.name, "train", as_tags(run.cfg.tags))) as loggers:
         records = trained(Training(run, planned, quiet, loggers, twin))
         # the run's own, not its last stage's
         whole = {"name": run.name, "fingerprint": run.fingerprint, "config": run.config}
         result = results.combined(records) | whole | _start(run.cfg, twin)
+        if twin_of is not None:  # whose command this is
+            result["twin_of"] = twin_of
         rank_zero_only(write_json)(run.folder / "result.json", result)
         tell(loggers, outcome_of(result, run.folder))
     reached(loggers, run.folder)

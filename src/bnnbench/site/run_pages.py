@@ -124,6 +124,7 @@ def provenance_of(result: Result) -> list[tuple[str, str]]:
         ("training images", result.get("train_images")),
         ("test images", result.get("test_images")),
         ("started from", result.get("started_from")),
+        ("twin of", result.get("twin_of")),
         ("went on from", origin and f"epoch {origin['epochs']} of {origin['name']}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in (result.get("versions") or {}).items())),
         ("tags", ", ".join(map(str, result.get("tags") or []))),
