@@ -198,6 +198,20 @@ def test_a_table_typed_with_another_length_is_another_table_with_more_methods_it
     assert alone.sources == ["other"]
 
 
+def test_a_part_of_a_table_in_another_precision_belongs_to_it(tasks) -> None:
+    """What the table's own sweep has not run; each part beside twins of its precision."""
+    photographs = {"fp32": {"shapes": 0.8}, "xnor": {"shapes": 0.4}}
+    rest = tasks(photographs)._replace(name="rest")
+    for cell in rest.manifest["cells"]:
+        cell["overrides"]["trainer.precision"] = "bf16-mixed"
+    own = tasks(
+        {"fp32": {"cifar10": 0.8, "shapes": None}, "xnor": {"cifar10": 0.4, "shapes": None}}
+    )
+    track = overall([own, rest])["task"]
+    assert (track.sources, track.parts) == (["tasks_quick", "rest"], ["cifar10", "shapes"])
+    assert track.scores == {"xnor": pytest.approx(0.5)}
+
+
 def test_inference_is_of_the_bench_file_and_of_methods_with_results(tasks, make_speeds) -> None:
     """3 times faster, 1085048 / 61256 times smaller."""
     bench = Bench("bench/cpu.json", make_speeds())

@@ -134,7 +134,7 @@ def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
     """The sweep that has its table's name, or the largest one, and what others have of its length.
 
     A table that was typed with another number of epochs, recipe or structure is another one, with
-    more methods it is not.
+    more methods it is not, nor in another precision: rows are compared with twins of their own.
     """
     if not sweeps:
         return []
@@ -147,15 +147,21 @@ def _comparable(sweeps: Sequence[Sweep]) -> list[Sweep]:
         cells = sweep.manifest["cells"] if sweep is not first else []
         alike = {cell["run"] for cell in cells if _chosen(cell) <= typed}
         results = sweep.results.items()
-        found = {run: r for run, r in results if run in alike and _length(r) in lengths}
+        found = {run: r for run, r in results if run in alike and _fits(r, lengths)}
         kept.append(sweep._replace(results=found))
     return [first, *(sweep for sweep in kept if sweep.results)]
 
 
 def _chosen(cell: Mapping[str, Any]) -> set[tuple[str, str]]:
     """What a cell was typed with beside its method."""
-    free = ("quantizer", "seed", "compile")
+    free = ("quantizer", "seed", "compile", "trainer.precision")
     return {pair for pair in cell["overrides"].items() if not pair[0].startswith(free)}
+
+
+def _fits(result: Result, lengths: set[tuple[Any, Any]]) -> bool:
+    """Whether a result has the epochs of others on its data set, where there are any."""
+    own = _length(result)
+    return own in lengths or own[0] not in {dataset for dataset, _ in lengths}
 
 
 def _length(result: Result) -> tuple[Any, Any]:
