@@ -305,6 +305,7 @@ def test_the_script_promotes_and_renders_everything(sweep: Path, tmp_path: Path,
     }
     index = (tmp_path / "results/tables/index.md").read_text()
     assert "- [a_sweep](a_sweep.md)\n" in index
+    assert index.startswith("# Tables\n\nBehind these tables: 1 training of ")
     assert list((tmp_path / "logs" / "report").iterdir()) == []  # Hydra leaves nothing behind
     assert {p.name for p in tmp_path.iterdir()} == {"logs", "results"}
 

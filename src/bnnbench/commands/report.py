@@ -37,6 +37,7 @@ from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results, read_json
 from bnnbench.report.render import check_figures, render, write_table
 from bnnbench.report.robustness import write
+from bnnbench.report.spent import spent
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
 from bnnbench.sweep.cli import short_errors
@@ -207,7 +208,9 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
     if bench is not None:
         index += [_listed(table, name) for name, table in render_bench(results, bench)]
     if index:
-        (folder / "index.md").write_text("".join(["# Tables\n\n", *index]), encoding="utf-8")
+        took = spent(all_results(results / "runs"))
+        head = f"# Tables\n\n{took}\n\n" if took else "# Tables\n\n"
+        (folder / "index.md").write_text("".join([head, *index]), encoding="utf-8")
 
 
 def _listed(table: Table, name: str) -> str:
