@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bnnbench.report import pareto as module
 from bnnbench.report.efficiency import Bench
 from bnnbench.report.pareto import by_data, front, pareto, points
 
@@ -62,3 +63,25 @@ def test_a_picture_is_drawn_where_something_was_timed(
     assert content.startswith(b"\x89PNG")
     pareto(results, bench, tmp_path / "again")
     assert (tmp_path / "again.png").read_bytes() == content
+
+
+def test_the_longest_trainings_of_a_data_set_are_drawn(
+    tmp_path: Path, make_result, make_speeds, monkeypatch
+) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(module, "_drawn", lambda panels, *_: drawn.extend(p.title for p in panels))
+    images = {"in_channels": 3, "image_size": 32}
+    lengths = {"cifar10": (9, 10, 2), "digits": (3,)}
+    results = [
+        timed(
+            make_result,
+            acc,
+            epochs=epochs,
+            more={"dataset": images | {"name": name}, "recipe": {"lr": acc}},
+        )
+        for name, own in lengths.items()
+        for epochs in own
+        for acc in (0.7, 0.8)
+    ]
+    pareto(results, Bench("a.json", make_speeds()), tmp_path / "efficiency")
+    assert drawn == ["cifar10, 10 epochs"] * 2 + ["digits, 3 epochs"] * 2

@@ -69,15 +69,16 @@ def pareto(
 
     Times are those of the bench file, sizes those of packed files where all runs of a panel were
     exported and the counted ones otherwise. Only full runs count, and data sets with several points
-    of which one was timed.
+    of which one was timed: of each the longest trainings.
     """
-    panels = []
+    longest: dict[tuple[str, str], list[Panel]] = {}
     for (dataset, metric, epochs), group in by_data(results).items():
         found = points(group, bench)
         if len(found) > 1 and any(point.ms for point in found):
             title = f"{dataset}, {epochs} epoch{'s' * (epochs != 1)}"
-            panels += [Panel(title, metric, cost, found) for cost in ("ms", "bytes")]
-    return _drawn(panels, stem, formats)
+            panels = [Panel(title, metric, cost, found) for cost in ("ms", "bytes")]
+            longest[dataset, metric] = panels
+    return _drawn([panel for panels in longest.values() for panel in panels], stem, formats)
 
 
 def pareto_of_sweep(
@@ -109,7 +110,7 @@ def pareto_of_sweep(
 
 
 def by_data(results: Iterable[Result]) -> dict[tuple[str, str, int], list[Result]]:
-    """Full runs by data set, metric and epochs, between which scores are not comparable."""
+    """Full runs by data set, metric and epochs, in order; scores of two of them do not compare."""
     found: dict[tuple[str, str, int], list[Result]] = {}
     for result in results:
         headline = result.get("headline")
