@@ -18,6 +18,7 @@ PACKAGE = SOURCE / "bnnbench"
 # `__init__` the package itself, the front door.
 ORDER = (
     "paths",
+    "cores",
     "runtime",
     "quantizers",
     "layers",

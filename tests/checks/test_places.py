@@ -63,7 +63,7 @@ def test_the_temporary_folder_is_the_one_that_the_environment_names(
 def test_more_devices_than_there_are(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, devices: str
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(places, "cores", lambda: 2)
     cpu = ["trainer.accelerator=cpu", "backbone=resnet20"]
     with pytest.raises(ValueError, match=r"^trainer\.devices=.*: there are 2 CPU cores here"):
         places.check_devices(compose(*cpu, f"trainer.devices={devices}"))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bnnbench.cores import cores
 from bnnbench.records.provenance import git_state, versions
 from bnnbench.runtime import kernel
 
@@ -19,7 +20,7 @@ def described() -> dict[str, Any]:
     machine = {
         "cpu": name,
         "flags": flags,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        "cores": cores(),
         "kernel": path if active else f"float: {path}",
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }

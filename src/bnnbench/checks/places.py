@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from bnnbench.cores import cores
 from bnnbench.records.fingerprint import world_size
 from bnnbench.records.gpus import visible_gpus
 
@@ -57,7 +58,7 @@ def check_devices(cfg: DictConfig) -> None:
             f"trainer.accelerator={kind}: torch sees no such device here (CUDA_VISIBLE_DEVICES may "
             "hide it); give cpu or auto"
         )
-    there = gpus or os.cpu_count() or 1
+    there = gpus or cores()
     wanted = world_size(cfg) // cfg.trainer.get("num_nodes", 1)
     if kind in ("auto", "cpu", "gpu", "cuda") and wanted > there:
         name = "GPUs" if gpus else "CPU cores"

@@ -16,7 +16,6 @@ All contenders take turns in one process; medians, and ratios by round. Weights 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnbench.commands.words import answered, meant, names
+from bnnbench.cores import cores
 
 PARTS = ("networks", "layers")
 WAYS = {"eager": "float, eager", "compiled": "float, compiled", "int8": "int8"} | {
@@ -99,10 +99,8 @@ def _number(key: str, value: str, kind: type) -> Any:
 
 
 def _check_threads(most: int) -> None:
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or most
-    if most > cores:
-        raise ValueError(f"threads={most}: there are {cores} cores here: give as many at most")
+    if most > (there := cores()):
+        raise ValueError(f"threads={most}: there are {there} cores here: give as many at most")
 
 
 def _check_choices(key: str, chosen: Sequence[str], valid: Sequence[str]) -> None:

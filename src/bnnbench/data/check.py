@@ -6,7 +6,6 @@ Every image is decoded, by the decoder that training uses.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -14,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bnnbench.cores import cores
 from bnnbench.data.contact import contact_sheet
 from bnnbench.data.inspection import Found, Picture, find, look_at
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {folder} is no folder: name the one that holds the images", file=sys.stderr)
         return 1
     found = find(folder)
-    look_at(found.pictures, os.cpu_count() or 1, _progress(len(found.pictures)))
+    look_at(found.pictures, cores(), _progress(len(found.pictures)))
     for line in report(folder, found):
         print(_printable(line))
     readable = [picture for picture in found.pictures if picture.header]

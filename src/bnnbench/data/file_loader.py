@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from bnnbench.cores import cores
 from bnnbench.data import sharding
 from bnnbench.data.augmentation import Mixing
 from bnnbench.data.decoding import decode
@@ -236,9 +237,8 @@ def worker_count(workers: int | str, trainer: L.Trainer | None) -> int:
     """
     if workers != "auto":
         return int(workers)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     sharing = (trainer.num_devices if trainer else 1) * int(os.environ.get(JOBS, 1))
-    return max(1, (cores or 1) // sharing)
+    return max(1, cores() // sharing)
 
 
 def worker_loader(

@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from bnnbench.cores import cores
 from bnnbench.data import kept
 from bnnbench.data.decoding import decode
 from bnnbench.data.headers import Header, check_image
@@ -50,7 +51,7 @@ def unusable(
     mark = None if keep is None else keep / f"sound_{kept.state_of([*sizes, *besides])}"
     if mark is not None and mark.exists():
         return []
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // int(os.environ.get(JOBS, 1)))) as pool:
+    with ThreadPoolExecutor(max(1, cores() // int(os.environ.get(JOBS, 1)))) as pool:
         found = _counted(pool.map(_look, sizes, sizes.values()), len(sizes))
         problems = [problem for problem in found if problem is not None]
     if mark is not None and not problems:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bnnbench.cores import cores
 from bnnbench.records.fingerprint import world_size
 from bnnbench.records.gpus import visible_gpus
 
@@ -174,10 +175,3 @@ def _claim_slot() -> int:
         _claims.append(file)
         return slot
     raise AssertionError("count() does not end")
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    import joblib  # knows of affinity masks and of containers' quotas
-
-    return joblib.cpu_count()

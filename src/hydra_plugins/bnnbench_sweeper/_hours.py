@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Sequence
 
+from bnnbench.cores import cores
 from bnnbench.records.gpus import visible_gpus
 from bnnbench.sweep import timing
-from bnnbench.sweep.devices import cores, is_local, jobs_beside, jobs_together, threads_each
+from bnnbench.sweep.devices import is_local, jobs_beside, jobs_together, threads_each
 from bnnbench.sweep.hours import estimate, line
 
 from ._plan import Planned, Sweep
