@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnnbench.data.check import main
+from bnnbench.commands.data import main
 
 ROOT = Path(__file__).resolve().parents[2]
 Checked = Callable[..., tuple[int, str]]
@@ -255,3 +255,13 @@ def test_splits_are_called_as_training_knows_them(folders: Path, check: Checked)
     assert "Training" in text.splitlines()[1]
     assert "Testing" in text.splitlines()[1]
     assert "no split, not read" not in text
+
+
+@pytest.mark.parametrize("words", [["check", "--help"], ["check", "gone"], ["chekc", "leaves"]])
+def test_what_needs_no_image_imports_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom bnnbench.commands.data import main\n"
+        f"try:\n    main({words})\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

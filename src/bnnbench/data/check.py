@@ -1,11 +1,10 @@
-"""``bnnbench data check <folder>``: what training would read there, and what it could not.
+"""What training would read in a folder, and what it could not.
 
 Every image is decoded, by the decoder that training uses.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import sys
@@ -24,23 +23,17 @@ EXPECTED = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what a folder holds and draw its contact sheet; the exit code, 1 for unread files."""
-    options = _parser().parse_args(arguments)
-    folder = Path(options.folder).expanduser()
-    if not folder.is_dir():
-        print(f"error: {folder} is no folder: name the one that holds the images", file=sys.stderr)
-        return 1
+def check(folder: Path, sheet: Path) -> bool:
+    """Print what a folder holds and draw its contact sheet; whether all of it could be read."""
     found = find(folder)
     look_at(found.pictures, cores(), _progress(len(found.pictures)))
     for line in report(folder, found):
         print(_printable(line))
     readable = [picture for picture in found.pictures if picture.header]
     if readable:
-        out = Path(options.out or f"{folder.resolve().name}_check.png")
-        contact_sheet(readable).save(out, "PNG")
-        print(_printable(f"contact sheet: {out}"))
-    return int(not found.layout or bool(found.broken) or len(readable) < len(found.pictures))
+        contact_sheet(readable).save(sheet, "PNG")
+        print(_printable(f"contact sheet: {sheet}"))
+    return bool(found.layout) and not found.broken and len(readable) == len(found.pictures)
 
 
 def report(folder: Path, found: Found) -> Iterator[str]:
@@ -57,14 +50,6 @@ def report(folder: Path, found: Found) -> Iterator[str]:
         yield from (f"  {path}: {reason}" for path, reason in unread)
     elif found.option:
         yield f"train on it: python src/train.py dataset={found.option} {_typed(folder)}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bnnbench data", description=__doc__)
-    check = parser.add_subparsers(required=True).add_parser("check", help="look at a folder")
-    check.add_argument("folder", help="class folders, or a tree of VOC's layout")
-    check.add_argument("--out", help="the contact sheet; <folder's name>_check.png if not given")
-    return parser
 
 
 def _progress(total: int) -> Callable[[int], None]:
