@@ -95,10 +95,17 @@ def test_imagenets_folders_are_read_and_a_missing_image_told(tmp_path: Path) -> 
 
     for place in ("imagenet/val/a", "ImageNet-C/fog/2/a"):
         (tmp_path / place).mkdir(parents=True)
-        colour = (9, 9, 9) if "fog" in place else (200, 0, 0)
-        Image.new("RGB", (300, 260), colour).save(tmp_path / place / "x.png")
+        theirs = "fog" in place
+        colour, size = ((9, 9, 9), (224, 224)) if theirs else ((200, 0, 0), (300, 260))
+        Image.new("RGB", size, colour).save(tmp_path / place / "x.png")
     found = corrupted_set("imagenetc", tmp_path, None, ["fog"], [2])
     assert found.corrupted("fog", 2).shape == found.clean.shape == (1, 3, 224, 224)
     assert found.corrupted("fog", 2).unique().tolist() == [9]
     with pytest.raises(DatasetDamaged, match="lacks 1 images, such as"):
         corrupted_set("imagenetc", tmp_path, None, ["fog"], [1, 2])
+    Image.new("RGB", (300, 260)).save(tmp_path / "ImageNet-C/fog/2/a/x.png")
+    for late in (False, True):
+        with pytest.raises(DatasetDamaged, match=r"x\.png has 260 x 300 pixels, .* 224 x 224"):
+            found.corrupted("fog", 2) if late else corrupted_set(
+                "imagenetc", tmp_path, None, ["fog"], [2]
+            )

@@ -112,6 +112,44 @@ def test_zoom_of_a_ramp_is_a_flatter_ramp() -> None:
     assert out[16, 16, 0] == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("constants", [*CIFAR["zoom_blur"], (2.1, 1.0)])
+def test_zoom_blur_of_a_ramp_has_the_mean_of_their_slopes(constants: tuple[float, float]) -> None:
+    ramp = np.tile(np.linspace(0, 1, 65)[:, None, None], (1, 65, 1))
+    out = blurs.zoom_blur(ramp, constants, rng())
+    slope = np.polyfit(np.arange(20, 45), out[20:45, 32, 0], 1)[0]
+    factors = np.r_[1, np.arange(1, *constants)]
+    assert slope == pytest.approx((1 / factors).mean() / 64, rel=0.03)
+
+
+def test_elastic_moves_three_points_by_an_affine_map() -> None:
+    """A picture of coordinates says where each pixel comes from."""
+    places = np.stack(np.indices((33, 33)), -1).astype(float)
+    came = blurs.elastic_transform(places, (0, 0, 0.05), rng())
+    inside = np.s_[8:25, 8:25]
+    one = np.c_[places[inside].reshape(-1, 2), np.ones(17 * 17)]
+    affine, *_ = np.linalg.lstsq(one, came[inside].reshape(-1, 2), rcond=None)
+    assert np.allclose(one @ affine, came[inside].reshape(-1, 2), atol=1e-8)
+    points = 16 + 11 * np.array([[1, 1], [1, -1], [-1, -1]])
+    moved = points + rng().uniform(-0.05 * 33, 0.05 * 33, (3, 2))
+    assert np.allclose(np.c_[moved, np.ones(3)] @ affine, points)
+
+
+def test_elastic_shifts_are_torchvisions(image: np.ndarray) -> None:
+    strength, sigma = 0.08, 0.1
+    ours = blurs.elastic_transform(image / 255, (strength, sigma, 0), rng())
+    generator = rng()
+    generator.uniform(0, 0, (3, 2))  # of the points
+    shifts = [
+        blurs.gaussian_reflected(shift, 32 * sigma) * 32 * strength * 2 / 32
+        for shift in generator.uniform(-1, 1, (2, 32, 32))
+    ]
+    field = torch.from_numpy(np.stack(shifts[::-1], -1))[None]
+    theirs = F.elastic(torch.from_numpy(image / 255).permute(2, 0, 1), field)
+    inside = np.s_[4:28, 4:28]
+    assert np.allclose(ours[inside], theirs.permute(1, 2, 0).numpy()[inside], atol=1e-5)
+    assert np.abs(ours - image / 255).max() > 0.01
+
+
 def test_elastic_without_strength_is_the_image(image: np.ndarray) -> None:
     pixels = image / 255
     assert np.allclose(blurs.elastic_transform(pixels, (0, 0, 0), rng()), pixels)
@@ -149,6 +187,17 @@ def test_jpeg_pixels_and_contrast_are_pillows_and_numpys(severity: int, image: n
     assert np.abs(out - (kept * image + (1 - kept) * mean)).max() <= 1
 
 
+def test_a_cloud_that_decays_at_once_is_smooth() -> None:
+    """Beyond the first level each point is the mean of its four neighbours on the torus."""
+    cloud = weather.plasma((16, 16), 1e9, rng())
+    corners = cloud[::2, ::2]
+    pairs = corners + np.roll(corners, -1, 0)
+    assert np.allclose(cloud[1::2, 1::2], (pairs + np.roll(pairs, -1, 1)) / 4, atol=1e-6)
+    assert np.ptp(cloud) == 1
+    rough = weather.plasma((16, 16), 1.0, rng())
+    assert np.abs(np.diff(rough, axis=0)).mean() > 1.5 * np.abs(np.diff(cloud, axis=0)).mean()
+
+
 def test_fog_is_a_cloud_and_keeps_what_is_brightest(image: np.ndarray) -> None:
     cloud = weather.plasma((20, 30), 2.0, rng())
     assert cloud.shape == (20, 30)
@@ -174,6 +223,38 @@ def test_snow_without_flakes_is_a_paler_image(image: np.ndarray) -> None:
     luma = pixels @ [0.299, 0.587, 0.114]
     pale = np.maximum(pixels, 1.5 * luma[..., None] + 0.5)
     assert np.allclose(out, 0.9 * pixels + 0.1 * pale)
+
+
+def test_flakes_fall_twice(image: np.ndarray) -> None:
+    """The same ones, streaked, once more turned: of flakes everywhere both add their height."""
+    pixels = image / 255
+    bare = weather.snow(pixels, (0, 0, 1.5, 9.0, 8, 3, 0.9), rng())
+    assert np.allclose(weather.snow(pixels, (0.25, 0, 1.5, 0.1, 8, 3, 0.9), rng()), bare + 0.5)
+    few = weather.snow(pixels, (0.1, 0.3, 1.5, 0.5, 8, 3, 0.9), rng()) - bare
+    assert (few >= -1e-9).all()
+    assert np.allclose(few, np.rot90(few, 2))
+
+
+@pytest.mark.parametrize("is_mud", [True, False])
+def test_liquid_covers_all_or_nothing(image: np.ndarray, is_mud: bool) -> None:
+    """Everywhere above its threshold mud hides the image, and water has no edge; below is none."""
+    pixels, constants = image / 255, (0.7, 0.6, is_mud)
+    flooded = weather.spatter(pixels, (0.8, 0, 1, *constants), rng())
+    assert np.allclose(flooded, weather.MUD if is_mud else pixels)
+    assert np.allclose(weather.spatter(pixels, (0.6, 0, 1, *constants), rng()), pixels)
+
+
+def test_large_images_have_the_constants_of_imagenet() -> None:
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    noisy = corrupted(grey, "gaussian_noise", 1, 0)
+    assert noisy.std() / 255 == pytest.approx(IMAGENET["gaussian_noise"][0], rel=0.02)
+    assert IMAGENET["gaussian_noise"][0] != CIFAR["gaussian_noise"][0]
+    picture = np.tile(np.arange(224, dtype=np.uint8)[:, None, None], (1, 224, 3))
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=IMAGENET["jpeg_compression"][4])
+    assert np.array_equal(
+        corrupted(picture, "jpeg_compression", 5, 0), np.asarray(Image.open(file))
+    )
 
 
 def test_mud_is_brown_and_water_brightens(image: np.ndarray) -> None:

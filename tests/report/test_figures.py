@@ -127,3 +127,16 @@ def test_short_names_have_what_tells_rows_apart_and_no_more() -> None:
         "xnor resnet shortcut=block",
         "bnn",
     ]
+
+
+def test_rows_of_several_data_sets_all_name_theirs() -> None:
+    """A folder of images by its own name, also where a method has one row alone."""
+    keys = ["quantizer", "dataset", "backbone.shortcut"]
+    values = [
+        ("xnor", "cifar10", "conv"),
+        ("xnor", "digits", "conv"),
+        ("bnn", "image_folder", "block"),
+    ]
+    rows = [Row(dict(zip(keys, each, strict=True))) for each in values]
+    rows[2].settings["dataset.name"] = "birds"
+    assert short_names(rows, keys) == ["xnor cifar10", "xnor digits", "bnn birds"]

@@ -107,6 +107,21 @@ def test_complexity_is_counted_from_the_same_rows(tasks) -> None:
     assert track.parts == ["resnet20 on cifar10", "resnet20 on shapes"]
 
 
+def test_complexity_is_of_every_network_of_all_tables(tasks) -> None:
+    others = tasks({"fp32": {"digits": 0.9}, "xnor": {"digits": 0.8}}, "architectures_cifar10")
+    track = overall([tasks(), others._replace(name="architectures_cifar10_quick")])["complexity"]
+    assert track.parts == ["resnet20 on cifar10", "resnet20 on shapes", "resnet20 on digits"]
+    assert track.sources == ["tasks_quick", "architectures_cifar10_quick"]
+
+
+def test_who_was_not_measured_at_all_in_a_track_is_told(tasks) -> None:
+    losses = {"bnn": {"fog": (0.2, 0.1)}}
+    notes = table_of(overall([tasks()], losses=losses, tested=["a file"]), "quick").notes
+    assert f"learning task {MISSING}: bnn not measured" in notes
+    assert f"corruption robustness {MISSING}: xnor not measured" in notes
+    assert f"learning task {MISSING}: adabin lacks shapes" in notes
+
+
 def test_training_is_of_every_setting_beside_the_twins(sensitivity) -> None:
     """Deviations of 10 and 20 points, twice the time; ReActNet was not run at one rate."""
     scores = {"fp32": (0.8, 0.7, 0.6), "xnor": (0.5, 0.3, 0.1), "reactnet": (0.5, 0.3, None)}

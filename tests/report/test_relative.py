@@ -53,6 +53,9 @@ def test_each_seed_is_divided_by_its_own_twin(make_manifest, results, column) ->
     assert column(table, "train memory") == [MISSING, "2.50 ± 0.00", MISSING]
     assert column(table, "x smaller than twin") == [MISSING, "32.00 ± 0.00", MISSING]
     assert column(table, "x fewer OPs") == [MISSING, "64.00 ± 0.00", MISSING]
+    assert "not measured of any row and its twin: x smaller file" in table.notes
+    (seconds,) = [note for note in table.notes if note.startswith("train time / twin: ")]
+    assert "train s is by the clock" in seconds
 
 
 def test_a_table_that_does_not_ask_has_none_of_them(make_manifest, results) -> None:
@@ -69,6 +72,8 @@ def test_times_of_unlike_machines_are_not_compared(
         results[cell][fact] = "other"
     table = table_of(make_manifest, results)
     assert not [name for name in table.header if name.startswith("train time")]
+    unmeasured = "train time / twin, train memory / twin, x smaller file"
+    assert f"not measured of any row and its twin: {unmeasured}" in table.notes
     assert column(table, "% of twin")[1] == "77.50 ± 3.54"
     assert column(table, "x fewer OPs")[1] == "64.00 ± 0.00"
 

@@ -25,6 +25,7 @@ SETS = {
     "cifar100c": ("cifar100", "CIFAR-100-C"),
     "imagenetc": ("imagenet", "ImageNet-C"),
 }
+SIZE = (224, 224)  # of ImageNet-C's images
 PUBLISHED, GENERATED = "published", "generated"
 
 
@@ -166,6 +167,8 @@ class FolderSet:
                     f"{published} lacks {len(missing)} images, such as {missing[0]}: unpack the "
                     "authors' archive there, or move the folder away to have them generated"
                 )
+            for pair in wanted:  # the others when they are read
+                _published_image(self._places(*pair)[0])
 
     def _places(self, name: str, severity: int) -> list[Path]:
         assert self.published is not None
@@ -180,7 +183,7 @@ class FolderSet:
     def corrupted(self, name: str, severity: int) -> Tensor:
         """All images with a corruption of a severity, uint8 (N, 3, 224, 224)."""
         if self.published is not None:
-            return torch.stack([_cut(read_image(str(p))) for p in self._places(name, severity)])
+            return torch.stack([_published_image(p) for p in self._places(name, severity)])
         pairs = zip(self.files, self.indices.tolist(), strict=True)
         made = [
             corrupted(_cut(read_image(str(f))).permute(1, 2, 0).numpy(), name, severity, index)
@@ -189,7 +192,17 @@ class FolderSet:
         return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
 
 
+def _published_image(path: Path) -> Tensor:
+    image = read_image(str(path))
+    if image.shape[1:] != SIZE:
+        raise DatasetDamaged(
+            f"{path} has {image.shape[1]} x {image.shape[2]} pixels, the authors' images have "
+            f"{SIZE[0]} x {SIZE[1]}: unpack their archive there again"
+        )
+    return image
+
+
 def _cut(image: Tensor) -> Tensor:
-    if image.shape[1:] == (224, 224):
+    if image.shape[1:] == SIZE:
         return image
     return F.center_crop(F.resize(image, [256], antialias=True), [224])

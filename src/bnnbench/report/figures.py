@@ -25,7 +25,15 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
-from bnnbench.report.rows import CHOICES, METRIC_NAMES, Result, Row, group_cells, option_keys
+from bnnbench.report.rows import (
+    CHOICES,
+    METRIC_NAMES,
+    Result,
+    Row,
+    dataset_of,
+    group_cells,
+    option_keys,
+)
 
 _PANEL = 1.5  # height of one panel, inches
 _SMALL, _COLUMNS = 0.95, 3  # height of a row's own panel, and panels a line of a paper's column
@@ -112,17 +120,18 @@ def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End
 
 
 def short_names(rows: list[Row], keys: list[str]) -> list[str]:
-    """Each row's first choice, with the others that it takes to tell its rows apart."""
+    """Each row's first choice, its data set where there are several, and what tells it apart."""
+    sets = [key for key in keys[1:] if key == "dataset" and _different(rows, [key]) > 1]
     alike: dict[str | None, list[Row]] = {}
     for row in rows:
         alike.setdefault(row.text(keys[0]), []).append(row)
-    telling = {first: _telling(group, keys[1:]) for first, group in alike.items()}
+    telling = {first: _telling(group, keys[1:], sets) for first, group in alike.items()}
     return [row_name(row, [keys[0], *telling[row.text(keys[0])]]) for row in rows]
 
 
-def _telling(rows: list[Row], keys: list[str]) -> list[str]:
+def _telling(rows: list[Row], keys: list[str], always: list[str]) -> list[str]:
     """Those options of which each tells rows apart that the ones before it do not."""
-    found: list[str] = []
+    found = [*always]
     for key in keys:
         if _different(rows, [*found, key]) > _different(rows, found):
             found.append(key)
@@ -201,7 +210,7 @@ def row_name(row: Row, keys: list[str]) -> str:
     words = []
     for key in keys:
         if key in CHOICES:
-            words.append(row.choice(key))
+            words.append(dataset_of(row) if key == "dataset" else row.choice(key))
         elif key in row.options:
             name = f"{key.rpartition('.')[2]}=" if "." in key else ""
             words.append(f"{name}{row.text(key)}")

@@ -244,6 +244,11 @@ def _legend(rows: list[Row], header: list[str], texts: list[list[str]]) -> list[
             "gap to twin: points below the fp32 row of the same shortcut, downsample, nonlinearity "
             "and head norm (a ReLU where a row has none), of the same seeds"
         )
+    if "train time / twin" in header:
+        legend.append(
+            "train time / twin: of processor time where row and twin have measured it; train s is "
+            "by the clock"
+        )
     if any((row.published or {}).get("best_of_sweep") for row in rows):
         legend.append(
             f"{MARKS['swept']} as published, the best cell of a sweep, so selected on test data"

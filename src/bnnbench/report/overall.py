@@ -25,7 +25,7 @@ from bnnbench.report.rows import (
 )
 from bnnbench.report.twins import twins_of
 
-# Tables by the track that they measure; complexity is counted in the first that there is.
+# Tables by the track that they measure; complexity is counted in all of them.
 TABLES = {
     "task": "tasks",
     "architecture": "architectures_cifar10",
@@ -89,7 +89,7 @@ def overall(
         name: _comparable([sweep for sweep in sweeps if sweep.table == table and sweep.results])
         for name, table in TABLES.items()
     }
-    counted = next(filter(None, by_track.values()), [])
+    counted = [sweep for sweeps in by_track.values() for sweep in sweeps]
     found = {
         "task": _relative(by_track["task"], dataset_of),
         "architecture": _relative(by_track["architecture"], kind_of),
@@ -191,7 +191,14 @@ def _robustness(
         method: {name: pair for name, pair in by_name.items() if name not in free}
         for method, by_name in losses.items()
     }
-    return _scored(known, tracks.robustness, tested)
+    track = _scored(known, tracks.robustness, tested)
+    details = [_lost(method, known[method].values()) for method in track.scores]
+    return track._replace(details=details)
+
+
+def _lost(method: str, pairs: Iterable[tuple[float, float]]) -> str:
+    ours, twins = (100 * mean(side) for side in zip(*pairs, strict=True))
+    return f"{method} loses {ours:.1f} points in the mean over corruptions, its twin {twins:.1f}"
 
 
 def _training(sweeps: Sequence[Sweep]) -> Track:

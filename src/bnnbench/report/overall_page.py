@@ -220,6 +220,9 @@ def _notes(found: Mapping[str, Track], name: str) -> list[str]:
     notes = [f"{head}; over {_listed(track.parts)}; from {', '.join(track.sources)}"]
     for method, parts in track.lacking.items():
         notes.append(f"{TITLES[name]} {MISSING}: {method} lacks {_listed(parts)}")
+    told = {*track.scores, *track.lacking}
+    if absent := [method for method in methods_of(found) if method not in told]:
+        notes.append(f"{TITLES[name]} {MISSING}: {', '.join(absent)} not measured")
     return [*notes, *(f"{TITLES[name]}: {line}" for line in track.details)]
 
 

@@ -105,9 +105,13 @@ def losses(contents: Mapping[str, Mapping[str, Any]], runs: Collection[str]) -> 
         kind = kinds.setdefault(repr([content[key] for key in _KIND]), Losses({}, []))
         new = _lost_by_method(content["networks"], runs)
         if new.keys() - kind.by_method.keys():
-            kind.files.append(name)
+            kind.files.append(f"{name} ({_images(content)})")
         kind.by_method.update({m: lost for m, lost in new.items() if m not in kind.by_method})
     return max(kinds.values(), key=lambda kind: len(kind.by_method), default=Losses({}, []))
+
+
+def _images(content: Mapping[str, Any]) -> str:
+    return f"{content['images']:,} of {content['of']:,} images, {content['source']}"
 
 
 def _lost_by_method(

@@ -73,6 +73,8 @@ def comparison(
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
     notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
+    if absent := [name for name, _ in extra if name not in header]:
+        notes.append(f"not measured of any row and its twin: {', '.join(absent)}")
     if GAP in header:
         notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
     return Table(title_of(manifest), header, texts, notes)

@@ -1,4 +1,4 @@
-"""Overall scores of a binarization method in six tracks, as BiBench defines them.
+"""Overall scores of a binarization method in six tracks, in the manner of BiBench.
 
 BiBench, arXiv 2301.11233 (ICML 2023), scores a method by the quadratic mean of relative values, so
 that one bad part weighs little. With E the mean, `b` the binarized network and nothing the one in
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
-SOURCE = "arXiv 2301.11233, Sec. 4"
+SOURCE = "arXiv 2301.11233"
 
 
 class Formula(NamedTuple):
