@@ -2,7 +2,8 @@ SCALE ?= demo
 TABLES ?= adabin_cifar10 unified_cifar10 native_structure_cifar10 \
 	bonn_cifar bonn_lambda_theta bonn_ablation adabin_imagenet bonn_imagenet bonn_efficiency \
 	adabin_voc tasks architectures_cifar10 sensitivity_cifar10 calibration_cifar10
-CORRUPTED = $(if $(filter demo,$(SCALE)),dataset=digits,dataset=cifar10c)
+CORRUPTED = $(if $(filter demo,$(SCALE)),dataset=digits,dataset=cifar10c) \
+	$(if $(filter quick,$(SCALE)),images=1000)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
