@@ -140,6 +140,18 @@ def test_it_is_refused_before_anything_is_evaluated(
 ) -> None:
     words = [XNOR, "dataset=digits", "images=40", "corruptions=fog", f"out={tmp_path}"]
     measured(parsed([*words, "severities=1,2"]))
-    monkeypatch.setattr(evaluation, "accuracy", lambda *_: pytest.fail("was evaluated"))
+    monkeypatch.setattr(evaluation, "_accuracies", lambda *_: pytest.fail("was evaluated"))
     with pytest.raises(ValueError, match="severities that this would lose"):
         measured(parsed([*words, "severities=1"]))
+
+
+def test_the_size_of_batches_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [XNOR, "dataset=digits", "images=40", "corruptions=fog", "severities=1"]
+    found = []
+    for size in (7, 250):
+        monkeypatch.setattr(evaluation, "BATCH", size)
+        found.append(measured(parsed([*words, f"out={tmp_path / str(size)}"])))
+    first, second = (json.loads(file.read_text())["networks"] for file in found)
+    assert first == second

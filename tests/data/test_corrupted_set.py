@@ -43,7 +43,9 @@ def test_generated_images_are_the_same_in_any_part_of_the_set(folder: Path) -> N
     assert (whole.source, len(part.labels), part.total) == ("generated", 10, COUNT)
     assert part.labels.bincount().tolist() == [1] * 10
     assert torch.equal(part.corrupted("fog", 3), whole.corrupted("fog", 3)[part.indices])
-    first = whole.clean[0].permute(1, 2, 0).numpy()
+    assert torch.equal(whole.corrupted("fog", 3, slice(5, 9)), whole.corrupted("fog", 3)[5:9])
+    assert torch.equal(whole.clean(slice(5, 9)), whole.clean()[5:9])
+    first = whole.clean()[0].permute(1, 2, 0).numpy()
     made = whole.corrupted("fog", 3)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(made, corrupted(first, "fog", 3, 0))
 
@@ -53,6 +55,7 @@ def test_published_arrays_are_read_by_severity(folder: Path, published: Path) ->
     assert found.source == "published"
     numbers = found.corrupted("fog", 3)[:, 0, 0, 0]
     assert torch.equal(numbers.long(), 2 * COUNT + found.indices)
+    assert torch.equal(found.corrupted("fog", 3, slice(2, 4))[:, 0, 0, 0], numbers[2:4])
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,9 @@ def test_imagenets_folders_are_read_and_a_missing_image_told(tmp_path: Path) -> 
         colour, size = ((9, 9, 9), (224, 224)) if theirs else ((200, 0, 0), (300, 260))
         Image.new("RGB", size, colour).save(tmp_path / place / "x.png")
     found = corrupted_set("imagenetc", tmp_path, None, ["fog"], [2])
-    assert found.corrupted("fog", 2).shape == found.clean.shape == (1, 3, 224, 224)
+    assert found.corrupted("fog", 2).shape == found.clean().shape == (1, 3, 224, 224)
     assert found.corrupted("fog", 2).unique().tolist() == [9]
+    assert found.corrupted("fog", 2, slice(0, 1)).shape == found.clean(slice(0, 1)).shape
     with pytest.raises(DatasetDamaged, match="lacks 1 images, such as"):
         corrupted_set("imagenetc", tmp_path, None, ["fog"], [1, 2])
     Image.new("RGB", (300, 260)).save(tmp_path / "ImageNet-C/fog/2/a/x.png")

@@ -26,6 +26,7 @@ SETS = {
     "imagenetc": ("imagenet", "ImageNet-C"),
 }
 SIZE = (224, 224)  # of ImageNet-C's images
+ALL = slice(None)
 PUBLISHED, GENERATED = "published", "generated"
 
 
@@ -71,7 +72,6 @@ class ArraySet:
     Attributes:
         source: ``published`` or ``generated``.
         labels: int64 (N,).
-        clean: uint8 (N, C, H, W).
     """
 
     def __init__(
@@ -89,14 +89,19 @@ class ArraySet:
         if published is not None:
             self.arrays = _published(published, corruptions, labels, shape)
         self.indices = _chosen(labels, count)
-        self.clean, self.labels = images[self.indices], labels[self.indices]
+        self.images, self.labels = images[self.indices], labels[self.indices]
 
-    def corrupted(self, name: str, severity: int) -> Tensor:
-        """All images with a corruption of a severity, uint8 (N, C, H, W)."""
+    def clean(self, part: slice = ALL) -> Tensor:
+        """Images as they are, uint8 (N, C, H, W)."""
+        return self.images[part]
+
+    def corrupted(self, name: str, severity: int, part: slice = ALL) -> Tensor:
+        """Images with a corruption of a severity, uint8 (N, C, H, W)."""
+        indices = self.indices[part]
         if self.arrays:
-            found = self.arrays[name][(severity - 1) * self.total + self.indices.numpy()]
+            found = self.arrays[name][(severity - 1) * self.total + indices.numpy()]
         else:
-            pairs = zip(self.clean.permute(0, 2, 3, 1).numpy(), self.indices.tolist(), strict=True)
+            pairs = zip(self.clean(part).permute(0, 2, 3, 1).numpy(), indices.tolist(), strict=True)
             found = np.stack([corrupted(image, name, severity, index) for image, index in pairs])
         return torch.from_numpy(found).permute(0, 3, 1, 2).contiguous()
 
@@ -170,21 +175,20 @@ class FolderSet:
             for pair in wanted:  # the others when they are read
                 _published_image(self._places(*pair)[0])
 
-    def _places(self, name: str, severity: int) -> list[Path]:
+    def _places(self, name: str, severity: int, part: slice = ALL) -> list[Path]:
         assert self.published is not None
         folder = self.published / name / str(severity)
-        return [folder / file.parent.name / file.name for file in self.files]
+        return [folder / file.parent.name / file.name for file in self.files[part]]
 
-    @property
-    def clean(self) -> Tensor:
-        """uint8 (N, 3, 224, 224)."""
-        return torch.stack([_cut(read_image(str(file))) for file in self.files])
+    def clean(self, part: slice = ALL) -> Tensor:
+        """Images as they are, uint8 (N, 3, 224, 224)."""
+        return torch.stack([_cut(read_image(str(file))) for file in self.files[part]])
 
-    def corrupted(self, name: str, severity: int) -> Tensor:
-        """All images with a corruption of a severity, uint8 (N, 3, 224, 224)."""
+    def corrupted(self, name: str, severity: int, part: slice = ALL) -> Tensor:
+        """Images with a corruption of a severity, uint8 (N, 3, 224, 224)."""
         if self.published is not None:
-            return torch.stack([_published_image(p) for p in self._places(name, severity)])
-        pairs = zip(self.files, self.indices.tolist(), strict=True)
+            return torch.stack([_published_image(p) for p in self._places(name, severity, part)])
+        pairs = zip(self.files[part], self.indices[part].tolist(), strict=True)
         made = [
             corrupted(_cut(read_image(str(f))).permute(1, 2, 0).numpy(), name, severity, index)
             for f, index in pairs

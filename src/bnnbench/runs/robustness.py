@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,14 @@ def evaluated(
         "networks": rows,
     }
     check(content)
-    _add(rows, loaded, images.clean, images.labels, "clean")
+    for row, share in zip(rows, _accuracies(loaded, images.clean, images.labels), strict=True):
+        row["clean"] = share
     for name in corruptions:
         for severity in severities:
-            part = images.corrupted(name, severity)
-            _add(rows, loaded, part, images.labels, name)
+            shares = _accuracies(loaded, partial(images.corrupted, name, severity), images.labels)
+            for row, share in zip(rows, shares, strict=True):
+                row["accuracy"].setdefault(name, []).append(share)
         print(f"evaluated {name}", file=sys.stderr, flush=True)
-    for row in rows:
-        row["clean"] = row["accuracy"].pop("clean")[0]
     measured_by = {"device": device(torch.device("cpu")), "versions": versions()}
     return content | measured_by | {"git": git_state()}
 
@@ -94,20 +95,15 @@ def _described(path: str, net: Trained) -> dict[str, Any]:
     }
 
 
-def _add(
-    rows: Sequence[dict[str, Any]],
-    nets: Sequence[Trained],
-    images: Tensor,
-    labels: Tensor,
-    name: str,
-) -> None:
-    for row, net in zip(rows, nets, strict=True):
-        row["accuracy"].setdefault(name, []).append(accuracy(net, images, labels))
-
-
 @torch.inference_mode()
-def accuracy(net: Trained, images: Tensor, labels: Tensor) -> float:
-    """Share of images uint8 (N, C, S, S) whose highest logit is the label's."""
-    parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
-    hits = sum(int((net(part).argmax(1) == truth).sum()) for part, truth in parts)
-    return hits / len(labels)
+def _accuracies(
+    nets: Sequence[Trained], images: Callable[[slice], Tensor], labels: Tensor
+) -> list[float]:
+    """Shares of images uint8 (N, C, S, S), got in batches, whose highest logit is the label's."""
+    hits = [0] * len(nets)
+    for start in range(0, len(labels), BATCH):
+        part = slice(start, start + BATCH)
+        batch, truth = images(part), labels[part]
+        for number, net in enumerate(nets):
+            hits[number] += int((net(batch).argmax(1) == truth).sum())
+    return [count / len(labels) for count in hits]
