@@ -89,3 +89,38 @@ def test_names_are_words(tmp_path: Path, make_manifest, make_result) -> None:
     result = make_result(name)
     assert scores(manifest, {"quantizer=q": result}, tmp_path / "odd", ("svg", "pdf", "png"))
     assert any("$x^" in word for word in words(tmp_path / "odd"))
+
+
+def test_names_of_rows_leave_the_classes_their_room(
+    tmp_path: Path, make_manifest, make_result
+) -> None:
+    """Those of a table with many options: short ones, on lines of their own above the panel."""
+    cells = [
+        f"quantizer=fp32 backbone=ssd300_resnet18 backbone.shortcut={shortcut} "
+        f"backbone.nonlinearity={kind} dataset.folder=cells trainer.precision=fastest"
+        for shortcut in ("block", "conv")
+        for kind in ("hardtanh", "rprelu", "maxout")
+    ]
+    results = {cell: make_result("fp32", headline="test/map") for cell in cells}
+    for result in results.values():
+        result["metrics"]["last"] = {"test/map": 0.5, "test/ap/cat": 0.2, "test/ap/dog": 0.7}
+    heights = []
+    for shown in (cells[:2], cells):
+        assert classes(make_manifest(*shown), results, tmp_path / "ap", ("svg",))
+        heights.append(float(re.findall(r'viewBox="0 0 \S+ ([\d.]+)"', svg(tmp_path))[0]))
+    assert "folder" not in svg(tmp_path)
+    assert heights[1] > heights[0] + 10
+
+
+def svg(folder: Path) -> str:
+    return (folder / "ap.svg").read_text()
+
+
+def test_several_metrics_share_one_label(tmp_path: Path, make_manifest, make_result) -> None:
+    results = {
+        "quantizer=a dataset=x": make_result(),
+        "quantizer=b dataset=y": make_result(headline="test/map"),
+    }
+    results["quantizer=b dataset=y"]["metrics"]["last"] = {"test/map": 0.5}
+    assert scores(make_manifest(*results), results, tmp_path / "two", ("svg",))
+    assert "test accuracy % or mAP %, last epoch" in words(tmp_path / "two")

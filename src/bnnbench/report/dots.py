@@ -23,13 +23,14 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
-from bnnbench.report.figures import METRICS, metric_of, row_name, short_names, split_of
+from bnnbench.report.figures import METRICS, metric_of, short_names, split_of
 from bnnbench.report.matching import entry_dataset, is_comparable, with_published
 from bnnbench.report.published import is_verified
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 _LINE = 0.155  # height of a row, inches
 _LETTERS = 26  # of a row's name, a line
+_LEGEND = 0.25  # height of a legend of one line, inches
 _MEASURED, _VERIFIED, _RECALLED = "#0072b2", "#d55e00", GREY
 
 
@@ -67,7 +68,7 @@ def scores(
                 value, read = quoted[id(row)]
                 colour = _VERIFIED if read else _RECALLED
                 panel.plot(value, y, "D", color=colour, mfc=colour if read else "none", ms=3.2)
-        panel.set_xlabel(" or ".join(dict.fromkeys(map(_words, filter(_finished, rows)))))
+        panel.set_xlabel(_words(list(filter(_finished, rows))))
         _key(figure, quoted.values(), any(len(row.results) > 1 for row in rows), omitted)
         save(figure, stem, formats)
     return True
@@ -109,7 +110,7 @@ def classes(
     from matplotlib import rc_context
 
     shown = rows[:DISTINCT]
-    names = [row_name(row, option_keys(manifest)) for row in shown]
+    names = [wrapped(name, _LETTERS) for name in short_names(shown, option_keys(manifest))]
     colours, marks = row_colours(names), row_markers(names)
     kinds = list(dict.fromkeys(kind for row in shown for kind in _by_class(row)))
     with rc_context(STYLE):
@@ -123,7 +124,9 @@ def classes(
         more = len(rows) - len(shown)
         title = f"{more} more row{'s' * (more > 1)} not drawn" if more else None
         marked = panel.get_legend_handles_labels()
-        legend_above(figure, *marked, columns=3, title=title, title_fontsize=SMALL)
+        legend = legend_above(figure, *marked, columns=3, title=title, title_fontsize=SMALL)
+        above = legend.get_window_extent().height / figure.dpi
+        figure.set_figheight(figure.get_figheight() + max(0.0, above - _LEGEND))
         save(figure, stem, formats)
     return True
 
@@ -167,9 +170,14 @@ def _finished(row: Row) -> bool:
     return bool(row.headline("last"))
 
 
-def _words(row: Row) -> str:
-    metric = metric_of(row)
-    return f"{split_of(row)} {METRICS.get(metric, metric)}, last epoch"
+def _words(rows: Sequence[Row]) -> str:
+    """What was measured of which images: "test accuracy % or mAP %, last epoch"."""
+    by_split: dict[str, dict[str, None]] = {}
+    for row in rows:
+        metric = metric_of(row)
+        by_split.setdefault(split_of(row), {})[METRICS.get(metric, metric)] = None
+    parts = (f"{split} {' or '.join(words)}" for split, words in by_split.items())
+    return f"{' or '.join(parts)}, last epoch"
 
 
 def _key(figure: Any, quoted: Any, several: bool, omitted: str) -> None:

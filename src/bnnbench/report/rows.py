@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bnnbench.report.markup import MISSING
@@ -101,6 +102,8 @@ def seedless(config: dict[str, Any]) -> dict[str, Any]:
 
 def dataset_of(row: Row) -> str:
     """The name of a row's data set; of a folder its own."""
+    if folder := row.options.get("dataset.folder"):
+        return Path(folder).name
     return str(row.settings.get("dataset.name") or row.choice("dataset") or MISSING)
 
 

@@ -18,7 +18,7 @@ from bnnbench.report.published import is_verified
 from bnnbench.report.relative import columns as relative_columns
 from bnnbench.report.relative import file_column
 from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, lookup, option_keys
-from bnnbench.report.twins import Gap, gaps, reasons
+from bnnbench.report.twins import Gap, gaps, reasons, twins_of
 
 __all__ = ["Table", "comparison", "rows_of"]
 
@@ -49,17 +49,17 @@ def comparison(
     """
     hashes = source_hashes or {}
     rows = rows_of(manifest, results, failures, published, damaged)
-    options = option_keys(manifest)
+    options = keys = option_keys(manifest)
     if published:
         options = published_options(options, published)
     naming, alike = _split_options(options, rows)
     different, shared = facts_of(rows, options)
     asked = (manifest.get("table") or {}).get("columns") or []
     extra = [_EXTRA_COLUMNS[name] for name in asked if name in _EXTRA_COLUMNS]
-    extra += relative_columns(asked, rows, option_keys(manifest))
+    extra += relative_columns(asked, rows, keys)
     extra += [file_column(bench)] if "smaller_file" in asked else []
     scores, costs = _score_columns(rows, manifest, published, hashes), _cost_columns(rows, bench)
-    below = gaps(rows, option_keys(manifest))
+    below = gaps(rows, keys)
     if any(gap.points for gap in below):
         seeds = [name for name, _ in scores].index("seeds")
         scores.insert(seeds, _gap_column(rows, below))
@@ -73,7 +73,8 @@ def comparison(
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
     notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
-    if absent := [name for name, _ in extra if name not in header]:
+    beside = any(row.results and twin for row, twin in zip(rows, twins_of(rows, keys), strict=True))
+    if beside and (absent := [name for name, _ in extra if name not in header]):
         notes.append(f"not measured of any row and its twin: {', '.join(absent)}")
     if GAP in header:
         notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
