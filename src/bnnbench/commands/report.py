@@ -37,6 +37,7 @@ from bnnbench.report.promote import continued, promote
 from bnnbench.report.reading import all_results, read_json
 from bnnbench.report.render import check_figures, render, write_table
 from bnnbench.report.robustness import write
+from bnnbench.report.rows import Result
 from bnnbench.report.spent import spent
 from bnnbench.report.tables import Table
 from bnnbench.site.build import build, check_packages
@@ -205,10 +206,11 @@ def render_results(results: Path, failed: list[Path], names: Sequence[str] | Non
         index.append(_listed(scored[1], scored[0].name))
         print(folder / f"{scored[0].name}.md")
     index += [_listed(table, f"../robustness/{name}") for name, table in again(results, failed)]
+    runs = all_results(results / "runs")
     if bench is not None:
-        index += [_listed(table, name) for name, table in render_bench(results, bench)]
+        index += [_listed(table, name) for name, table in render_bench(results, bench, runs)]
     if index:
-        took = spent(all_results(results / "runs"))
+        took = spent(runs)
         head = f"# Tables\n\n{took}\n\n" if took else "# Tables\n\n"
         (folder / "index.md").write_text("".join([head, *index]), encoding="utf-8")
 
@@ -231,13 +233,13 @@ def again(folder: Path, failed: list[Path]) -> list[tuple[str, Table]]:
     return made
 
 
-def render_bench(results: Path, bench: Bench) -> list[tuple[str, Table]]:
-    """Write the tables of a bench file, and accuracy against time and size of all results."""
+def render_bench(results: Path, bench: Bench, runs: Sequence[Result]) -> list[tuple[str, Table]]:
+    """Write the tables of a bench file, and accuracy against time and size of all runs."""
     made = tables(bench.speeds, bench.name)
     for name, table in made:
         write_table(results / "tables" / name, table)
         print(results / "tables" / f"{name}.md")
-    pareto(all_results(results / "runs"), bench, results / "figures" / EFFICIENCY)
+    pareto(runs, bench, results / "figures" / EFFICIENCY)
     return made
 
 

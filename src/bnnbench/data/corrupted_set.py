@@ -173,7 +173,7 @@ class FolderSet:
                     "authors' archive there, or move the folder away to have them generated"
                 )
             for pair in wanted:  # the others when they are read
-                _published_image(self._places(*pair)[0])
+                _published_image(*self._places(*pair, slice(1)))
 
     def _places(self, name: str, severity: int, part: slice = ALL) -> list[Path]:
         assert self.published is not None

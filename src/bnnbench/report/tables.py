@@ -18,7 +18,7 @@ from bnnbench.report.published import is_verified
 from bnnbench.report.relative import columns as relative_columns
 from bnnbench.report.relative import file_column
 from bnnbench.report.rows import METRIC_NAMES, Result, Row, group_cells, lookup, option_keys
-from bnnbench.report.twins import Gap, gaps, reasons, twins_of
+from bnnbench.report.twins import Gap, gaps, reasons
 
 __all__ = ["Table", "comparison", "rows_of"]
 
@@ -73,10 +73,9 @@ def comparison(
     texts = [[text(row) for _, text in columns] for row in rows]
     header = [name for name, _ in columns]
     notes = notes_of(manifest, rows, header, texts, alike, shared, published, bench)
-    beside = any(row.results and twin for row, twin in zip(rows, twins_of(rows, keys), strict=True))
-    if beside and (absent := [name for name, _ in extra if name not in header]):
-        notes.append(f"not measured of any row and its twin: {', '.join(absent)}")
-    if GAP in header:
+    if GAP in header:  # some row stands beside its twin
+        if absent := [name for name, _ in extra if name not in header]:
+            notes.append(f"not measured of any row and its twin: {', '.join(absent)}")
         notes += [f"{GAP} {MISSING}: {line}" for line in reasons(rows, below)]
     return Table(title_of(manifest), header, texts, notes)
 
