@@ -24,10 +24,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 test test-all chaos: export OMP_NUM_THREADS = 1 # workers of two threads would wait for one another
 
 test: install ## run the quick tests, of every kind of behaviour: minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow"
 
 test-all: install ## run all tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --durations=20
 
 test-python: ## the quick tests under another Python, in an environment of its own: PYTHON=python3.12
 	$(MAKE) test VENV=.venv-$(notdir $(PYTHON))

@@ -1,5 +1,6 @@
 """Fixtures of all tests, and which of them `make test` leaves to `make test-all`."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -273,9 +274,12 @@ def without_a_test(pytestconfig: pytest.Config) -> list[str]:
     """Entries and patterns of SLOW that no test fits, of the files that were collected."""
     tests = pytestconfig.stash[COLLECTED]
     files = {name.partition("::")[0] for name, _ in tests}
+    parameters_of = defaultdict(list)
+    for name, parameters in tests:
+        parameters_of[_entry(name)].append(parameters)
     unused = []
     for key, quick in SLOW.items():
-        found = [parameters for name, parameters in tests if _entry(name) == key]
+        found = parameters_of[key]
         if key.partition("::")[0] in files:
             unused += [key] if not found else []
             unused += [p for p in quick if not any(fnmatchcase(each, p) for each in found)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,9 +34,18 @@ class Written:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def wandb_runs(folder: Path) -> list[Written]:
-    """The offline runs below a folder, in the order of time."""
-    return [read_wandb(file) for file in sorted(folder.rglob("offline-run-*/*.wandb"))]
+def wandb_runs(folder: Path, patience_s: float = 60) -> list[Written]:
+    """The offline runs below a folder, in the order of time.
+
+    wandb's own process may still write when a run has ended: its last record is waited for.
+    """
+    end = time.monotonic() + patience_s
+    while True:
+        files = sorted(folder.rglob("offline-run-*/*.wandb"))
+        found = [read_wandb(file) for file in files]
+        if all(each.exit_code is not None for each in found) or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
 
 
 def read_wandb(file: Path) -> Written:
@@ -78,6 +88,8 @@ def log_records(content: bytes) -> Iterator[bytes]:
             continue
         crc, length, kind = struct.unpack_from("<IHB", content, place)
         data = content[place + 7 : place + 7 + length]
+        if len(data) < length:  # not whole yet
+            return
         assert crc == zlib.crc32(bytes([kind]) + data), "damaged"
         place += 7 + length
         record = data if kind in (1, 2) else record + data

@@ -1,7 +1,6 @@
 """VOC average precision: answers by hand, published ones, a slow reference, COCO's evaluator."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torchmetrics.detection import MeanAveragePrecision
 
 from bnnbench.metrics import VOCAveragePrecision
+
+from .processes import answers
 
 Image = dict[str, Tensor]
 INTERPOLATIONS = ["11point", "area"]
@@ -476,39 +476,26 @@ def splits() -> dict[str, Split]:
     }
 
 
-def answers(result: VOCAveragePrecision) -> dict[str, Any]:
+def answered(result: VOCAveragePrecision) -> dict[str, Any]:
     return {**result.compute(), "curves": result.curves()}
 
 
-def process(rank: int, folder: Path) -> None:
-    """One of two processes: its answers for each split, and after more images."""
-    torch.set_num_threads(1)  # the threads of the parent are not here
-    store, limit = f"file://{folder}/rendezvous", timedelta(minutes=1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=store, timeout=limit, rank=rank, world_size=2
-    )
+def process(rank: int) -> dict[str, Any]:
+    """The answers of one of two processes for each split, and after more images."""
     results = {}
     for name, split in splits().items():
         gathered = metric(split[rank])
-        results[name] = answers(gathered)
+        results[name] = answered(gathered)
         detected, true = random_images(9 + rank, 1)[0]
         gathered.update([detected], [true])
-        results[f"{name}, continued"] = answers(gathered)
-    torch.save(results, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+        results[f"{name}, continued"] = answered(gathered)
+    return results
 
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes answers, for all splits."""
-    folder = tmp_path_factory.mktemp("processes")
-    files = [folder / f"{rank}.pt" for rank in (0, 1)]
-    try:
-        start_processes(process, (folder,), nprocs=2, start_method="fork")  # imports nothing anew
-    except ProcessExitedException as error:  # gloo's threads may abort a process that is leaving
-        if error.signal_name != "SIGABRT" or not all(file.exists() for file in files):
-            raise
-    return [torch.load(file) for file in files]
+    return answers(process, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("name", splits())
@@ -519,9 +506,9 @@ def test_two_processes_answer_as_one(gathered, name):
     more = first + random_images(9, 1) + second + random_images(10, 1)
     for rank in (0, 1):
         exact = {"rtol": 0, "atol": 0, "equal_nan": True}
-        torch.testing.assert_close(gathered[rank][name], answers(alone), **exact)
+        torch.testing.assert_close(gathered[rank][name], answered(alone), **exact)
         continued = gathered[rank][f"{name}, continued"]
-        torch.testing.assert_close(continued, answers(metric(more)), **exact)
+        torch.testing.assert_close(continued, answered(metric(more)), **exact)
 
 
 def without(key: str) -> Callable[[Image], Any]:

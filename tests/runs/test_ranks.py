@@ -49,19 +49,19 @@ def together(folder: Path, cases: Mapping[str, list[str]], ranks: int) -> dict[s
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
     common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "NODE_RANK": "0"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "rank.py"), str(folder), str(file)],
-            env=os.environ | common | {"LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+    said = [folder / f"said_{rank}.txt" for rank in range(ranks)]
+    processes = []
     try:
-        for process in processes:
-            _, stderr = process.communicate(timeout=900)
-            assert process.returncode == 0, stderr
+        for rank, text in enumerate(said):
+            with text.open("w") as stderr:  # a full pipe would keep all ranks waiting
+                process = subprocess.Popen(
+                    [sys.executable, str(HERE / "rank.py"), str(folder), str(file)],
+                    env=os.environ | common | {"LOCAL_RANK": str(rank)},
+                    stderr=stderr,
+                )
+            processes.append(process)
+        for process, text in zip(processes, said, strict=True):
+            assert process.wait(timeout=600) == 0, text.read_text()
     finally:
         for process in processes:
             process.kill()

@@ -18,7 +18,7 @@ from bnnbench.report.markup import Table
 from bnnbench.runs.wandb import link_of, remember_link
 from bnnbench.sweep.summary import log_summary, shared_config, typed
 
-from ..reading import read_tensorboard, read_wandb
+from ..reading import read_tensorboard, wandb_runs
 
 
 def test_summary_run_holds_the_table_and_the_figures(
@@ -66,11 +66,7 @@ def test_the_summary_is_one_run_with_numbers_and_addresses(
     written = json.loads(files[0].read_text())
     assert written["columns"] == ["run", "acc", "compiled", "commit", "wandb"]
     assert written["data"] == [["1e5", 0.5, True, "12", None], ["b", None, False, None, run.url]]
-    for _ in range(20):  # wandb's own process may still write where the machine is busy
-        runs = [read_wandb(file) for file in sorted(folder.rglob("*.wandb"))]
-        if all(each.exit_code is not None for each in runs):
-            break
-        time.sleep(0.5)
+    runs = wandb_runs(folder)
     (one,) = {each.run.run_id for each in runs}
     assert set(one) <= set(string.ascii_letters + string.digits + "_.-")
     assert {(r.run.job_type, r.run.run_group, *r.run.tags) for r in runs} == {
