@@ -62,6 +62,14 @@ def test_the_shape_of_onecycle_is_the_recipe_s() -> None:
     assert rates[-1] == pytest.approx(0.0005)
 
 
+@pytest.mark.parametrize("steps", [2, 5, 10, 49, 100])
+def test_onecycle_of_a_rise_of_one_step_starts_at_its_peak(steps: int) -> None:
+    """Torch's divides by zero there; it falls as half a cosine, to a negligible rate."""
+    rates = learning_rates(Recipe("adam", 1.0, schedule="onecycle", pct_start=1 / steps), steps)
+    fall = [(1 + math.cos(math.pi * step / (steps - 1))) / 2 for step in range(steps)]
+    assert rates == pytest.approx(fall, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

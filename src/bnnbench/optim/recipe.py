@@ -183,11 +183,14 @@ class Recipe:
         optimizer = self._optimizer(self.parameter_groups(parameters))
         if self.schedule == "onecycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
+            cycle = {key: getattr(self, key) for key in CYCLE}
+            if self.pct_start * total_steps == 1:  # torch would divide by a rise of no steps
+                cycle["pct_start"] *= 1 - 1e-9
             scheduler = optim.lr_scheduler.OneCycleLR(
                 optimizer,
                 peaks,
                 total_steps=total_steps,
-                **{key: getattr(self, key) for key in CYCLE},
+                **cycle,
                 cycle_momentum=not self.evaluates_twice,  # extragradient has none
             )
         else:
