@@ -1,5 +1,6 @@
 """Fixtures of all tests, and which of them `make test` leaves to `make test-all`."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -284,6 +285,18 @@ def without_a_test(pytestconfig: pytest.Config) -> list[str]:
             unused += [key] if not found else []
             unused += [p for p in quick if not any(fnmatchcase(each, p) for each in found)]
     return unused
+
+
+@pytest.fixture(autouse=True)
+def without_traces_of_a_launch() -> Iterator[None]:
+    """Lightning leaves the port of processes that it started in the environment of the others."""
+    before = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def end(process: subprocess.Popen[str]) -> None:
 @pytest.fixture(autouse=True)
 def second(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the second one of a job's."""
-    for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"):
+    for name in ("RANK", "LOCAL_RANK", *launches._VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_PROCID", "1")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
