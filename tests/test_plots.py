@@ -96,6 +96,24 @@ def test_text_is_readable_at_the_width_of_a_column(tmp_path: Path) -> None:
     assert math.isclose(COLUMN, 3.3)
 
 
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_names_stand_beside_their_own_lines(upside_down: bool) -> None:
+    """On an axis of ranks, whose first is above, as well."""
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure((COLUMN, 1.5), layout="constrained")
+        panel = figure.subplots()
+        panel.set_ylim(*((3.5, 0.5) if upside_down else (0.5, 3.5)))
+        ends = [End(1, place, str(place), "#000000") for place in (2, 3, 1)]
+        name_lines(panel, ends)
+        figure.draw_without_rendering()
+        found = {text.get_text(): text.get_window_extent() for text in panel.texts}
+        for end in ends:
+            line = panel.transData.transform((1, end.y))[1]
+            assert found[end.name].y0 < line < found[end.name].y1
+
+
 @pytest.mark.parametrize(("letters", "columns"), [(4, 4), (12, 3), (20, 2), (40, 1), (90, 1)])
 def test_a_legend_has_as_many_columns_as_fit(letters: int, columns: int) -> None:
     from matplotlib.figure import Figure

@@ -98,7 +98,8 @@ def name_lines(panel: Any, ends: Sequence[End], width: int = 16) -> None:
     They stand to the right of the last end. Call it when the panel has its limits and all else that
     takes room.
     """
-    known = sorted(ends, key=lambda end: end.y)
+    upside_down = bool(panel.yaxis_inverted())  # numpy's
+    known = sorted(ends, key=lambda end: end.y, reverse=upside_down)
     right = max((end.x for end in known), default=0.0)
     texts = [
         panel.annotate(
