@@ -34,17 +34,18 @@ class Written:
     config: dict[str, Any] = field(default_factory=dict)
 
 
-def wandb_runs(folder: Path, patience_s: float = 60) -> list[Written]:
+def wandb_runs(folder: Path) -> list[Written]:
     """The offline runs below a folder, in the order of time.
 
     wandb's own process may still write when a run has ended: its last record is waited for.
     """
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + 60
     while True:
         files = sorted(folder.rglob("offline-run-*/*.wandb"))
         found = [read_wandb(file) for file in files]
-        if all(each.exit_code is not None for each in found) or time.monotonic() > end:
+        if all(each.exit_code is not None for each in found):
             return found
+        assert time.monotonic() < end, "a run has no end"
         time.sleep(0.1)
 
 

@@ -72,4 +72,5 @@ def test_another_python_has_an_environment_of_its_own(python: str) -> None:
     )
     folder = f".venv-{Path(python).name}"
     assert f"{python} -m venv {folder}" in done.stdout
-    assert re.search(rf'{folder}/bin/python -m pytest -n 2 .*-m "not slow"\n', done.stdout)
+    pytest_run = '-m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow"'
+    assert f"{folder}/bin/python {pytest_run}" in done.stdout
