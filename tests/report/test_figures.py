@@ -79,6 +79,29 @@ def test_few_rows_share_a_panel_with_names_at_their_ends(
         assert text.count(f"<!-- {cell[10:]} -->") == 1  # no line of loss, so no name there
 
 
+def test_a_published_number_is_a_line_with_its_value(
+    tmp_path: Path, make_manifest, make_result, published
+) -> None:
+    """In its row's colour, with a dagger where nobody read it; never beside a demo's budget."""
+    history = {"epoch": [0, 1], "test/acc": [0.5, 0.6]}
+
+    def told(name: str, more: int = 0, **entries: str) -> list[str]:
+        cells = [f"quantizer={q}" for q in ("adabin", "slb", *(f"m{i}" for i in range(more)))]
+        results = {cell: make_result(cell[10:], history=history) for cell in cells}
+        manifest = make_manifest(*cells) | entries
+        assert curves(manifest, results, tmp_path / name, ("svg",), published)
+        return re.findall("<!-- (.*?) -->", (tmp_path / f"{name}.svg").read_text())
+
+    few = told("few")
+    assert [word for word in few if word in ("published 88.2", "published 85.5†")] == [
+        "published 88.2",
+        "published 85.5†",
+    ]
+    assert "epoch (solid: test, dashed: train, dotted: published)" in few
+    assert [word for word in told("many", 12) if word in ("88.2", "85.5†")] == ["88.2", "85.5†"]
+    assert "published" not in " ".join(told("demo", scale="demo"))
+
+
 def test_nothing_to_draw(tmp_path: Path, make_manifest, make_result) -> None:
     manifest = make_manifest("quantizer=adabin")
     for results in ({}, {"quantizer=adabin": make_result(history={})}):

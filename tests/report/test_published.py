@@ -13,9 +13,9 @@ FOLDER = Path(__file__).parents[2] / "results" / "published"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
-def test_there_are_the_nine_files() -> None:
+def test_there_are_the_ten_files() -> None:
     assert {path.stem for path in FILES} == {
-        *("adabin_cifar10", "adabin_imagenet", "adabin_voc"),
+        *("adabin_cifar10", "adabin_imagenet", "adabin_voc", "adabin_native_cifar10"),
         *("bonn_cifar", "bonn_ablation", "bonn_imagenet", "bonn_lambda_theta"),
         "bonn_efficiency",
         "extra_methods",
@@ -40,6 +40,7 @@ def test_known_numbers() -> None:
 
     assert value("adabin_cifar10", "top1", method="adabin", backbone="resnet20") == 88.2
     assert value("adabin_cifar10", "top1", method="adabin", backbone="resnet18") == 93.1
+    assert value("adabin_native_cifar10", "top1", method="adabin") == 88.1
     assert value("adabin_imagenet", "top5", method="adabin", backbone="resnet18") == 84.3
     assert value("bonn_imagenet", "top1", method="bonn") == 59.3
     assert value("bonn_efficiency", "compression", method="bonn") == 11.1

@@ -25,7 +25,8 @@ from hydra_plugins.bnnbench_sweeper._plan import splitter
 CONF = Path(__file__).parents[2] / "conf"
 TABLES = sorted(file.stem for file in (CONF / "table").glob("*.yaml") if file.stem != "none")
 STUDIES = ["bonn_figures", "kernel_loss_cifar10", "kernel_search", "recipe_search"]  # of one method
-STUDIES += ["fast_search"]  # of one recipe
+AUTHORS = "adabin_native_cifar10"  # one method by its authors' recipe
+STUDIES += ["fast_search", AUTHORS]  # of one recipe
 TUNED = "tuned_cifar10"
 SENSITIVITY, TASKS = "sensitivity_cifar10", "tasks"  # of optimisers, and of several data sets
 OTHERS = (*STUDIES, TUNED, SENSITIVITY, TASKS)
@@ -146,6 +147,28 @@ def test_studies_compose_at_every_scale(expand: Expand, composed: Composed, tabl
     for scale in SCALES:
         for cell in expand(table, scale):
             fingerprint(composed(tuple(f"{k}={v}" for k, v in cell.items())))
+
+
+@pytest.mark.parametrize(("scale", "epochs"), [("demo", 6), ("quick", 60), ("full", 400)])
+def test_the_twin_is_trained_by_the_authors_recipe_too(
+    expand: Expand, composed: Composed, scale: str, epochs: int
+) -> None:
+    cells = [tuple(f"{k}={v}" for k, v in cell.items()) for cell in expand(AUTHORS, scale)]
+    told = []
+    for cfg in map(composed, cells):
+        recipe = OmegaConf.to_container(cfg.recipe, resolve=True)
+        batch = recipe.pop("batch_size")[cfg.dataset.name]
+        apart = {key: recipe.pop(key) for key in ("name", "epochs")}
+        assert apart["name"] == "native" or cfg.quantizer.name == "fp32" or scale == "demo"
+        told.append([cfg.trainer.max_epochs, batch, recipe])
+    assert all(each == told[0] for each in told)
+    assert {cfg.quantizer.name for cfg in map(composed, cells)} == {"adabin", "fp32"}
+    assert len({structure(composed(cell)) for cell in cells}) == 1
+    length, batch, recipe = told[0]
+    assert (length, recipe["optimizer"], recipe["schedule"]) == (epochs, "sgd", "cosine")
+    rates = recipe["lr"], recipe["momentum"], recipe["weight_decay"], recipe["warmup"]
+    assert rates == (0.1, 0.9, 1e-4, 0.0)
+    assert batch == (64 if scale == "demo" else 128)
 
 
 @pytest.mark.parametrize(("scale", "methods"), [("demo", 3), ("quick", 5), ("full", 10)])

@@ -24,8 +24,7 @@ from bnnbench.plots import (
     wrapped,
 )
 from bnnbench.report.figures import METRICS, metric_of, short_names, split_of
-from bnnbench.report.matching import entry_dataset, is_comparable, with_published
-from bnnbench.report.published import is_verified
+from bnnbench.report.matching import quoted_beside, with_published
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 _LINE = 0.155  # height of a row, inches
@@ -54,7 +53,7 @@ def scores(
     omitted = ""
     if published:
         rows = with_published(rows, published, manifest)
-        quoted = _quoted(rows, manifest, published)
+        quoted = quoted_beside(rows, manifest, published)
         omitted = "" if quoted else "published numbers are not comparable: not drawn"
     rows = [row for row in rows if row.headline("last") or id(row) in quoted]
     from matplotlib import rc_context
@@ -72,26 +71,6 @@ def scores(
         _key(figure, quoted.values(), any(len(row.results) > 1 for row in rows), omitted)
         save(figure, stem, formats)
     return True
-
-
-def _quoted(
-    rows: list[Row], manifest: dict[str, Any], published: dict[str, Any]
-) -> dict[int, tuple[float, bool]]:
-    """Of rows, by their id, what was published and whether it was read in its source.
-
-    Rows that the sweep did not measure count where measured ones of their data and backbone do.
-    """
-    name = published["metric"]["name"]
-    comparable = [row for row in rows if is_comparable(row, manifest, published)]
-    known = {(row.choice("dataset"), row.choice("backbone")) for row in comparable}
-    found = {}
-    for row in rows:
-        entry = row.published or {"values": {}}
-        place = row.published and (entry_dataset(entry, published), entry["backbone"])
-        same = row in comparable or (not row.cells and place in known)
-        if name in entry["values"] and same:
-            found[id(row)] = (float(entry["values"][name]), is_verified(entry, name))
-    return found
 
 
 def classes(

@@ -25,6 +25,7 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
+from bnnbench.report.matching import quoted_beside, with_published
 from bnnbench.report.rows import (
     CHOICES,
     METRIC_NAMES,
@@ -42,7 +43,10 @@ _TITLE = 20  # letters of a small panel's width
 _OTHERS: dict[str, Any] = {"color": "#d4d4d4", "linewidth": 0.5, "zorder": 1, "aa": False}
 _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2}
 _TRAIN: dict[str, Any] = {"linestyle": (0, (3, 1.5)), "linewidth": 0.7, "alpha": 0.75}
+_PUBLISHED: dict[str, Any] = {"linestyle": ":", "linewidth": 0.8, "zorder": 1.5}
 METRICS = {metric: f"{name} %" for metric, name in METRIC_NAMES.items()}
+# By a row's id, as `quoted_beside` has it: the number, and whether it was read in its source.
+Quoted = dict[int, tuple[float, bool]]
 
 
 def curves(
@@ -50,29 +54,35 @@ def curves(
     results: dict[str, Result],
     stem: Path,
     formats: Sequence[str] = ("png",),
+    published: dict[str, Any] | None = None,
 ) -> bool:
     """Draw the mean over seeds of every row; returns whether there was anything to draw.
 
     Writes `<stem>.<format>` for each of formats. Test curves are solid, training curves dashed; a
     row keeps its colour in all panels. A sweep of a few rows over backbones gets a line of panels
-    each. Rows without a history are left out.
+    each. Rows without a history are left out. A published number that is comparable with its row
+    is a dotted line, with a dagger where nobody has read it in a source.
     """
     rows = [row for row in group_cells(manifest, results, {}) if _has_history(row)]
     if not rows:
         return False
+    quoted: Quoted = {}
+    if published:
+        with_published(rows, published, manifest)
+        quoted = quoted_beside(rows, manifest, published)
     from matplotlib import rc_context  # imported where it draws: it takes half a second
 
     keys = option_keys(manifest)
     with rc_context(STYLE):
         if len(rows) > DISTINCT:
-            figure = _multiples(rows, short_names(rows, keys))
+            figure = _multiples(rows, short_names(rows, keys), quoted)
         else:
-            figure = _together(rows, keys)
+            figure = _together(rows, keys, quoted)
         save(figure, stem, formats)
     return True
 
 
-def _together(rows: list[Row], keys: list[str]) -> Any:
+def _together(rows: list[Row], keys: list[str], quoted: Quoted) -> Any:
     """Accuracy above loss in a column; with several backbones, a line of both for each."""
     from matplotlib.figure import Figure
 
@@ -92,12 +102,30 @@ def _together(rows: list[Row], keys: list[str]) -> Any:
         line[0].set_title(literal(facet or ""), loc="left", fontweight="bold")
         shown = [row for row in rows if facet in (None, row.choice("backbone"))]
         ends = [_draw(line, row, names[id(row)], colours) for row in shown]
+        for row in shown:
+            _quote(line[0], quoted.get(id(row)), colours[names[id(row)]], "published ")
         named += [(panel, [e[i] for e in ends]) for i, panel in enumerate(line)]
-    splits = " or ".join(sorted({split_of(row) for row in rows}))
-    figure.supxlabel(f"epoch (solid: {splits}, dashed: train)", fontsize=7)
+    figure.supxlabel(_legend(rows, quoted), fontsize=7)
     for panel, ends in named:
         name_lines(panel, [end for end in ends if end is not None])
     return figure
+
+
+def _legend(rows: list[Row], quoted: Quoted, *more: str) -> str:
+    """What the lines of the panels are: "epoch (solid: test, dashed: train)"."""
+    splits = " or ".join(sorted({split_of(row) for row in rows}))
+    dotted = ["dotted: published"] if quoted else []
+    return f"epoch ({', '.join([f'solid: {splits}', 'dashed: train', *dotted, *more])})"
+
+
+def _quote(panel: Any, quoted: tuple[float, bool] | None, colour: Any, word: str) -> None:
+    """A published number as a line over all epochs, its value at the line's left end."""
+    if quoted is None:
+        return
+    value, read = quoted
+    panel.axhline(value, color=colour, **_PUBLISHED)
+    words, place = f"{word}{value:g}{'' if read else '†'}", panel.get_yaxis_transform()
+    panel.text(0.01, value, words, transform=place, va="bottom", fontsize=SMALL, color=colour)
 
 
 def _draw(panels: Any, row: Row, name: str, colours: dict[str, Any]) -> list[End | None]:
@@ -142,7 +170,7 @@ def _different(rows: list[Row], keys: list[str]) -> int:
     return len({tuple(row.text(key) for key in keys) for row in rows})
 
 
-def _multiples(rows: list[Row], names: list[str]) -> Any:
+def _multiples(rows: list[Row], names: list[str], quoted: Quoted) -> Any:
     """A panel a row, in the order of the table, on one scale; its last value stands in it."""
     from matplotlib.figure import Figure
 
@@ -161,6 +189,7 @@ def _multiples(rows: list[Row], names: list[str]) -> Any:
         seen = _scaled(mean_curve(row.results, f"train/{metric_of(row)}"), 100)
         panel.plot(*seen, color="black", **_TRAIN)
         panel.plot(*own, color=row_colours([name])[name], **_TEST)
+        _quote(panel, quoted.get(id(row)), "black", "")
         last = f"{own[1][-1]:.1f}" if own[1] else ""
         panel.set_title(wrapped(f"{name} {last}", _TITLE), fontsize=SMALL, loc="left", pad=2)
         panel.xaxis.get_major_locator().set_params(integer=True, nbins=3)
@@ -169,8 +198,7 @@ def _multiples(rows: list[Row], names: list[str]) -> Any:
         if len(rows) - columns <= number < len(rows):  # the last of its column
             panel.tick_params(labelbottom=True)
     words = " or ".join(sorted({METRICS.get(metric_of(row), metric_of(row)) for row in rows}))
-    splits = " or ".join(sorted({split_of(row) for row in rows}))
-    figure.supxlabel(f"epoch (solid: {splits}, dashed: train, grey: the other rows)", fontsize=7)
+    figure.supxlabel(_legend(rows, quoted, "grey: the other rows"), fontsize=7)
     figure.supylabel(words, fontsize=7)
     return figure
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bnnbench.report.published import datasets, distinct, is_plain
+from bnnbench.report.published import datasets, distinct, is_plain, is_verified
 from bnnbench.report.rows import Row, by_backbone
 
 _WIDTHS, _LOSS_WEIGHTS = "backbone.widths", ("loss.lambda", "loss.theta")
@@ -61,6 +61,26 @@ def is_comparable(row: Row, manifest: dict[str, Any], published: dict[str, Any])
         return False
     theirs = entry_dataset(row.published, published) if row.published else None
     return theirs is not None and row.choice("dataset") == theirs
+
+
+def quoted_beside(
+    rows: list[Row], manifest: dict[str, Any], published: dict[str, Any]
+) -> dict[int, tuple[float, bool]]:
+    """Of rows, by their id, what was published and whether it was read in its source.
+
+    Rows that the sweep did not measure count where measured ones of their data and backbone do.
+    """
+    name = published["metric"]["name"]
+    comparable = [row for row in rows if is_comparable(row, manifest, published)]
+    known = {(row.choice("dataset"), row.choice("backbone")) for row in comparable}
+    found = {}
+    for row in rows:
+        entry = row.published or {"values": {}}
+        place = row.published and (entry_dataset(entry, published), entry["backbone"])
+        same = row in comparable or (not row.cells and place in known)
+        if name in entry["values"] and same:
+            found[id(row)] = (float(entry["values"][name]), is_verified(entry, name))
+    return found
 
 
 def published_options(options: list[str], published: dict[str, Any]) -> list[str]:

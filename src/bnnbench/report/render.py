@@ -153,7 +153,8 @@ def quoted_by(
 
 def drawings_of(quoted: dict[str, Any] | None, bench: Bench | None) -> dict[str, Drawing]:
     """The figures by name, with what some of them draw beside the results."""
-    more = {"scores": {"published": quoted}, "pareto": {"bench": bench}}
+    beside = {"published": quoted}
+    more = {"curves": beside, "scores": beside, "pareto": {"bench": bench}}
     return {name: partial(figure, **more.get(name, {})) for name, figure in FIGURES.items()}
 
 
