@@ -83,5 +83,12 @@ def test_the_longest_trainings_of_a_data_set_are_drawn(
         for epochs in own
         for acc in (0.7, 0.8)
     ]
-    pareto(results, Bench("a.json", make_speeds()), tmp_path / "efficiency")
+    bench = Bench("a.json", make_speeds())
+    pareto(results, bench, tmp_path / "efficiency")
+    assert drawn == ["cifar10, 10 epochs"] * 2 + ["digits, 3 epochs"] * 2
+    drawn.clear()
+    more = {"dataset": images | {"name": "cifar10"}}  # one method and its twin, for longer
+    results += [timed(make_result, 0.9, epochs=60, more=more)]
+    results += [make_result("fp32", acc=0.95, epochs=60, config=more)]
+    pareto(results, bench, tmp_path / "efficiency")
     assert drawn == ["cifar10, 10 epochs"] * 2 + ["digits, 3 epochs"] * 2

@@ -132,6 +132,27 @@ def test_another_width_or_rate_is_another_twin(built, column, own: str, other: s
     assert column(own_twin, GAP) == [MISSING, "10.00", "30.00", MISSING]
 
 
+def test_a_recipe_of_another_name_and_the_same_values_is_the_twins(built) -> None:
+    """The authors' recipe beside unified with their values typed; epochs are the results' own."""
+    cells = {f"quantizer=fp32 {BLOCK} recipe=unified": 0.9}
+    cells |= {f"quantizer=xnor {BLOCK} recipe=native": 0.8}
+    manifest, results = built(cells)
+    names = manifest["shared"].pop("recipe.name"), "native"
+
+    def gap(**values: dict[str, Any]) -> dict[int, float]:
+        """Of recipes with these values, those of unified first."""
+        for cell, name, own in zip(manifest["cells"], names, values.values(), strict=True):
+            own_epochs = {"recipe.epochs.cifar10": {"unified": 200}.get(name, 400)}
+            cell["settings"] = {"recipe.name": name} | (own and own | own_epochs)
+        return gaps(group_cells(manifest, results, {}), manifest["swept"])[1].points
+
+    typed = {"recipe.lr": 0.1, "recipe.batch_size.cifar10": 128}
+    assert gap(unified=typed, native=typed) == {0: pytest.approx(10.0)}
+    assert gap(unified=typed, native=typed | {"recipe.lr": 0.01}) == {}
+    assert gap(unified=typed, native=typed | {"recipe.batch_size.cifar10": 64}) == {}
+    assert gap(unified={}, native={}) == {}  # nobody knows
+
+
 def test_another_folder_of_images_is_another_twin(built, column) -> None:
     cells = {
         f"quantizer={method} {BLOCK} dataset=image_folder dataset.name={name}": acc

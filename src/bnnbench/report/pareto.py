@@ -69,16 +69,19 @@ def pareto(
 
     Times are those of the bench file, sizes those of packed files where all runs of a panel were
     exported and the counted ones otherwise. Only full runs count, and data sets with several points
-    of which one was timed: of each the longest trainings.
+    of which one was timed: of each the longest trainings, of those with several timed points where
+    there are any.
     """
-    longest: dict[tuple[str, str], list[Panel]] = {}
+    longest: dict[tuple[str, str], tuple[bool, list[Panel]]] = {}
     for (dataset, metric, epochs), group in by_data(results).items():
         found = points(group, bench)
-        if len(found) > 1 and any(point.ms for point in found):
+        timed = sum(point.ms is not None for point in found)
+        several, _ = longest.get((dataset, metric), (False, []))
+        if len(found) > 1 and timed > several:
             title = f"{dataset}, {epochs} epoch{'s' * (epochs != 1)}"
             panels = [Panel(title, metric, cost, found) for cost in ("ms", "bytes")]
-            longest[dataset, metric] = panels
-    return _drawn([panel for panels in longest.values() for panel in panels], stem, formats)
+            longest[dataset, metric] = timed > 1, panels
+    return _drawn([panel for _, panels in longest.values() for panel in panels], stem, formats)
 
 
 def pareto_of_sweep(

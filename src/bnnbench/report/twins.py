@@ -1,7 +1,8 @@
 """Each row's full-precision twin in the same table, and how far the row stays below it.
 
-The twin is the fp32 row of the same backbone, data, recipe and structure. A network without any
-nonlinearity beside its signs would be linear without them: its twin has a ReLU in their place.
+The twin is the fp32 row of the same backbone, data, recipe and structure; where no fp32 row has the
+recipe's name, one whose recipe has the same values. A network without any nonlinearity beside its
+signs would be linear without them: its twin has a ReLU in their place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 from bnnbench.records.schema import TWINS_TOO
 from bnnbench.report.rows import Result, Row, dataset_of, lookup, percent_of, plain
 
-_GROUPS = ("backbone", "recipe")
+# A recipe's name, and what it has for other data sets, trains nothing; epochs are the result's.
+_UNTRAINED = ("recipe.name", "recipe.epochs", "recipe.batch_size", "recipe.twin")
 # Swept, these are the twin's as well: it was trained and tested the same way.
 _SHARED = ("recipe.", "dataset.", "trainer.")
 # Results that differ in one of these were not measured alike.
@@ -106,7 +108,9 @@ def _is_twin(row: Row) -> bool:
 
 def _own(row: Row, twins: list[Row], options: Sequence[str]) -> list[Row]:
     """The twins that a row's structure and options leave: one, where all is well."""
-    own = [twin for twin in twins if _place(twin) == _place(row)]
+    placed = [twin for twin in twins if _place(twin) == _place(row)]
+    named = [twin for twin in placed if twin.choice("recipe") == row.choice("recipe")]
+    own = named or [twin for twin in placed if _values(twin) == _values(row) is not None]
     for key in options:
         alike = [twin for twin in own if twin.text(key) == row.text(key)]
         if key.startswith(_SHARED) or (alike and key != "quantizer"):
@@ -137,8 +141,18 @@ def _place(row: Row) -> dict[str, str | None]:
     built = structure(row)
     if built["nonlinearity"] == "identity" and not _is_twin(row):
         built["nonlinearity"] = "relu"
-    shared = {group: row.choice(group) for group in _GROUPS} | {"dataset": dataset_of(row)}
-    return shared | {key: plain(value) for key, value in built.items()}
+    return {"dataset": dataset_of(row)} | {key: plain(value) for key, value in built.items()}
+
+
+def _values(row: Row) -> dict[str, Any] | None:
+    """What a row's recipe trains with, its batch size too; None where its config is not known."""
+    found = {
+        key: value
+        for key, value in row.settings.items()
+        if key.startswith("recipe.") and not key.startswith(_UNTRAINED)
+    }
+    batch = row.setting(f"recipe.batch_size.{row.choice('dataset')}")
+    return found | {"batch_size": batch} if found else None
 
 
 def _alike(first: Result, second: Result) -> bool:
