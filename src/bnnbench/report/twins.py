@@ -136,8 +136,8 @@ def _gap(row: Row, twins: list[Row], options: Sequence[str]) -> Gap:
     return Gap(points, "" if points else "other epochs or data than its fp32 row")
 
 
-def _place(row: Row) -> dict[str, str | None]:
-    """What a row and its twin share."""
+def _place(row: Row) -> dict[str, str]:
+    """What a row and its twin share, beside the recipe."""
     built = structure(row)
     if built["nonlinearity"] == "identity" and not _is_twin(row):
         built["nonlinearity"] = "relu"
