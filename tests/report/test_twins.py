@@ -146,10 +146,10 @@ def test_a_recipe_of_another_name_and_the_same_values_is_the_twins(built) -> Non
             cell["settings"] = {"recipe.name": name} | (own and own | own_epochs)
         return gaps(group_cells(manifest, results, {}), manifest["swept"])[1].points
 
-    typed = {"recipe.lr": 0.1, "recipe.batch_size.cifar10": 128}
+    typed = {"recipe.lr": 0.1, "dataset.batch_size": 128}
     assert gap(unified=typed, native=typed) == {0: pytest.approx(10.0)}
     assert gap(unified=typed, native=typed | {"recipe.lr": 0.01}) == {}
-    assert gap(unified=typed, native=typed | {"recipe.batch_size.cifar10": 64}) == {}
+    assert gap(unified=typed, native=typed | {"dataset.batch_size": 64}) == {}
     assert gap(unified={}, native={}) == {}  # nobody knows
 
 

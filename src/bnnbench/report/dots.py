@@ -24,7 +24,7 @@ from bnnbench.plots import (
     wrapped,
 )
 from bnnbench.report.figures import METRICS, metric_of, short_names, split_of
-from bnnbench.report.matching import quoted_beside, with_published
+from bnnbench.report.matching import Quoted, quoted_beside, with_published
 from bnnbench.report.rows import Result, Row, group_cells, lookup, option_keys
 
 _LINE = 0.155  # height of a row, inches
@@ -49,7 +49,7 @@ def scores(
     rows = group_cells(manifest, results, {})
     if not any(row.headline("last") for row in rows):
         return False
-    quoted: dict[int, tuple[float, bool]] = {}
+    quoted: Quoted = {}
     omitted = ""
     if published:
         rows = with_published(rows, published, manifest)

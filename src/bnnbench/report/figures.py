@@ -25,7 +25,7 @@ from bnnbench.plots import (
     save,
     wrapped,
 )
-from bnnbench.report.matching import quoted_beside, with_published
+from bnnbench.report.matching import Quoted, quoted_beside, with_published
 from bnnbench.report.rows import (
     CHOICES,
     METRIC_NAMES,
@@ -45,8 +45,6 @@ _TEST: dict[str, Any] = {"linestyle": "-", "linewidth": 1.2}
 _TRAIN: dict[str, Any] = {"linestyle": (0, (3, 1.5)), "linewidth": 0.7, "alpha": 0.75}
 _PUBLISHED: dict[str, Any] = {"linestyle": ":", "linewidth": 0.8, "zorder": 1.5}
 METRICS = {metric: f"{name} %" for metric, name in METRIC_NAMES.items()}
-# By a row's id, as `quoted_beside` has it: the number, and whether it was read in its source.
-Quoted = dict[int, tuple[float, bool]]
 
 
 def curves(

@@ -11,6 +11,8 @@ from bnnbench.report.published import datasets, distinct, is_plain, is_verified
 from bnnbench.report.rows import Row, by_backbone
 
 _WIDTHS, _LOSS_WEIGHTS = "backbone.widths", ("loss.lambda", "loss.theta")
+# By a row's id: its published number, and whether somebody has read it in its source.
+Quoted = dict[int, tuple[float, bool]]
 PRINTED = {"acc": "top1", "map": "map"}  # a headline's metric as published files call it
 # Swept, these leave a network the one that was published: runs name widths, dropout regularises.
 _NO_STRUCTURE = {_WIDTHS, "backbone.dropout"}
@@ -63,9 +65,7 @@ def is_comparable(row: Row, manifest: dict[str, Any], published: dict[str, Any])
     return theirs is not None and row.choice("dataset") == theirs
 
 
-def quoted_beside(
-    rows: list[Row], manifest: dict[str, Any], published: dict[str, Any]
-) -> dict[int, tuple[float, bool]]:
+def quoted_beside(rows: list[Row], manifest: dict[str, Any], published: dict[str, Any]) -> Quoted:
     """Of rows, by their id, what was published and whether it was read in its source.
 
     Rows that the sweep did not measure count where measured ones of their data and backbone do.

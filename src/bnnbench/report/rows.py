@@ -13,6 +13,8 @@ Result = dict[str, Any]
 METRIC_NAMES = {"acc": "accuracy", "map": "mAP"}  # of headlines, in words
 CHOICES = ("quantizer", "backbone", "dataset", "loss", "recipe", "teacher")
 OF_SETTINGS = "recipe."  # keys of what a method is trained with, not of the method
+# The same, and what a recipe sets elsewhere: what a row is trained with, whatever its name.
+OF_TRAINING = (OF_SETTINGS, "dataset.batch_size", "dataset.resize", "dataset.augmentation")
 
 
 @dataclass

@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bnnbench.records.schema import TWINS_TOO
-from bnnbench.report.rows import Result, Row, dataset_of, lookup, percent_of, plain
+from bnnbench.report.rows import (
+    OF_SETTINGS,
+    OF_TRAINING,
+    Result,
+    Row,
+    dataset_of,
+    lookup,
+    percent_of,
+    plain,
+)
 
-# A recipe's name, and what it has for other data sets, trains nothing; epochs are the result's.
+# A recipe's name trains nothing, nor do entries of all data sets, of which the run has its own.
 _UNTRAINED = ("recipe.name", "recipe.epochs", "recipe.batch_size", "recipe.twin")
 # Swept, these are the twin's as well: it was trained and tested the same way.
 _SHARED = ("recipe.", "dataset.", "trainer.")
@@ -145,14 +154,13 @@ def _place(row: Row) -> dict[str, str]:
 
 
 def _values(row: Row) -> dict[str, Any] | None:
-    """What a row's recipe trains with, its batch size too; None where its config is not known."""
+    """What a row is trained with; None where the values of its recipe are not known."""
     found = {
         key: value
         for key, value in row.settings.items()
-        if key.startswith("recipe.") and not key.startswith(_UNTRAINED)
+        if key.startswith(OF_TRAINING) and not key.startswith(_UNTRAINED)
     }
-    batch = row.setting(f"recipe.batch_size.{row.choice('dataset')}")
-    return found | {"batch_size": batch} if found else None
+    return found if any(key.startswith(OF_SETTINGS) for key in found) else None
 
 
 def _alike(first: Result, second: Result) -> bool:

@@ -14,14 +14,20 @@ from bnnbench.report.efficiency import Bench, times_of
 from bnnbench.report.matching import PRINTED, entry_dataset
 from bnnbench.report.notes import is_stale_result
 from bnnbench.report.published import distinct, is_verified
-from bnnbench.report.rows import METRIC_NAMES, Result, lookup, percent_of, plain, seedless
+from bnnbench.report.rows import (
+    METRIC_NAMES,
+    OF_TRAINING,
+    Result,
+    lookup,
+    percent_of,
+    plain,
+    seedless,
+)
 from bnnbench.report.tables import spread
 from bnnbench.site.facts import backbone_of, bits_of, budget_of, dataset_of, structure_of
 from bnnbench.site.grid import Mark, mark
 from bnnbench.site.reading import Collection, Published
 
-# What is trained with, whatever the recipe is called.
-_TRAINING = ("recipe.", "dataset.batch_size", "dataset.resize", "dataset.augmentation")
 _PRINTED_NAMES = {printed: METRIC_NAMES[ours] for ours, printed in PRINTED.items()}
 
 
@@ -99,7 +105,7 @@ def _tell_trainings_apart(entries: list[Entry], results: list[Result]) -> None:
         configs = [
             {
                 k.partition(".")[2]: v
-                for kind in _TRAINING
+                for kind in OF_TRAINING
                 for k, v in c.items()
                 if k.startswith(kind)
             }
